@@ -1,0 +1,64 @@
+"""Where everything of one local cloud stands: ports, paths, names. Written once by the supervisor, read by each service."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CATALOG = Path(__file__).parent.parent / "functions" / "catalog.yaml"
+PROJECT = "dev-context-local"
+REGION = "europe-west1"
+HOST = "127.0.0.1"
+
+
+def catalog() -> dict[str, dict[str, Any]]:
+    """The Cloud Run services of functions/catalog.yaml by name."""
+    services: dict[str, dict[str, Any]] = yaml.safe_load(CATALOG.read_text())["services"]
+    return services
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One stack. `ports` keys: gateway, postgres, valkey, tasks, secrets, workflows, storage, scheduler, smtp, mail,
+    sms, cloudsql, and per Cloud Run service `metadata:<s>`, `function:<s>` (the server) and `run:<s>` (its front,
+    the part that a run.app address plays); `door` is the loopback address whose port 3307 is the Cloud SQL door.
+    """
+
+    root: str
+    ports: dict[str, int]
+    door: str
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Layout":
+        """Read the file that `save` wrote."""
+        return cls(**json.loads(Path(path).read_text()))
+
+    def save(self) -> Path:
+        """Write layout.json under the root and return its path."""
+        path = self.path("layout.json")
+        path.write_text(json.dumps(asdict(self), indent=1))
+        return path
+
+    def path(self, *parts: str) -> Path:
+        """A path under the root (by default `.local` of the checkout)."""
+        return Path(self.root, *parts)
+
+    def url(self, name: str) -> str:
+        """`http://127.0.0.1:port` of a service by its port name."""
+        return f"http://{HOST}:{self.ports[name]}"
+
+    def run_url(self, service: str) -> str:
+        """The address of a Cloud Run service, which is also the audience of identity tokens for it."""
+        return self.url(f"run:{service}")
+
+
+def service_account(name: str) -> str:
+    """The e-mail of a service's own service account, e.g. `projects`, `gateway`, `tasks`, `workflows`, `scheduler`."""
+    return f"{name}@{PROJECT}.iam.gserviceaccount.com"
+
+
+def login_role(service: str) -> str:
+    """The database user of a service: Cloud SQL's name for an IAM service account drops `.gserviceaccount.com`."""
+    return f"{service}@{PROJECT}.iam"
