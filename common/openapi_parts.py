@@ -1,0 +1,52 @@
+"""What every operation of the public OpenAPI document shares: credentials, headers, the one error shape."""
+
+from typing import Any
+
+Json = dict[str, Any]
+
+SECURITY_SCHEMES: dict[str, Json] = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "An access token."},
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-access",
+        "description": "The access token as a cookie; unsafe methods need X-CSRF-Token beside it.",
+    },
+    "apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "ctx_", "description": "An API key as bearer."},
+}
+SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"cookie": []}, {"apiKey": []}]
+
+HEADER_PARAMETERS: dict[str, tuple[str, str]] = {
+    "RequestId": ("X-Request-Id", "Carried into the answer and the logs; made when absent."),
+    "CsrfToken": ("X-CSRF-Token", "Value of the cookie `__Host-csrf`; needed when the cookies authenticate."),
+    "IdempotencyKey": ("Idempotency-Key", "The same key and body replays the stored answer for 24 hours."),
+    "IfMatch": ("If-Match", 'The ETag that was read, e.g. `"3"`; 412 when it is stale or weak.'),
+}
+ANSWER_HEADERS: dict[str, tuple[str, str]] = {
+    "RequestId": ("X-Request-Id", "The id of this request in logs and errors."),
+    "RateLimit": ("RateLimit", "What is left of the limit (IETF draft ratelimit-headers)."),
+    "RateLimitPolicy": ("RateLimit-Policy", "The limits that apply (IETF draft ratelimit-headers)."),
+    "ETag": ("ETag", 'The version of the object, e.g. `"3"`.'),
+    "Link": ("Link", 'The next page, `rel="next"`.'),
+    "Location": ("Location", "Where the object, or the state of the accepted work, is read."),
+    "RetryAfter": ("Retry-After", "Seconds to wait."),
+    "WwwAuthenticate": ("WWW-Authenticate", "Why the credential was refused (RFC 6750)."),
+}
+PROBLEM_SCHEMA: Json = {
+    "type": "object",
+    "description": "RFC 9457.",
+    "required": ["type", "title", "status", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "description": "A stable URL that ends in the code."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "description": "One of a closed list."},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "object",
+            "description": "For 422: messages by field.",
+            "additionalProperties": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+}

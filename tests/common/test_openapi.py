@@ -1,0 +1,165 @@
+"""The two OpenAPI documents, from route tables of the shape that functions have."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from marshmallow import Schema, fields
+from openapi_spec_validator import validate
+
+from common.openapi import gateway, public
+
+AUTH = "https://auth.example"
+PROJECTS = "https://projects.example"
+
+
+class NewProject(Schema):
+    name = fields.String(required=True)
+
+
+class Project(Schema):
+    id = fields.UUID()
+    name = fields.String()
+    version = fields.Integer()
+
+
+class ProjectPage(Schema):
+    items = fields.List(fields.Nested(Project))
+    next_cursor = fields.String(allow_none=True)
+
+
+class Filter(Schema):
+    limit = fields.Integer(load_default=50)
+    cursor = fields.String()
+
+
+@dataclass(frozen=True)
+class Line:
+    method: str
+    path: str
+    needs: str = "project.view"
+    body: type[Schema] | None = None
+    query: type[Schema] | None = None
+    answers: type[Schema] | None = None
+    status: int = 200
+    summary: str = "What it does."
+    step_up: bool = False
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    service: str
+    routes: list[Line] = field(default_factory=list)
+
+
+TABLES = [
+    Table(
+        "auth",
+        [
+            Line("POST", "/v1/auth/login", needs="nobody", body=NewProject),
+            Line("POST", "/internal/mails/<uuid:outbox_id>", needs="nobody"),
+        ],
+    ),
+    Table(
+        "projects",
+        [
+            Line("GET", "/v1/projects", query=Filter, answers=ProjectPage),
+            Line("POST", "/v1/projects", body=NewProject, answers=Project, status=201, errors=("project_name_taken",)),
+            Line("GET", "/v1/projects/<uuid:project_id>", answers=Project),
+            Line("DELETE", "/v1/projects/<uuid:id>", status=204, step_up=True),
+        ],
+    ),
+    Table("sessions", [Line("GET", "/v1/sessions")]),
+]
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return public(TABLES, statuses={"project_name_taken": 409})
+
+
+@pytest.fixture
+def gateway_document() -> dict[str, Any]:
+    return gateway(TABLES, {"auth": AUTH, "projects": PROJECTS})
+
+
+def test_both_are_valid_openapi(document: dict[str, Any], gateway_document: dict[str, Any]) -> None:
+    validate(document)
+    validate(gateway_document)
+    assert document["openapi"] == gateway_document["openapi"] == "3.1.0"
+
+
+def test_public_knows_every_route_but_the_internal_ones(document: dict[str, Any]) -> None:
+    listed = {(path, method) for path, item in document["paths"].items() for method in item if method != "parameters"}
+    assert ("/v1/sessions", "get") in listed
+    assert ("/v1/projects/{project_id}", "get") in listed
+    assert not [path for path, _ in listed if path.startswith("/internal")]
+
+
+def test_an_error_code_stands_under_its_status(document: dict[str, Any]) -> None:
+    answer = document["paths"]["/v1/projects"]["post"]["responses"]["409"]
+    assert answer["content"]["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
+    assert answer["content"]["application/problem+json"]["examples"]["project_name_taken"]["value"]["status"] == 409
+
+
+def test_a_code_of_unknown_status_is_not_lost() -> None:
+    answers = public(TABLES)["paths"]["/v1/projects"]["post"]["responses"]
+    assert "project_name_taken" in answers["4XX"]["description"]
+
+
+def test_credentials_are_asked_unless_the_route_is_open(document: dict[str, Any]) -> None:
+    assert document["paths"]["/v1/auth/login"]["post"]["security"] == []
+    assert "401" not in document["paths"]["/v1/auth/login"]["post"]["responses"]
+    guarded = document["paths"]["/v1/projects"]["get"]
+    assert [next(iter(choice)) for choice in guarded["security"]] == ["bearer", "cookie", "apiKey"]
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "cookie", "apiKey"}
+    assert {"401", "403", "429"} <= set(guarded["responses"])
+
+
+def test_headers_and_parameters_follow_the_contract(document: dict[str, Any]) -> None:
+    post = document["paths"]["/v1/projects"]["post"]
+    assert {"$ref": "#/components/parameters/IdempotencyKey"} in post["parameters"]
+    assert {"ETag", "Location", "RateLimit"} <= set(post["responses"]["201"]["headers"])
+    assert "Link" in document["paths"]["/v1/projects"]["get"]["responses"]["200"]["headers"]
+    delete = document["paths"]["/v1/projects/{id}"]["delete"]
+    assert {"$ref": "#/components/parameters/IfMatch"} in delete["parameters"]
+    assert delete["parameters"][0]["schema"] == {"type": "string", "format": "uuid"}
+
+
+def test_gateway_passes_every_method_so_that_405_is_the_service(gateway_document: dict[str, Any]) -> None:
+    item = gateway_document["paths"]["/v1/projects"]
+    assert set(item) == {"get", "head", "post", "put", "patch", "delete", "options"}
+    assert {operation["x-google-backend"] for operation in item.values()} == {"projects"}
+
+
+def test_gateway_knows_neither_internal_routes_nor_sessions(gateway_document: dict[str, Any]) -> None:
+    paths = list(gateway_document["paths"])
+    assert paths == ["/v1/auth/login", "/v1/projects", "/v1/projects/{project_id}", "/{unknown}"]
+
+
+def test_unknown_paths_end_at_a_constant_address(gateway_document: dict[str, Any]) -> None:
+    operation = gateway_document["paths"]["/{unknown}"]["get"]
+    backend = gateway_document["x-google-api-management"]["backends"][operation["x-google-backend"]]
+    assert operation["parameters"][0]["x-google-parameter"] == {"pattern": "**"}
+    assert backend["address"] == AUTH + "/not-found"
+    assert backend["pathTranslation"] == "CONSTANT_ADDRESS"
+    assert backend["jwtAudience"] == AUTH
+
+
+def test_backends_name_address_audience_and_deadline(gateway_document: dict[str, Any]) -> None:
+    backend = gateway_document["x-google-api-management"]["backends"]["projects"]
+    assert (backend["address"], backend["jwtAudience"], backend["deadline"]) == (PROJECTS, PROJECTS, 15.0)
+    assert gateway_document["servers"] == [{"url": "/", "x-google-endpoint": {"allowCors": True}}]
+
+
+def test_operation_ids_are_unique(gateway_document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for item in gateway_document["paths"].values() for operation in item.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_one_path_cannot_belong_to_two_services() -> None:
+    with pytest.raises(ValueError, match="belongs to projects and to auth"):
+        gateway(
+            [TABLES[1], Table("auth", [Line("GET", "/v1/projects/<uuid:x>")])], {"auth": AUTH, "projects": PROJECTS}
+        )
