@@ -217,11 +217,11 @@ def main() -> None:
     prepare(root, layout.ports["postgres"], fast=arguments.fast)
     clear_leftovers(root)
     owner = Owner.choose()
-    program = binary(root, owner, "postgres")
+    command = [binary(root, owner, "postgres"), "-D", str(data_dir(root))]  # the other user may not see the root
     os.chdir("/")
     owner.become()
     die_with_parent(signal.SIGQUIT)()
-    os.execve(program, [program, "-D", str(data_dir(root))], environment())
+    os.execve(command[0], command, environment())
 
 
 if __name__ == "__main__":
