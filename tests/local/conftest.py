@@ -1,0 +1,106 @@
+"""A stack of its own for each test: a temporary layout with free ports, and stand-ins as real processes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from local import tls
+from local.identity import Issuer
+from local.layout import HOST, Layout, catalog
+
+CHECKOUT = Path(__file__).parents[2]
+NAMES = ["gateway", "postgres", "valkey", "tasks", "secrets", "workflows", "storage", "scheduler"]
+NAMES += ["smtp", "mail", "sms", "cloudsql"]
+READY_SECONDS = 20
+
+Start = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    services = catalog()
+    names = [*NAMES, "metadata:gateway", *(f"{part}:{s}" for part in ("metadata", "function", "run") for s in services)]
+    layout = Layout(str(tmp_path), dict(zip(names, free_ports(len(names)), strict=True)), HOST)
+    layout.save()
+    return layout
+
+
+@pytest.fixture(scope="session")
+def start() -> Start:
+    """`with start("local.tasks", layout, "tasks") as process:` — the process, once its port accepts connections."""
+    return running
+
+
+@contextmanager
+def running(module: str, layout: Layout, port: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", module, "--layout", str(layout.path("layout.json")), *arguments]
+    process = subprocess.Popen(command, cwd=CHECKOUT, env=os.environ | {"PYTHONPATH": str(CHECKOUT)})
+    try:
+        wait_for_port(layout.ports[port], process)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=5) in (0, -signal.SIGTERM)
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        assert process.poll() is None, "the stand-in ended"
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, "the stand-in does not listen"
+            time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., Any]:
+    """`eventually(function, seconds)` — the first truthy value before the deadline."""
+
+    def wait(value: Callable[[], Any], seconds: float = 10) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (found := value()):
+            assert time.monotonic() < deadline, "it did not happen in time"
+            time.sleep(0.02)
+        return found
+
+    return wait
+
+
+@pytest.fixture
+def channel(layout: Layout) -> Iterator[Callable[[str, str], grpc.Channel]]:
+    """`channel("tasks", email)` — a TLS channel as Google's clients open it, with an account's access token."""
+    opened = []
+
+    def connect(port: str, email: str) -> grpc.Channel:
+        tls.ensure(layout.root)
+        trusted = grpc.ssl_channel_credentials(layout.path("tls", "ca.pem").read_bytes())
+        token = grpc.access_token_call_credentials(Issuer(layout.root).access_token(email))
+        together = grpc.composite_channel_credentials(trusted, token)
+        opened.append(grpc.secure_channel(f"{HOST}:{layout.ports[port]}", together))
+        return opened[-1]
+
+    yield connect
+    for each in opened:
+        each.close()
