@@ -72,7 +72,7 @@ def admin_dsn(root: Path, port: int, database: str = DATABASE) -> str:
 
 
 def prepare(root: Path, port: int, *, fast: bool = False) -> None:
-    """Make the cluster with its empty database `context` at the first call; write the settings at every call."""
+    """Make the cluster at the first call; write the settings at every call. The migrations make the database."""
     owner = Owner.choose()
     root = root.resolve()
     (root / "postgres").mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -115,9 +115,6 @@ def create(root: Path, owner: Owner, *, fast: bool) -> None:
             "--no-instructions",
             *(["--no-sync"] if fast else []),
         )
-    if done.returncode == 0:
-        single = (binary(root, owner, "postgres"), "--single", "-D", str(fresh), "postgres")
-        done = owner.run(*single, text=f"CREATE DATABASE {DATABASE}\n")
     if done.returncode != 0:
         raise NotStarted(f"The database cluster could not be made: {done.stderr.strip() or done.stdout.strip()}")
     fresh.rename(data_dir(root))

@@ -43,11 +43,11 @@ class Owner:
         """Whether rights have to be dropped."""
         return self.uid != os.geteuid()
 
-    def run(self, *command: str, text: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command as this user to its end, `text` on its standard input; PermissionError when unreachable."""
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as this user to its end; PermissionError when its program is out of reach."""
         rights = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_other else {}
         return subprocess.run(  # type: ignore[call-overload, no-any-return]
-            command, input=text, text=True, capture_output=True, check=False, cwd="/", env=environment(), **rights
+            command, text=True, capture_output=True, check=False, cwd="/", env=environment(), **rights
         )
 
     def become(self) -> None:

@@ -28,7 +28,7 @@ def free_port() -> int:
 
 def connect(root: Path, port: int) -> pg8000.native.Connection:
     return pg8000.native.Connection(
-        "admin", host="127.0.0.1", port=port, database="context", password=postgres.admin_password(root)
+        "admin", host="127.0.0.1", port=port, database="postgres", password=postgres.admin_password(root)
     )
 
 
@@ -55,7 +55,7 @@ def test_it_works(server: tuple[Path, int, "subprocess.Popen[bytes]"]) -> None:
     root, port, process = server
     with connect(root, port) as connection:
         rows = connection.run(
-            "SELECT pg_encoding_to_char(encoding), datlocprovider, datlocale FROM pg_database WHERE datname = 'context'"
+            "SELECT pg_encoding_to_char(encoding), datlocprovider, datlocale FROM pg_database WHERE datname = 'template0'"
         )
         names = ["max_prepared_transactions", "log_parameter_max_length", "log_parameter_max_length_on_error"]
         assert rows == [["UTF8", "b", "C.UTF-8"]]
@@ -70,11 +70,11 @@ def test_loopback_needs_the_password_and_the_socket_does_not(
     server: tuple[Path, int, "subprocess.Popen[bytes]"],
 ) -> None:
     root, port, _ = server
-    dsn = postgres.admin_dsn(root, port)
+    dsn = postgres.admin_dsn(root, port, "postgres")
 
     assert psql(root, dsn, "SELECT 1").communicate()[0] == "1\n"
     assert "password authentication failed" in psql(root, dsn.replace("admin:", "admin:x"), "SELECT 1").communicate()[1]
-    path = f"host={socket_dir(root)} port={port} user=admin dbname=context"
+    path = f"host={socket_dir(root)} port={port} user=admin dbname=postgres"
     assert psql(root, path, "SELECT current_user").communicate()[0] == "admin\n"
 
 
@@ -83,7 +83,9 @@ def test_a_killed_server_starts_again_with_what_it_committed(
 ) -> None:
     root, port, process = server
     count = "SELECT count(*) FROM generate_series(1, 100000000000) AS a"
-    busy = psql(root, postgres.admin_dsn(root, port), count)  # its server process does not look up when the parent dies
+    busy = psql(
+        root, postgres.admin_dsn(root, port, "postgres"), count
+    )  # its server process does not look up when the parent dies
     with connect(root, port) as connection:
         connection.run("CREATE TABLE kept (id int)")
         connection.run("INSERT INTO kept VALUES (1)")
