@@ -1,0 +1,101 @@
+"""The secrets of a new stack, and the folders through which the services see them."""
+
+import base64
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from local.durable import replace
+from local.layout import catalog
+from local.secrets_store import SecretStore
+
+RINGS = ("refresh-key", "mail-key", "cursor-key", "certificate-key")
+EDGE_KEY = "edge-key"
+JWT_RING = "jwt-keyring"
+KEY_BYTES = 32
+RSA_BITS = 2048
+
+
+def context_key(role: str) -> str:
+    """The id of the secret with which a service of this role signs its context tokens."""
+    return f"context-key-{role}"
+
+
+def seed(root: Path, environ: Mapping[str, str]) -> None:
+    """Make the secrets that are not there yet; a JWT key of the algorithm asked for becomes the active one."""
+    store = SecretStore(root)
+    there = set(store.ids())
+    for id in [*RINGS, *(context_key(role) for role in roles())]:
+        if id not in there:
+            store.add(id, _ring(_symmetric()))
+    if EDGE_KEY not in there:
+        store.add(EDGE_KEY, secrets.token_urlsafe(KEY_BYTES).encode())
+    _seed_jwt(store, environ.get("JWT_ALGORITHM", "HS256"))
+
+
+def roles() -> list[str]:
+    """The database roles of the catalog."""
+    return sorted({str(entry["role"]) for entry in catalog().values()})
+
+
+def _seed_jwt(store: SecretStore, algorithm: str) -> None:
+    """Keys already in the ring stay in it: their tokens are accepted until they expire."""
+    ring = json.loads(store.latest(JWT_RING) or '{"active": "", "keys": {}}')
+    if ring["keys"].get(ring["active"], {}).get("algorithm") == algorithm:
+        return
+    ring["active"] = secrets.token_hex(8)
+    ring["keys"][ring["active"]] = _rsa() if algorithm == "RS256" else _symmetric()
+    store.add(JWT_RING, json.dumps(ring).encode())
+
+
+def _ring(key: dict[str, str]) -> bytes:
+    kid = secrets.token_hex(8)
+    return json.dumps({"active": kid, "keys": {kid: key}}).encode()
+
+
+def _symmetric() -> dict[str, str]:
+    key = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).rstrip(b"=")
+    return {"algorithm": "HS256", "key": key.decode()}
+
+
+def _rsa() -> dict[str, str]:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return {"algorithm": "RS256", "private_pem": private.decode(), "public_pem": public.decode()}
+
+
+def mount(root: Path) -> None:
+    """Per service a folder of links to the newest versions of the secrets that its catalog entry names."""
+    for service, entry in catalog().items():
+        folder = root / "mounts" / service
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for id in [*entry["secrets"], context_key(entry["role"])]:
+            (folder / id).symlink_to(Path("..", "..", "secrets", id, "latest"))
+    keys = root / "keys"
+    keys.mkdir(mode=0o700, exist_ok=True)
+    ring = keys / "jwt-keyring.json"
+    ring.unlink(missing_ok=True)
+    ring.symlink_to(Path("..", "secrets", JWT_RING, "latest"))
+
+
+def context_keys(root: Path) -> Path:
+    """Write the key rings of all roles into one file, when one has changed, and return its path."""
+    path = root / "keys" / "context-keys.json"
+    rings: dict[str, Any] = {}
+    for role in roles():
+        latest = root / "secrets" / context_key(role) / "latest"
+        if latest.exists():
+            rings[role] = json.loads(latest.read_bytes())
+    text = json.dumps(rings, indent=1).encode()
+    if not path.exists() or path.read_bytes() != text:
+        replace(path, text)
+    return path

@@ -1,0 +1,156 @@
+"""The table of the services of a local stack: what runs, what it listens on, what has to stand before it."""
+
+import importlib.util
+import signal
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from local import postgres, stack
+from local.layout import Layout, catalog
+
+CHECKOUT = Path(__file__).parent.parent
+PORTS = (
+    *("gateway", "postgres", "valkey", "tasks", "secrets", "workflows", "storage"),
+    *("scheduler", "smtp", "mail", "sms", "cloudsql"),
+)
+ACCOUNTS = ("gateway", "tasks", "workflows", "scheduler")
+STAND_INS = {  # module of local/: the ports it listens on
+    "valkey": ("valkey",),
+    "metadata": (),
+    "secrets": ("secrets",),
+    "storage": ("storage",),
+    "mail": ("smtp", "mail"),
+    "sms": ("sms",),
+    "cloudsql": ("cloudsql",),
+    "tasks": ("tasks",),
+    "workflows": ("workflows",),
+    "scheduler": ("scheduler",),
+}
+MODULES = {"secrets": "secrets_server"}
+JOBS = ("exports-jobs", "deletions-jobs")
+
+
+class Ready(Enum):
+    """When a service counts as ready."""
+
+    LISTENS = "its ports accept connections"
+    ENDED = "it ran to its end with exit code 0"
+    POSTGRES = "its postmaster.pid says so"
+    HEALTHY = "its address answers 200"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One line of the table. `needs` names services, unknown ones do not count; `health` is for Ready.HEALTHY."""
+
+    name: str
+    command: tuple[str, ...]
+    ports: tuple[int, ...] = ()
+    needs: tuple[str, ...] = ()
+    ready: Ready = Ready.LISTENS
+    environment: Mapping[str, str] = field(default_factory=dict)
+    health: str = ""
+    output: Path | None = None  # where the standard output goes once it ended well
+    stop: signal.Signals = signal.SIGTERM
+    last: bool = False  # stopped when everything else is
+    required: bool = True  # a step that fails ends the stack
+
+
+def port_names() -> list[str]:
+    """Every key of Layout.ports."""
+    services = list(catalog())
+    names = [*PORTS, *(f"metadata:{name}" for name in (*services, *ACCOUNTS))]
+    return names + [f"{part}:{name}" for part in ("function", "run") for name in services]
+
+
+def exists(module: str) -> bool:
+    """Whether `python -m <module>` can be run."""
+    try:
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.submodule_search_locations is None:
+            return spec is not None
+        return importlib.util.find_spec(f"{module}.__main__") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def table(layout: Layout, environ: Mapping[str, str], *, fast: bool = False) -> list[Service]:
+    """All services of the stack whose code is there; they start as soon as what they need is ready."""
+    found = [_postgres(layout, environ, fast=fast), *_database_steps(layout, environ)]
+    found += [_stand_in(layout, name, environ) for name in STAND_INS]
+    found += [_function(layout, name, environ) for name, entry in catalog().items() if _is_built(entry["folder"])]
+    found += _gateway(layout, environ)
+    return [service for service in found if service.command[1] != "-m" or exists(service.command[2])]
+
+
+def _is_built(folder: str) -> bool:
+    return (CHECKOUT / "functions" / folder / "main.py").exists() and exists("common.server")
+
+
+def _module(layout: Layout, module: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, "--layout", str(layout.path("layout.json")))
+
+
+def _stand_in(layout: Layout, name: str, environ: Mapping[str, str]) -> Service:
+    command = _module(layout, f"local.{MODULES.get(name, name)}")
+    ports = tuple(layout.ports[port] for port in STAND_INS[name])
+    if name == "metadata":
+        ports = tuple(number for port, number in layout.ports.items() if port.startswith("metadata:"))
+    if name == "workflows":
+        for service in JOBS:
+            command += ("--env", f"{service.replace('-', '_').upper()}_URL={layout.run_url(service)}")
+    return Service(name, command, ports, environment=stack.inherited(environ))
+
+
+def _postgres(layout: Layout, environ: Mapping[str, str], *, fast: bool) -> Service:
+    command = _module(layout, "local.postgres") + (("--fast",) if fast else ())
+    ports = (layout.ports["postgres"],)
+    environment = stack.inherited(environ)
+    return Service("postgres", command, ports, (), Ready.POSTGRES, environment, stop=signal.SIGINT, last=True)
+
+
+def _database_steps(layout: Layout, environ: Mapping[str, str]) -> list[Service]:
+    """The schema, then the login roles and their keys."""
+    url = postgres.admin_dsn(layout.path(), layout.ports["postgres"])
+    environment = stack.inherited(environ) | {"DATABASE_ADMIN_URL": url, "DATABASE_URL": url}
+    migrate = (sys.executable, "-m", "migrations.apply")
+    provision = _module(layout, "local.provision")
+    return [
+        Service("migrations", migrate, (), ("postgres",), Ready.ENDED, environment),
+        Service("provision", provision, (), ("postgres", "migrations"), Ready.ENDED, environment),
+    ]
+
+
+def _function(layout: Layout, name: str, environ: Mapping[str, str]) -> Service:
+    """Granian with the function, as the image starts it; as many processes as PROCESSES_<NAME> says."""
+    port = layout.ports[f"function:{name}"]
+    workers = environ.get(f"PROCESSES_{name.replace('-', '_').upper()}", "1")
+    command = (
+        str(Path(sysconfig.get_path("scripts"), "granian")),
+        *("--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws", "--http", "1"),
+        *("--workers", workers, "--blocking-threads", str(catalog()[name]["concurrency"])),
+        *("--log-level", "warning", "--workers-kill-timeout", "2"),
+        *("--factory", "common.server:app"),
+    )
+    needs = ("migrations", "provision", "metadata", "secrets")
+    environment = stack.function_environment(layout, name, environ)
+    return Service(name, command, (port,), needs, environment=environment)
+
+
+def _gateway(layout: Layout, environ: Mapping[str, str]) -> list[Service]:
+    """The gateway, which is ready when the functions behind it are, and the demo account made through it."""
+    environment = stack.inherited(environ)
+    health = layout.url("gateway") + "/health/ready"
+    ports = (layout.ports["gateway"],)
+    command = _module(layout, "local.gateway")
+    command += ("--platform-checks-identity", environ.get("PLATFORM_CHECKS_IDENTITY", "false"))
+    gateway = Service("gateway", command, ports, (), Ready.HEALTHY, environment, health)
+    demo = layout.path("demo.json")
+    if demo.exists():
+        return [gateway]
+    seed = _module(layout, "local.seed_demo")
+    return [gateway, Service("demo", seed, (), ("gateway",), Ready.ENDED, environment, output=demo, required=False)]

@@ -1,0 +1,118 @@
+"""What a stack tells about itself: the environment of its functions, and stack.json for whoever uses it."""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from local import keys, postgres
+from local.durable import replace
+from local.layout import HOST, PROJECT, REGION, Layout, catalog, login_role, service_account
+
+INSTANCE = f"{PROJECT}:{REGION}:main"
+EXPORT_BUCKET = f"{PROJECT}-exports"
+FOREIGN = ("CLOUDSDK_", "GOOGLE_", "GCE_", "GRANIAN_", "GRPC_", "PG", "PYTHON", "K_", "FUNCTION_", "WERKZEUG_")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of `make run`, so that every setting can be given there, without what steers libraries."""
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(FOREIGN) and name.lower() not in PROXIES and name != "PYTHONPATH"
+    }
+    return kept | {"NO_PROXY": "*", "PYTHONUNBUFFERED": "1"}
+
+
+def login_passwords(root: Path) -> dict[str, str]:
+    """Login role → password, made once, in `<root>/postgres/logins.json`; provisioning sets them in the database."""
+    path = root / "postgres" / "logins.json"
+    known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    absent = [role for role in map(login_role, catalog()) if role not in known]
+    if absent:
+        known |= {role: secrets.token_urlsafe(24) for role in absent}
+        replace(path, json.dumps(known, indent=1).encode())
+    return known
+
+
+def dsn(layout: Layout, service: str) -> str:
+    """The libpq URL of a service's login role over loopback."""
+    login = login_role(service)
+    password = login_passwords(layout.path())[login]
+    return f"postgresql://{quote(login, safe='')}:{password}@{HOST}:{layout.ports['postgres']}/{postgres.DATABASE}"
+
+
+def database_url(layout: Layout, service: str, route: str) -> str:
+    """Where a function finds its database: `direct` on loopback, or behind the Cloud SQL door by the `connector`."""
+    if route == "connector":
+        return f"cloudsql://{INSTANCE}/{postgres.DATABASE}?user={quote(login_role(service), safe='')}"
+    if route != "direct":
+        raise ValueError(f"DATABASE_ROUTE={route} is neither direct nor connector")
+    return dsn(layout, service)
+
+
+def function_environment(layout: Layout, service: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Every setting of one function's process."""
+    metadata = f"{HOST}:{layout.ports[f'metadata:{service}']}"
+    return inherited(environ) | {
+        "SERVICE": service,
+        "PROJECT_ID": PROJECT,
+        "REGION": REGION,
+        "GOOGLE_CLOUD_PROJECT": PROJECT,
+        "GCE_METADATA_HOST": metadata,
+        "GCE_METADATA_IP": metadata,
+        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(layout.path("tls", "ca.pem")),
+        "DATABASE_URL": database_url(layout, service, environ.get("DATABASE_ROUTE", "direct")),
+        "DATABASE_POOL": str(catalog()[service]["concurrency"]),
+        "SECRETS_DIR": str(layout.path("mounts", service)),
+        "SQLADMIN_ENDPOINT": layout.url("cloudsql"),
+        "SECRETMANAGER_ENDPOINT": f"{HOST}:{layout.ports['secrets']}",
+        "CLOUDTASKS_ENDPOINT": f"{HOST}:{layout.ports['tasks']}",
+        "STORAGE_ENDPOINT": layout.url("storage"),
+        "IAMCREDENTIALS_ENDPOINT": layout.url("metadata:gateway"),
+        "WORKFLOWS_ENDPOINT": layout.url("workflows"),
+        "TASKS_ACCOUNT": service_account("tasks"),
+        "WORKFLOWS_ACCOUNT": service_account("workflows"),
+        "SCHEDULER_ACCOUNT": service_account("scheduler"),
+        "SERVICE_ACCOUNT": service_account(service),
+        "IDENTITY_ISSUER": "https://accounts.google.com",
+        "IDENTITY_JWKS_URL": layout.url("metadata:gateway") + "/certs",
+        "PLATFORM_CHECKS_IDENTITY": environ.get("PLATFORM_CHECKS_IDENTITY", "false"),
+        "PUBLIC_URL": layout.url("gateway"),
+        "SERVICE_URL": layout.run_url(service),
+        "AUTH_URL": layout.run_url("auth"),
+        "EXPORT_BUCKET": EXPORT_BUCKET,
+        "SMTP_URL": f"smtp://{HOST}:{layout.ports['smtp']}",
+        "MAIL_FROM": environ.get("MAIL_FROM", "no-reply@example.com"),
+        "VALKEY_URL": f"redis://{HOST}:{layout.ports['valkey']}",
+    }
+
+
+def describe(layout: Layout, pids: Mapping[str, int]) -> dict[str, Any]:
+    """The content of stack.json. `demo` is null until there is a demo account."""
+    root = layout.path()
+    demo = root / "demo.json"
+    services = {str(entry["role"]): service for service, entry in catalog().items()}
+    admin = {"admin": postgres.admin_dsn(root, layout.ports["postgres"])}
+    return {
+        "api": layout.url("gateway"),
+        "mail": layout.url("mail"),
+        "mail_dir": str(layout.path("mail", "maildir")),
+        "sms": str(layout.path("sms", "messages.jsonl")),
+        "storage_dir": str(layout.path("storage")),
+        "postgres": admin | {role: dsn(layout, service) for role, service in services.items()},
+        "valkey": f"redis://{HOST}:{layout.ports['valkey']}",
+        "jwt_keyring": str(layout.path("keys", "jwt-keyring.json")),
+        "context_key": str(keys.context_keys(root)),
+        "pids": dict(pids),
+        "demo": json.loads(demo.read_text()) if demo.exists() else None,
+    }
+
+
+def publish(layout: Layout, pids: Mapping[str, int]) -> None:
+    """Replace stack.json."""
+    replace(layout.path("stack.json"), (json.dumps(describe(layout, pids), indent=1) + os.linesep).encode())

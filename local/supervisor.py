@@ -1,0 +1,38 @@
+"""`python -m local.supervisor`: the whole cloud of one checkout, in front of the terminal, until Ctrl-C."""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from local.preconditions import missing
+
+
+def main() -> int:
+    """Check, prepare, run; the exit code is 0 after a stop that was asked for."""
+    parser = argparse.ArgumentParser(description="The local cloud")
+    parser.add_argument("--root", type=Path, default=Path(".local"), help="folder of the stack's data")
+    parser.add_argument("--ephemeral", action="store_true", help="a new folder, deleted at the end; no fsync")
+    arguments = parser.parse_args()
+    problems = missing(arguments.root.absolute())
+    if problems:
+        sys.stderr.write("".join(f"{problem}\n" for problem in problems))
+        return 1
+    from local.postgres import forget  # only now is it known that they can be imported
+    from local.running import run
+    from local.services import table
+
+    if not arguments.ephemeral:
+        return run(arguments.root.absolute(), table, os.environ)
+    root = Path(tempfile.mkdtemp(prefix="dev-context-stack-"))
+    try:
+        return run(root, table, os.environ, fast=True)
+    finally:
+        forget(root)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
