@@ -1,0 +1,247 @@
+"""A real gateway in front of fake functions that say what reached them."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from common.openapi import gateway
+from local.identity import Issuer
+from local.layout import HOST, Layout, catalog
+from local.secrets_store import SecretStore
+
+READY_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Line:
+    """A route, as far as the gateway document looks at it."""
+
+    method: str
+    path: str
+    needs: str = "nobody"
+    body: None = None
+    query: None = None
+    answers: None = None
+    status: int = 200
+    summary: str = ""
+    step_up: bool = False
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A route table, likewise."""
+
+    service: str
+    routes: list[Line]
+
+
+TABLES = [
+    Table("auth", [Line("GET", "/health/ready"), Line("POST", "/v1/auth/login"), Line("POST", "/internal/mails/<id>")]),
+    Table(
+        "projects",
+        [
+            Line("GET", "/v1/projects"),
+            Line("GET", "/v1/projects/<uuid:project_id>"),
+            Line("GET", "/v1/projects/<uuid:project_id>/tasks"),
+            Line("GET", "/v1/projects/first"),
+        ],
+    ),
+    Table("exports", [Line("GET", "/v1/exports")]),
+]
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def seen(self) -> dict[str, str]:
+        """The headers that the function got, names in lower case; a repeated one has its values joined by `|`."""
+        values: dict[str, list[str]] = {}
+        for name, value in self.json["headers"]:
+            values.setdefault(name.lower(), []).append(value)
+        return {name: "|".join(each) for name, each in values.items()}
+
+
+class Echo(BaseHTTPRequestHandler):
+    """A function: says its name and what it got; the query makes it slow or its answer large."""
+
+    protocol_version = "HTTP/1.1"
+    name = ""
+    count = 0
+
+    def answer(self) -> None:
+        type(self).count += 1
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        _, _, query = self.path.partition("?")
+        asked = dict(pair.split("=") for pair in query.split("&") if "=" in pair)
+        if "hang" in asked:
+            time.sleep(float(asked["hang"]))
+        if "break" in asked:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        said = {"service": self.name, "method": self.command, "path": self.path, "headers": self.headers.items()}
+        body = b"x" * int(asked["bytes"]) if "bytes" in asked else json.dumps(said).encode()
+        self.send_response(200)
+        if "chunked" in asked:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for start in range(0, len(body), 1_000_000):
+                part = body[start : start + 1_000_000]
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            self.wfile.write(b"0\r\n\r\n")
+            return
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Stack:
+    """The running gateway, and how to talk to it."""
+
+    layout: Layout
+    issuer: Issuer
+    log: Path
+    process: "subprocess.Popen[bytes]"
+    metadata: "subprocess.Popen[bytes]"
+    functions: dict[str, type[Echo]] = field(default_factory=dict)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        headers: list[tuple[str, str]] | None = None,
+        *,
+        port: str = "gateway",
+        body: bytes = b"",
+        source: str = HOST,
+    ) -> Answer:
+        """One request, its path and headers exactly as given."""
+        connection = HTTPConnection(HOST, self.layout.ports[port], timeout=30, source_address=(source, 0))
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in headers or []:
+                connection.putheader(name, value)
+            if body:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body or None)
+            response = connection.getresponse()
+            data = response.read()
+            return Answer(response.status, {key.lower(): value for key, value in response.getheaders()}, data)
+        finally:
+            connection.close()
+
+    def raw(self, text: str) -> str:
+        """What the gateway answers to these very bytes, up to the end of the headers and what came with them."""
+        with socket.create_connection((HOST, self.layout.ports["gateway"]), timeout=10) as connection:
+            connection.sendall(text.encode())
+            return connection.recv(65536).decode()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def open_port(port: int) -> bool:
+    """Whether somebody accepts connections."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def until(what: Any, seconds: float = READY_SECONDS) -> Any:
+    """Poll until the function answers something true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise TimeoutError("it did not happen in time")
+
+
+@contextmanager
+def function(name: str, port: int) -> Iterator[type[Echo]]:
+    """A fake function on its port."""
+    handler = type(f"Echo_{name}", (Echo,), {"name": name, "count": 0})
+    server = ThreadingHTTPServer((HOST, port), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield handler
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def process(log: Path, *arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """A module of ours as its own process."""
+    with log.open("wb") as file:
+        running = subprocess.Popen([sys.executable, "-m", *arguments], stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield running
+    finally:
+        running.terminate()
+        running.wait(timeout=5)
+
+
+def new_layout(root: Path) -> Layout:
+    """A layout with the ports that the gateway and the metadata server need."""
+    names = ["gateway", "metadata:gateway"]
+    names += [f"{kind}:{service}" for kind in ("run", "function") for service in catalog()]
+    layout = Layout(str(root), {name: free_port() for name in names}, HOST)
+    layout.save()
+    return layout
+
+
+@contextmanager
+def stack(
+    root: Path, *options: str, deadline: float = 15.0, up: tuple[str, ...] = ("auth", "projects")
+) -> Iterator[Stack]:
+    """A whole gateway; the functions named in `up` run."""
+    layout = new_layout(root)
+    SecretStore(root).add("edge-key", b"edge-one")
+    document = gateway(TABLES, {name: layout.run_url(name) for name in catalog()})
+    for backend in document["x-google-api-management"]["backends"].values():
+        backend["deadline"] = deadline
+    path = root / "gateway-document.json"
+    path.write_text(json.dumps(document))
+    shared = ["--layout", str(root / "layout.json")]
+    with ExitStack() as running:
+        metadata = running.enter_context(process(root / "metadata.log", "local.metadata", *shared))
+        until(lambda: open_port(layout.ports["metadata:gateway"]))
+        functions = {name: running.enter_context(function(name, layout.ports[f"function:{name}"])) for name in up}
+        log = root / "gateway.log"
+        own = running.enter_context(process(log, "local.gateway", *shared, "--document", str(path), *options))
+        made = Stack(layout, Issuer(root), log, own, metadata, functions)
+        until(lambda: open_port(layout.ports["gateway"]) or own.poll() is not None)
+        if own.poll() is not None:
+            raise RuntimeError(log.read_text())
+        yield made
