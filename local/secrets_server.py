@@ -210,4 +210,4 @@ async def serve(layout: Layout) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(arguments(__doc__).parse_args().layout))
+    asyncio.run(serve(arguments(__doc__ or "").parse_args().layout))

@@ -27,7 +27,7 @@ from google.cloud import secretmanager_v1 as api
 client = api.SecretManagerServiceClient(client_options={"api_endpoint": sys.argv[1]})
 sys.stdout.buffer.write(client.access_secret_version(name=sys.argv[2]).payload.data)
 """
-Client = api.SecretManagerServiceClient
+Client: Any = api.SecretManagerServiceClient
 
 
 @pytest.fixture
@@ -39,14 +39,18 @@ def stack(layout: Layout, start: Any) -> Iterator[Layout]:
 @pytest.fixture
 def client(stack: Layout, channel: Callable[[str, str], grpc.Channel]) -> Callable[[str], Any]:
     """A client of Secret Manager with the token of one account."""
-    return lambda email: Any(transport=SecretManagerServiceGrpcTransport(channel=channel("secrets", email)))
+    return lambda email: Client(transport=SecretManagerServiceGrpcTransport(channel=channel("secrets", email)))
 
 
 @pytest.fixture
 def operator(client: Callable[[str], Any]) -> Any:
     made = client(OPERATOR)
-    made.create_secret(parent=PARENT, secret_id="mail-key", secret={"replication": {"automatic": {}}})
+    make(made, "mail-key")
     return made
+
+
+def make(client: Any, id: str) -> None:
+    client.create_secret({"parent": PARENT, "secret_id": id, "secret": {"replication": {"automatic": {}}}})
 
 
 def test_it_works(operator: Any, stack: Layout) -> None:
@@ -121,7 +125,7 @@ def test_what_is_not_there_is_not_found(operator: Any) -> None:
 
 def test_a_secret_exists_once(operator: Any) -> None:
     with pytest.raises(exceptions.AlreadyExists):
-        operator.create_secret(parent=PARENT, secret_id="mail-key", secret={"replication": {"automatic": {}}})
+        make(operator, "mail-key")
 
 
 def test_a_wrong_checksum_is_refused(operator: Any) -> None:
@@ -140,16 +144,16 @@ def test_a_payload_has_64_kib_at_most(operator: Any) -> None:
 
 def test_a_secret_needs_an_id_and_a_replication_policy(operator: Any) -> None:
     with pytest.raises(exceptions.InvalidArgument):
-        operator.create_secret(parent=PARENT, secret_id="no/slash", secret={"replication": {"automatic": {}}})
+        make(operator, "no/slash")
     with pytest.raises(exceptions.InvalidArgument):
-        operator.create_secret(parent=PARENT, secret_id="other", secret={})
+        operator.create_secret({"parent": PARENT, "secret_id": "other", "secret": {}})
 
 
 def test_a_service_reads_the_secrets_of_its_catalog_entry_only(operator: Any, client: Callable[[str], Any]) -> None:
     ids = ("mail-key", "certificate-key", "context-key-exports_jobs_fn", "context-key-auth_fn")
     for id in ids:
         if id != "mail-key":
-            operator.create_secret(parent=PARENT, secret_id=id, secret={"replication": {"automatic": {}}})
+            make(operator, id)
         operator.add_secret_version(parent=f"{PARENT}/secrets/{id}", payload={"data": id.encode()})
     service = client(service_account("exports-jobs"))
 
@@ -201,6 +205,6 @@ def test_an_added_version_survives_a_kill(
 
 def _reads(client: Any, id: str) -> bool:
     try:
-        return client.access_secret_version(name=f"{PARENT}/secrets/{id}/versions/1").payload.data == id.encode()
+        return bool(client.access_secret_version(name=f"{PARENT}/secrets/{id}/versions/1").payload.data == id.encode())
     except exceptions.PermissionDenied:
         return False
