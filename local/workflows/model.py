@@ -1,0 +1,204 @@
+"""A loaded workflow: what the loader builds from YAML and the interpreter runs."""
+
+from dataclasses import dataclass, field
+
+from local.workflows.expressions import Node
+from local.workflows.values import Value
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place in the YAML file; line and column count from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Const:
+    """A value without expressions in it."""
+
+    value: Value
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A `${…}`."""
+
+    node: Node
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list with at least one expression in it."""
+
+    items: tuple["Template", ...]
+
+
+@dataclass(frozen=True)
+class MapOf:
+    """A map with at least one expression in a key or a value."""
+
+    items: tuple[tuple["Template", "Template"], ...]
+
+
+Template = Const | Expression | ListOf | MapOf
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an assignment writes: a variable, or an element inside it."""
+
+    name: str
+    path: tuple[Node, ...]
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class Assign:
+    """`assign`: in order, later ones see earlier ones."""
+
+    items: tuple[tuple[Target, Template], ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """`call` of a library function or a subworkflow."""
+
+    function: str
+    arguments: tuple[tuple[str, Template], ...]
+    result: Target | None
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class Case:
+    """One entry of `switch`."""
+
+    condition: Template
+    action: "Action | None"
+    next: str | None
+
+
+@dataclass(frozen=True)
+class Switch:
+    """`switch`: the first true condition wins."""
+
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """An ordered list of steps, with their positions by name."""
+
+    items: tuple["Step", ...]
+    positions: dict[str, int] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class Return:
+    """`return`."""
+
+    value: Template
+
+
+@dataclass(frozen=True)
+class Raise:
+    """`raise`."""
+
+    value: Template
+
+
+@dataclass(frozen=True)
+class For:
+    """`for` over a list (or a map's keys), or over an inclusive range of numbers."""
+
+    value: str
+    index: str | None
+    items: Template | None
+    range: tuple[Template, Template] | None
+    steps: Steps
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """`parallel`: named branches, or a loop whose iterations run at once."""
+
+    shared: tuple[str, ...]
+    limit: Template | None
+    branches: tuple[tuple[str, Steps], ...]
+    loop: For | None
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class Retry:
+    """`retry`: a predicate (library function or subworkflow) and the back-off, in seconds."""
+
+    predicate: str
+    max_retries: Template
+    initial_delay: Template
+    max_delay: Template
+    multiplier: Template
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class Except:
+    """`except`: the error's variable and what handles it."""
+
+    error: str
+    steps: Steps
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class Try:
+    """`try` of one call or of steps."""
+
+    body: "Steps | Call"
+    retry: Retry | None
+    handler: Except | None
+
+
+Action = Assign | Call | Switch | Steps | Return | Raise | For | Parallel | Try
+
+
+@dataclass(frozen=True)
+class Step:
+    """One named step."""
+
+    name: str
+    action: Action | None
+    next: str | None
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a (sub)workflow; without a default it is required."""
+
+    name: str
+    default: Const | None
+
+
+@dataclass(frozen=True)
+class Routine:
+    """`main` or a subworkflow."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    steps: Steps
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """One YAML file."""
+
+    name: str
+    file: str
+    source: str
+    routines: dict[str, Routine] = field(hash=False)
