@@ -10,6 +10,8 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.common import make_schema_key
 from marshmallow import Schema
 
+from common.access import PUBLIC
+from common.errors import CODES
 from common.openapi_parts import ANSWER_HEADERS, HEADER_PARAMETERS, PROBLEM_SCHEMA, SECURITY, SECURITY_SCHEMES
 
 Json = dict[str, Any]
@@ -28,6 +30,7 @@ WITH_BODY = (400, 413, 415, 422)
 PLACEHOLDER = re.compile(r"<(?:(?P<converter>\w+)(?:\((?P<arguments>[^)]*)\))?:)?(?P<name>\w+)>")
 REF = "#/components/"
 NOWHERE = "/not-found"
+HEALTH = "/health/"  # every service has these; through the gateway one answers for all
 
 
 class RouteLike(Protocol):
@@ -97,20 +100,18 @@ def is_internal(route: RouteLike) -> bool:
     return route.path.startswith(INTERNAL)
 
 
-def public(
-    tables: Iterable[TableLike], *, statuses: Mapping[str, int] | None = None, open_to_all: Iterable[str] = ("nobody",)
-) -> Json:
-    """The document for clients. `statuses` gives each error code its HTTP status (a code without one stands under
-    4XX); `open_to_all` lists the values of `needs` that ask for no credential.
-    """
+def public(tables: Iterable[TableLike]) -> Json:
+    """The document for clients: every route but the internal ones."""
     plugin = MarshmallowPlugin(schema_name_resolver=_Names())
     spec = APISpec("Dev Context API", "1", "3.1.0", plugins=[plugin], servers=[{"url": "/"}])
     _components(spec)
+    seen: set[str] = set()
     for table in tables:
         spec.tag({"name": table.service})
         for route in table.routes:
-            if not is_internal(route):
-                operation = _operation(table.service, route, statuses or {}, frozenset(open_to_all))
+            operation = _operation(table.service, route)
+            if not is_internal(route) and operation["operationId"] not in seen:
+                seen.add(operation["operationId"])
                 spec.path(template(route.path).path, operations={route.method.lower(): operation})
     return spec.to_dict()
 
@@ -145,15 +146,15 @@ def _components(spec: APISpec) -> None:
     spec.components.schema("Problem", PROBLEM_SCHEMA)
 
 
-def _operation(service: str, route: RouteLike, statuses: Mapping[str, int], open_to_all: frozenset[str]) -> Json:
-    authenticated = route.needs not in open_to_all
+def _operation(service: str, route: RouteLike) -> Json:
+    authenticated = route.needs != PUBLIC
     operation: Json = {
         "operationId": operation_id(route.method, route.path),
         "summary": route.summary,
         "tags": [service],
         "security": SECURITY if authenticated else [],
         "parameters": _parameters(route, authenticated),
-        "responses": _success(route) | _problems(route, authenticated, statuses),
+        "responses": _success(route) | _problems(route, authenticated),
     }
     if authenticated:
         operation["x-needs"] = route.needs
@@ -202,11 +203,11 @@ def _success(route: RouteLike) -> Json:
     return {str(route.status): answer}
 
 
-def _problems(route: RouteLike, authenticated: bool, statuses: Mapping[str, int]) -> Json:
-    found: dict[str, list[str]] = {str(status): [] for status in _implied(route, authenticated)}
+def _problems(route: RouteLike, authenticated: bool) -> Json:
+    found: dict[int, list[str]] = {status: [] for status in _implied(route, authenticated)}
     for code in route.errors:
-        found.setdefault(str(statuses.get(code, "4XX")), []).append(code)
-    return {status: _problem(status, codes) for status, codes in sorted(found.items())}
+        found.setdefault(CODES[code][0], []).append(code)
+    return {str(status): _problem(status, codes) for status, codes in sorted(found.items())}
 
 
 def _implied(route: RouteLike, authenticated: bool) -> set[int]:
@@ -226,21 +227,19 @@ def _implied(route: RouteLike, authenticated: bool) -> set[int]:
     return implied
 
 
-def _problem(status: str, codes: Sequence[str]) -> Json:
-    names = ["RequestId"] + {"429": ["RetryAfter"], "401": ["WwwAuthenticate"]}.get(status, [])
-    phrase = HTTPStatus(int(status)).phrase if status.isdigit() else "Refused"
-    schema: Json = {"$ref": f"{REF}schemas/Problem"}
-    media: Json = {"schema": schema}
+def _problem(status: int, codes: Sequence[str]) -> Json:
+    names = ["RequestId", *{429: ["RetryAfter"], 401: ["WwwAuthenticate"]}.get(status, [])]
+    media: Json = {"schema": {"$ref": f"{REF}schemas/Problem"}}
+    phrase = HTTPStatus(status).phrase
     if codes:
         phrase += ": " + ", ".join(f"`{code}`" for code in codes)
         media["examples"] = {code: {"value": _example(status, code)} for code in codes}
     return {"description": phrase, "headers": _headers(names), "content": {PROBLEM: media}}
 
 
-def _example(status: str, code: str) -> Json:
-    known = {"status": int(status)} if status.isdigit() else {}
-    title = code.replace("_", " ").capitalize()
-    return {"type": f"/errors/{code}", "title": title, **known, "code": code, "request_id": "01J0"}
+def _example(status: int, code: str) -> Json:
+    shared = {"status": status, "code": code, "request_id": "7f6d1c9e"}
+    return {"type": f"/docs/errors/{code}", "title": CODES[code][1], **shared}
 
 
 def gateway(tables: Iterable[TableLike], addresses: Mapping[str, str], *, fallback: str = "auth") -> Json:
@@ -255,6 +254,8 @@ def gateway(tables: Iterable[TableLike], addresses: Mapping[str, str], *, fallba
     for table in tables:
         for route in table.routes:
             if is_internal(route) or route.path.startswith(SESSIONS):
+                continue
+            if route.path.startswith(HEALTH) and table.service != fallback:
                 continue
             path, parameters = template(route.path)
             shape = re.sub(r"{\w+}", "{}", path)

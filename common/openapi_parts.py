@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from common.errors import CODES
+
 Json = dict[str, Any]
 
 SECURITY_SCHEMES: dict[str, Json] = {
@@ -41,7 +43,7 @@ PROBLEM_SCHEMA: Json = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
-        "code": {"type": "string", "description": "One of a closed list."},
+        "code": {"type": "string", "enum": list(CODES)},
         "request_id": {"type": "string"},
         "errors": {
             "type": "object",

@@ -1,8 +1,8 @@
 """The pieces of Envoy configuration that every listener shares: connection manager, clusters, errors, access log."""
 
-from http import HTTPStatus
 from typing import Any
 
+from common.errors import CODES
 from local.layout import HOST
 
 Json = dict[str, Any]
@@ -11,22 +11,23 @@ TYPES = "type.googleapis.com/envoy."
 BODY_BYTES = 32 * 1024 * 1024
 REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
 
-# What Envoy itself may have to say. The codes are of the product's list: a client sees one error shape.
+# What Envoy itself may have to say: its status → the product's status, code and sentence; one error shape for clients.
 PROBLEMS = {
-    400: ("bad_request", "The request is malformed."),
-    401: ("unauthenticated", "The caller's identity token is missing or not valid."),
-    403: ("permission_denied", "The caller may not invoke this service."),
-    404: ("not_found", "There is nothing here."),
-    405: ("method_not_allowed", "This method is not known here."),
-    408: ("request_timeout", "The request took too long to arrive."),
-    413: ("payload_too_large", "The body is too large."),
-    426: ("upgrade_required", "This protocol version is not spoken here."),
-    431: ("headers_too_large", "The headers are too large."),
-    500: ("internal_error", "The answer could not be passed on."),
-    502: ("bad_gateway", "The service broke off its answer."),
-    503: ("service_unavailable", "The service is not available; try again."),
-    504: ("gateway_timeout", "The service did not answer in time."),
+    400: (400, "malformed_request", "The request is malformed."),
+    401: (401, "invalid_token", "The caller's identity token is missing or not valid."),
+    403: (403, "forbidden", "The caller may not invoke this service."),
+    404: (404, "not_found", "There is nothing here."),
+    405: (405, "method_not_allowed", "This method is not known here."),
+    408: (400, "malformed_request", "The request took too long to arrive."),
+    413: (413, "body_too_large", "The body is too large."),
+    426: (400, "malformed_request", "This protocol version is not spoken here."),
+    431: (400, "malformed_request", "The headers are too large."),
+    500: (500, "internal_error", "The answer could not be passed on."),
+    502: (503, "unavailable", "The service broke off its answer."),
+    503: (503, "unavailable", "The service is not available; try again."),
+    504: (504, "gateway_timeout", "The service did not answer in time."),
 }
+TITLES = {code: title for code, (_, title) in CODES.items()} | {"gateway_timeout": "The service took too long"}
 
 
 def typed(name: str, /, **fields: Any) -> Json:
@@ -105,11 +106,11 @@ def _problems() -> list[Json]:
     return mappers
 
 
-def _problem(status: int, condition: Json, request_id: Json) -> Json:
-    code, detail = PROBLEMS[status]
+def _problem(given: int, condition: Json, request_id: Json) -> Json:
+    status, code, detail = PROBLEMS[given]
     body = {
-        "type": f"/errors/{code}",
-        "title": HTTPStatus(status).phrase,
+        "type": f"/docs/errors/{code}",
+        "title": TITLES[code],
         "status": status,
         "detail": detail,
         "code": code,
@@ -118,6 +119,7 @@ def _problem(status: int, condition: Json, request_id: Json) -> Json:
     no_store = {"header": {"key": "cache-control", "value": "no-store"}}
     return {
         "filter": condition,
+        "status_code": status,
         "headers_to_add": [request_id, no_store],
         "body_format_override": {"json_format": body, "content_type": "application/problem+json"},
     }

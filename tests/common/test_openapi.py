@@ -57,8 +57,8 @@ TABLES = [
     Table(
         "auth",
         [
-            Line("POST", "/v1/auth/login", needs="nobody", body=NewProject),
-            Line("POST", "/internal/mails/<uuid:outbox_id>", needs="nobody"),
+            Line("POST", "/v1/auth/login", needs="public", body=NewProject),
+            Line("POST", "/internal/mails/<uuid:outbox_id>", needs="public"),
         ],
     ),
     Table(
@@ -76,7 +76,7 @@ TABLES = [
 
 @pytest.fixture
 def document() -> dict[str, Any]:
-    return public(TABLES, statuses={"project_name_taken": 409})
+    return public(TABLES)
 
 
 @pytest.fixture
@@ -103,9 +103,16 @@ def test_an_error_code_stands_under_its_status(document: dict[str, Any]) -> None
     assert answer["content"]["application/problem+json"]["examples"]["project_name_taken"]["value"]["status"] == 409
 
 
-def test_a_code_of_unknown_status_is_not_lost() -> None:
-    answers = public(TABLES)["paths"]["/v1/projects"]["post"]["responses"]
-    assert "project_name_taken" in answers["4XX"]["description"]
+def test_a_code_that_is_not_in_the_closed_list_is_refused() -> None:
+    with pytest.raises(KeyError):
+        public([Table("auth", [Line("GET", "/v1/auth/me", errors=("no_such_code",))])])
+
+
+def test_the_health_of_all_is_answered_by_one_service() -> None:
+    tables = [Table(name, [Line("GET", "/health/ready", needs="public")]) for name in ("auth", "projects")]
+    listed = gateway(tables, {"auth": AUTH, "projects": PROJECTS})
+    assert listed["paths"]["/health/ready"]["get"]["x-google-backend"] == "auth"
+    assert list(public(tables)["paths"]) == ["/health/ready"]
 
 
 def test_credentials_are_asked_unless_the_route_is_open(document: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ class Line:
 
     method: str
     path: str
-    needs: str = "nobody"
+    needs: str = "public"
     body: None = None
     query: None = None
     answers: None = None

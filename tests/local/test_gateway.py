@@ -98,7 +98,7 @@ def test_internal_routes_cannot_be_reached(gateway: Stack, path: str) -> None:
         reached = unquote(answer.json["path"]).partition("?")[0]
         assert reached == "/not-found" or reached.startswith("/v1/projects/")
     else:
-        problem(answer, 400, "bad_request")
+        problem(answer, 400, "malformed_request")
 
 
 def test_authorization_moves_and_the_gateway_brings_its_own(gateway: Stack) -> None:
@@ -178,7 +178,7 @@ def test_a_slow_service_is_a_504_of_ours(hasty: Stack) -> None:
 
 
 def test_an_absent_service_is_a_503_of_ours(gateway: Stack) -> None:
-    problem(gateway.call("GET", "/v1/exports"), 503, "service_unavailable")
+    problem(gateway.call("GET", "/v1/exports"), 503, "unavailable")
 
 
 def test_a_starting_service_is_waited_for(gateway: Stack) -> None:
@@ -188,7 +188,7 @@ def test_a_starting_service_is_waited_for(gateway: Stack) -> None:
 
 def test_what_may_have_been_processed_is_not_sent_again(gateway: Stack) -> None:
     before = gateway.functions["projects"].count
-    problem(gateway.call("POST", "/v1/projects?break=1"), 503, "service_unavailable")
+    problem(gateway.call("POST", "/v1/projects?break=1"), 503, "unavailable")
     assert gateway.functions["projects"].count == before + 1
 
 
@@ -196,7 +196,7 @@ def test_without_the_metadata_server_it_is_503_and_not_401(tmp_path: Path) -> No
     with stack(tmp_path) as running:
         running.metadata.kill()
         running.metadata.wait()
-        problem(running.call("GET", "/v1/projects"), 503, "service_unavailable")
+        problem(running.call("GET", "/v1/projects"), 503, "unavailable")
 
 
 def test_a_good_request_id_of_the_client_comes_back_in_our_errors(gateway: Stack) -> None:
@@ -214,7 +214,7 @@ def test_an_answer_over_32_mib_is_an_error_and_one_below_passes(gateway: Stack, 
 def test_a_request_over_32_mib_is_stopped(gateway: Stack) -> None:
     said = gateway.raw(f"POST /v1/projects HTTP/1.1\r\nHost: a\r\nContent-Length: {33 * MIB}\r\n\r\n")
     assert said.startswith("HTTP/1.1 413 ")
-    assert '"code":"payload_too_large"' in said
+    assert '"code":"body_too_large"' in said
 
 
 def test_a_body_between_1_and_32_mib_is_left_to_the_service(gateway: Stack) -> None:
