@@ -18,6 +18,10 @@ from local.layout import HOST, Layout
 
 GRACE_SECONDS = 1.0
 REASONS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
+# google.rpc.Code of the HTTP statuses that have one of their own (google/rpc/code.proto); others by their class.
+CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 429: 8, 499: 1, 500: 13, 501: 12, 503: 14, 504: 4}
+UNKNOWN, INTERNAL = 2, 13
+NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 Method = Callable[[Any, str], Any]  # (request, e-mail of the caller) → answer
 
@@ -111,6 +115,12 @@ def bearer(issuer: Issuer, handler: Callable[[web.Request, str], Awaitable[web.S
         return await handler(request, caller)
 
     return handle
+
+
+def rpc_status(code: int) -> dict[str, int | str]:
+    """An HTTP status that a target answered, as google.rpc.Status."""
+    number = CODES.get(code, INTERNAL if code >= 500 else UNKNOWN)
+    return {"code": number, "message": f"{NAMES[number]}({number}): HTTP status code {code}"}
 
 
 def page(items: list[Any], size: int, token: str, largest: int) -> tuple[list[Any], str]:

@@ -13,7 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from local.identity import Issuer
 from local.layout import Layout
-from local.serving import Failure, arguments, guarded, page, rpc, stopped
+from local.serving import Failure, arguments, guarded, page, rpc, rpc_status, stopped
 from local.tasks_checks import LOCATION, complete_queue, complete_task, invalid, queue_name, seconds, stamp
 from local.tasks_dispatch import Dispatcher
 from local.tasks_store import PAUSED, RUNNING, Record, TaskStore
@@ -21,10 +21,6 @@ from local.tasks_store import PAUSED, RUNNING, Record, TaskStore
 SERVICE = "google.cloud.tasks.v2.CloudTasks"
 QUEUES = Path(__file__).with_name("queues.yaml")
 LARGEST_PAGE = 1000
-# google.rpc.Code of the HTTP statuses that have one of their own (google/rpc/code.proto); others by their class.
-CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 10, 429: 8, 499: 1, 500: 13, 501: 12, 503: 14, 504: 4}
-UNKNOWN, INTERNAL = 2, 13
-NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class Tasks:
@@ -125,15 +121,9 @@ def shown(record: Record, view: int) -> api.Task:
         last = api.Attempt(schedule_time=stamp(record.scheduled), dispatch_time=stamp(record.last_dispatch))
         if record.last_response is not None and record.last_code is not None:
             last.response_time = stamp(record.last_response)
-            last.response_status = status(record.last_code)  # proto-plus makes the message
+            last.response_status = rpc_status(record.last_code)  # proto-plus makes the message
         task.last_attempt = last
     return task
-
-
-def status(code: int) -> dict[str, int | str]:
-    """An HTTP status as google.rpc.Status."""
-    number = CODES.get(code, INTERNAL if code >= 500 else UNKNOWN)
-    return {"code": number, "message": f"{NAMES[number]}({number}): HTTP status code {code}"}
 
 
 def configured(path: Path) -> list[api.Queue]:
