@@ -1,0 +1,134 @@
+"""Who is calling: a verified token becomes a Caller, a Google-signed identity token a service account."""
+
+import hmac
+import json
+import time
+from base64 import urlsafe_b64decode
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import jwt
+from werkzeug.wrappers import Request
+
+from common import errors, secrets, tokens
+from common.settings import settings
+from common.tokens import Claim
+
+PUBLIC = "public"
+SIGNED_IN = "signed-in"
+SERVICE = "service:"
+SIGNATURE_REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
+
+
+@dataclass
+class Caller:
+    """The person behind a request; `permissions` are what the database said in this very transaction."""
+
+    user_id: str
+    tenant_id: str
+    login_session_id: str
+    auth_time: int
+    amr: list[str]
+    role: str | None = None
+    permissions: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def claim(self) -> Claim:
+        """What the transaction is sealed for."""
+        return Claim("u", self.tenant_id, self.user_id, self.login_session_id)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the last proof of identity is recent enough for a sensitive act."""
+        return time.time() - self.auth_time <= settings().step_up_seconds
+
+
+def check_edge(request: Request) -> None:
+    """403 for a request that did not come through our own load balancer."""
+    given = request.headers.get("X-Edge-Key", "")
+    expected = secrets.read("edge-key").decode().strip()
+    if not hmac.compare_digest(given.encode(), expected.encode()):
+        raise errors.Problem("forbidden", "This service is reached through its public address.")
+
+
+def bearer(request: Request) -> str | None:
+    """The caller's bearer credential: the gateway moved it to X-Forwarded-Authorization."""
+    header = request.headers.get("X-Forwarded-Authorization")
+    if header is None:
+        return None
+    if "," in header:
+        raise errors.Problem("malformed_request", "Send one Authorization header.")
+    scheme, _, credential = header.partition(" ")
+    if scheme.lower() != "bearer" or not credential.strip():
+        raise errors.unauthenticated("The Authorization header must be `Bearer` and a token.", error="invalid_request")
+    return credential.strip()
+
+
+def authenticate(request: Request) -> Caller:
+    """The caller by the access token. Raises 401."""
+    credential = bearer(request)
+    if credential is None:
+        raise errors.unauthenticated("Send an access token.")
+    claims = tokens.read_access_token(credential)
+    return Caller(claims["sub"], claims["tenant_id"], claims["sid"], int(claims["auth_time"]), claims.get("amr", []))
+
+
+def check_service(request: Request, name: str) -> None:
+    """Only the service account `name` (tasks, workflows, scheduler) passes, by its identity token for this service."""
+    accounts = {
+        "tasks": settings().tasks_account,
+        "workflows": settings().workflows_account,
+        "scheduler": settings().scheduler_account,
+    }
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise errors.unauthenticated("Send an identity token.")
+    claims = _platform_claims(token) if settings().platform_checks_identity else _verified_claims(token)
+    expected = accounts[name]
+    email = str(claims.get("email", ""))
+    if not expected or not hmac.compare_digest(email.encode(), expected.encode()) or not claims.get("email_verified"):
+        raise errors.Problem("forbidden", "This service account may not call here.")
+
+
+def _verified_claims(token: str) -> dict[str, Any]:
+    try:
+        key = _google_keys().get_signing_key_from_jwt(token).key
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=["RS256"],
+            audience=settings().service_url,
+            issuer=settings().identity_issuer,
+            leeway=tokens.LEEWAY_SECONDS,
+            options={"require": ["iss", "aud", "exp", "email"]},
+        )
+    except jwt.PyJWTError as error:
+        raise errors.unauthenticated("The identity token is not valid.") from error
+    return claims
+
+
+def _platform_claims(token: str) -> dict[str, Any]:
+    """Cloud Run has verified the token and put a marker in the place of its signature; nothing else is accepted.
+
+    Source: https://cloud.google.com/run/docs/authenticating/service-to-service
+    """
+    try:
+        _, payload, signature = token.split(".")
+        claims: dict[str, Any] = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        known = (
+            signature == SIGNATURE_REMOVED
+            and claims["iss"] == settings().identity_issuer
+            and claims["aud"] == settings().service_url
+            and float(claims["exp"]) > time.time()
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise errors.unauthenticated("The identity token is not valid.") from error
+    if not known:
+        raise errors.unauthenticated("The identity token is not valid.")
+    return claims
+
+
+@cache
+def _google_keys() -> jwt.PyJWKClient:
+    return jwt.PyJWKClient(settings().identity_jwks_url, cache_keys=True, lifespan=3600, timeout=5)

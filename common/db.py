@@ -1,0 +1,350 @@
+"""One transaction per request, one tenant per transaction: checkout, authorize, work, audit, commit in four flights at most."""
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pg8000.exceptions import DatabaseError, InterfaceError
+
+from common import errors, log
+from common.outbox import Message, send_now
+from common.settings import settings
+from common.tokens import Claim, context_token, database_role
+from common.wire import Connection, Writer, sqlstate
+
+CHECKOUT = "RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); BEGIN"
+AUTHORIZE = "SELECT app.authorize(:token)"
+APPEND_AUDIT = "SELECT app.append_audit(:events)"
+OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
+POOL_WAIT_SECONDS = 5
+TOKEN_REFUSED, CREDENTIAL_DEAD, CONNECTION_TAMPERED, SUSPENDED = "CX400", "CX401", "CX402", "CX403"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A written object: its id, its JSON as PostgreSQL wrote it, and its version, which becomes the ETag."""
+
+    id: str
+    json: str
+    version: int
+
+
+class Tx:
+    """An open transaction. SQL names its tenant as `:tenant_id` and its principal as `:user_id`; both are bound here."""
+
+    def __init__(self, connection: Connection, claim: Claim, answer: str) -> None:
+        self._connection = connection
+        self.claim = claim
+        self.granted: dict[str, Any] = json.loads(answer)
+        self.audit_events: list[dict[str, Any]] = []
+        self.messages: list[Message] = []
+        self._next_claim: Claim | None = None
+
+    def _step(self, sql: str, parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        known = {"tenant_id": self.claim.tenant_id or None, "user_id": self.claim.principal_id or None}
+        return sql, {**known, **parameters}
+
+    def rows(self, sql: str, **parameters: Any) -> list[list[Any]]:
+        """All rows of a statement."""
+        return self.flight((sql, parameters))[0]
+
+    def row(self, sql: str, **parameters: Any) -> list[Any] | None:
+        """The first row, or None."""
+        found = self.rows(sql, **parameters)
+        return found[0] if found else None
+
+    def value(self, sql: str, **parameters: Any) -> Any:
+        """The first column of the first row, or None."""
+        found = self.row(sql, **parameters)
+        return found[0] if found else None
+
+    def written(self, sql: str, **parameters: Any) -> Written | None:
+        """The id, JSON and version that a statement returns, None when it touched no row."""
+        found = self.row(sql, **parameters)
+        return Written(*found) if found else None
+
+    def flight(self, *statements: tuple[str, dict[str, Any]]) -> list[list[list[Any]]]:
+        """Several statements in one round trip; the rows of each."""
+        steps: list[tuple[str, dict[str, Any] | None]] = []
+        if self._next_claim:
+            self.claim, self._next_claim = self._next_claim, None
+            steps.append((AUTHORIZE, {"token": context_token(self.claim, self._connection.pid)}))
+        resealed = len(steps)
+        steps += [self._step(sql, parameters) for sql, parameters in statements]
+        found = self._connection.flight(steps)
+        if resealed:
+            self.granted = json.loads(found[0][0][0])
+        return found[resealed:]
+
+    def continue_as(self, claim: Claim) -> None:
+        """Seal the transaction for another claim, together with the next statement."""
+        self._next_claim = claim
+
+    def copy_out(self, sql: str, target: Writer) -> int:
+        """Stream `COPY (…) TO STDOUT` into `target`; the number of rows. The SQL is a constant: COPY binds nothing."""
+        return self._connection.copy_out(sql, target)
+
+    def audit(  # noqa: PLR0913 - the fields of an event
+        self,
+        action: str,
+        resource_type: str,
+        resource_id: str | None,
+        *,
+        request_id: str,
+        outcome: str = "success",
+        data: dict[str, Any] | None = None,
+        personal: dict[str, Any] | None = None,
+    ) -> None:
+        """Buffer an event; the chain gets it as the last statement before COMMIT. `data` holds no personal data."""
+        self.audit_events.append(
+            {
+                "action": action,
+                "resource_type": resource_type,
+                "resource_id": resource_id,
+                "outcome": outcome,
+                "request_id": request_id,
+                "data": data or {},
+                "personal": personal,
+            }
+        )
+
+    def post(self, message: Message) -> None:
+        """Write a message into the outbox: it is sent after the commit, by us or by the drainer."""
+        self.messages.append(message)
+
+    def _last_steps(self) -> list[tuple[str, dict[str, Any] | None]]:
+        steps: list[tuple[str, dict[str, Any] | None]] = [message.insert() for message in self.messages]
+        if self.audit_events:
+            if not self.claim.tenant_id:
+                raise ValueError("an audit event needs an organization")
+            steps.append((APPEND_AUDIT, {"events": json.dumps(self.audit_events)}))
+        return steps
+
+    def commit(self) -> None:
+        """Outbox, audit and COMMIT in one flight. Raises what any of them raised: then nothing was committed."""
+        self._connection.flight([*self._last_steps(), ("COMMIT", None)])
+
+
+class Database:
+    """A pool of as many connections as the service has threads."""
+
+    def __init__(self, url: str, size: int) -> None:
+        self._url = url
+        self._idle: queue.LifoQueue[Connection | None] = queue.LifoQueue()
+        for _ in range(size):
+            self._idle.put(None)
+        self._checked = False
+        self._checking = threading.Lock()
+
+    @contextmanager
+    def transaction(self, claim: Claim, *, read_only: bool = False) -> Iterator[Tx]:
+        """A transaction sealed for the claim: raising rolls back, returning commits.
+
+        Raises Problem: 401 dead credential, 403 suspended organization, 503 database not reachable.
+        """
+        connection = self._checkout()
+        keep = False
+        sent: list[Message] = []
+        try:
+            connection, tx = self._begin(connection, claim, read_only)
+            try:
+                yield tx
+                tx.commit()
+            except errors.Problem as problem:
+                if problem.commits:
+                    tx.commit()
+                raise
+            keep = True
+            sent = tx.messages
+        except (DatabaseError, InterfaceError) as error:
+            raise _as_problem(error) from error
+        except errors.Problem:
+            keep = True
+            raise
+        finally:
+            self._give_back(connection, keep)
+        if sent:
+            send_now(sent, lambda message: self.single(claim, OUTBOX_SENT, message_id=message.id))
+
+    def single(self, claim: Claim, sql: str, **parameters: Any) -> list[list[Any]]:
+        """One statement in a transaction of its own, in one round trip; its rows."""
+        connection = self._checkout()
+        keep = False
+        try:
+            bound = {"tenant_id": claim.tenant_id or None, "user_id": claim.principal_id or None, **parameters}
+            token = context_token(claim, connection.pid)
+            steps: list[tuple[str, dict[str, Any] | None]] = [(CHECKOUT, None), (AUTHORIZE, {"token": token})]
+            found = connection.flight([*steps, (sql, bound), ("COMMIT", None)])
+            keep = True
+            return found[2]
+        except (DatabaseError, InterfaceError) as error:
+            raise _as_problem(error) from error
+        finally:
+            self._give_back(connection, keep)
+
+    def ping(self) -> None:
+        """Raise Problem 503 unless the database answers."""
+        connection = self._checkout()
+        keep = False
+        try:
+            connection.flight([("SELECT 1", None)])
+            keep = True
+        except (DatabaseError, InterfaceError) as error:
+            raise errors.Problem("unavailable") from error
+        finally:
+            self._give_back(connection, keep)
+
+    def _begin(self, connection: Connection, claim: Claim, read_only: bool) -> tuple[Connection, Tx]:
+        """Reset, BEGIN and authorize in one flight; a tampered connection is replaced before anything was done on it."""
+        begin = f"{CHECKOUT} READ ONLY" if read_only else CHECKOUT
+        for attempt in range(2):
+            token = context_token(claim, connection.pid)
+            try:
+                answers = connection.flight([(begin, None), (AUTHORIZE, {"token": token})])
+                return connection, Tx(connection, claim, answers[1][0][0])
+            except DatabaseError as error:
+                if sqlstate(error) == CONNECTION_TAMPERED and attempt == 0:
+                    log.entry("CRITICAL", "a pooled connection was tampered with")
+                    connection.close()
+                    connection = self._connect()
+                    continue
+                raise
+        raise AssertionError("unreachable")
+
+    def _checkout(self) -> Connection:
+        try:
+            connection = self._idle.get(timeout=POOL_WAIT_SECONDS)
+        except queue.Empty:
+            raise errors.Problem("unavailable", headers={"Retry-After": "1"}) from None
+        try:
+            if connection is not None and connection.dead:
+                _discard(connection)
+                connection = None
+            return connection or self._connect()
+        except (DatabaseError, InterfaceError, OSError) as error:
+            self._idle.put(None)
+            log.entry("ERROR", "database not reachable", error=type(error).__name__, code=sqlstate(error))
+            raise errors.Problem("unavailable", headers={"Retry-After": "1"}) from error
+
+    def _give_back(self, connection: Connection, keep: bool) -> None:
+        try:
+            if not connection.idle:
+                connection.flight([("ROLLBACK", None)])
+            if keep and connection.idle:
+                self._idle.put(connection)
+                return
+        except (DatabaseError, InterfaceError):
+            log.entry("WARNING", "a connection was lost")
+        _discard(connection)
+        self._idle.put(None)
+
+    def _connect(self) -> Connection:
+        connection = connect(self._url)
+        with self._checking:
+            if not self._checked:
+                refuse_privileged_login(connection)
+                self._checked = True
+        return connection
+
+
+def _discard(connection: Connection) -> None:
+    try:
+        connection.close()
+    except (InterfaceError, OSError):
+        log.entry("INFO", "a dead connection was dropped")
+
+
+def _as_problem(error: Exception) -> Exception:
+    """Credential and connection errors as answers; anything else stays what it is: a defect, answered 500."""
+    code = sqlstate(error)
+    if code == CREDENTIAL_DEAD:
+        return errors.unauthenticated("The login session has ended or the membership is gone.")
+    if code == SUSPENDED:
+        return errors.Problem("organization_suspended")
+    if isinstance(error, InterfaceError) or code[:2] in {"08", "53", "57"} or code in {"55P03", "40P01", "25006"}:
+        log.entry("ERROR", "database not available", error=type(error).__name__, code=code)
+        return errors.Problem("unavailable", headers={"Retry-After": "1"})
+    return error
+
+
+def connect(url: str) -> Connection:
+    """`postgresql://` directly, `cloudsql://project:region:instance/database?user=…` through the Cloud SQL connector."""
+    part = urlsplit(url)
+    common = {
+        "database": part.path.lstrip("/"),
+        "application_name": settings().service,
+        "startup_params": {
+            "statement_timeout": f"{settings().statement_timeout_seconds}s",
+            "idle_in_transaction_session_timeout": "60s",
+            "lock_timeout": "5s",
+            "TimeZone": "UTC",
+        },
+        "ssl_context": False,
+    }
+    if part.scheme == "cloudsql":
+        from common.cloudsql import connected_socket  # noqa: PLC0415 - aiohttp and cryptography, only where it is used
+
+        user = parse_qs(part.query)["user"][0]
+        return Connection(user, sock=connected_socket(url), **common)
+    return Connection(
+        unquote(part.username or ""),
+        password=unquote(part.password or ""),
+        host=part.hostname,
+        port=part.port or 5432,
+        timeout=settings().statement_timeout_seconds + 5,
+        **common,
+    )
+
+
+PRIVILEGES = """
+WITH RECURSIVE held AS (
+    SELECT oid, rolname, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication
+    FROM pg_catalog.pg_roles WHERE rolname = session_user
+    UNION
+    SELECT r.oid, r.rolname, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolcreatedb, r.rolreplication
+    FROM held JOIN pg_catalog.pg_auth_members m ON m.member = held.oid
+    JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
+)
+SELECT reason FROM (
+    SELECT 'attribute of ' || rolname AS reason FROM held
+    WHERE rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
+    UNION ALL
+    SELECT 'inherits ' || rolname FROM held WHERE rolname NOT IN (session_user, :role)
+    UNION ALL
+    SELECT 'does not inherit ' || :role::text WHERE NOT EXISTS (SELECT FROM held WHERE rolname = :role)
+    UNION ALL
+    SELECT 'altered settings of ' || held.rolname
+    FROM held JOIN pg_catalog.pg_db_role_setting s ON s.setrole = held.oid
+    UNION ALL
+    SELECT 'owns ' || c.relname FROM held JOIN pg_catalog.pg_class c ON c.relowner = held.oid
+    UNION ALL
+    SELECT 'may ' || a.privilege_type || ' ' || c.relname
+    FROM pg_catalog.pg_class c
+    CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+    WHERE (a.grantee = 0 OR a.grantee IN (SELECT oid FROM held))
+        AND a.privilege_type IN ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN')
+    UNION ALL
+    SELECT 'may create temporary tables'
+    WHERE has_database_privilege(session_user, current_database(), 'TEMPORARY')
+) AS found (reason)
+"""
+
+
+def refuse_privileged_login(connection: Connection) -> None:
+    """Stop the process when the login, or a role that it inherits, may more than it should."""
+    reasons = [row[0] for row in connection.flight([(PRIVILEGES, {"role": database_role()})])[0]]
+    if reasons:
+        log.entry("CRITICAL", "the database login is refused", reasons=reasons)
+        raise SystemExit("the database login is refused: " + "; ".join(reasons))
+
+
+@cache
+def database() -> Database:
+    """The process's pool."""
+    return Database(settings().database_url, settings().database_pool)

@@ -1,0 +1,94 @@
+"""The closed list of errors, as problem details (RFC 9457). docs/errors.md describes each code; a test compares both."""
+
+from typing import Final
+
+# code: (status, title)
+CODES: Final[dict[str, tuple[int, str]]] = {
+    "malformed_request": (400, "The request cannot be read"),
+    "invalid_cursor": (400, "The cursor is not one of this list"),
+    "invalid_token": (401, "The credential is missing, expired or revoked"),
+    "invalid_credentials": (401, "E-mail or password is wrong"),
+    "password_required": (401, "The password is needed as well"),
+    "refresh_token_reused": (401, "The refresh token was used before; its family is revoked"),
+    "forbidden": (403, "This caller may not use this address"),
+    "csrf_failed": (403, "The CSRF token is missing or wrong"),
+    "permission_denied": (403, "A permission is missing"),
+    "step_up_required": (403, "A fresh proof of identity is needed"),
+    "email_not_verified": (403, "The e-mail address is not verified yet"),
+    "organization_suspended": (403, "The organization is suspended"),
+    "not_found": (404, "Not found"),
+    "method_not_allowed": (405, "The method is not allowed here"),
+    "conflict": (409, "The request conflicts with the present state"),
+    "project_name_taken": (409, "The project name is taken"),
+    "export_in_progress": (409, "An export is running already"),
+    "deletion_in_progress": (409, "A deletion is running already"),
+    "last_owner": (409, "An organization needs an owner"),
+    "legal_hold": (409, "A legal hold forbids the erasure"),
+    "precondition_failed": (412, "The version has changed"),
+    "body_too_large": (413, "The body is too large"),
+    "unsupported_media_type": (415, "The body must be JSON"),
+    "invalid_request": (422, "The request is not valid"),
+    "weak_password": (422, "The password is too weak"),
+    "rate_limited": (429, "Too many requests"),
+    "account_locked": (429, "Too many failed attempts"),
+    "internal_error": (500, "Something went wrong on our side"),
+    "unavailable": (503, "The service is not available for the moment"),
+}
+
+
+class Problem(Exception):  # noqa: N818 - the name of RFC 9457
+    """An answer that is not a success: a code of the list, a sentence for people, optional field errors and headers."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        errors: dict[str, list[str]] | None = None,
+        headers: dict[str, str] | None = None,
+        extra: dict[str, object] | None = None,
+        commits: bool = False,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.status, self.title = CODES[code]
+        self.detail = detail or self.title + "."
+        self.errors = errors
+        self.headers = headers or {}
+        self.extra = extra or {}
+        self.commits = commits  # a refusal whose transaction must survive
+
+    def body(self, request_id: str, base: str) -> dict[str, object]:
+        """The problem document."""
+        document: dict[str, object] = {
+            "type": f"{base}/docs/errors/{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": request_id,
+            **self.extra,
+        }
+        if self.errors is not None:
+            document["errors"] = self.errors
+        return document
+
+
+def unauthenticated(detail: str = "", *, error: str = "invalid_token") -> Problem:
+    """401 with the challenge of RFC 6750."""
+    return Problem("invalid_token", detail, headers={"WWW-Authenticate": f'Bearer error="{error}"'})
+
+
+def not_found() -> Problem:
+    """404, the same for what does not exist and for what belongs to another organization."""
+    return Problem("not_found", "There is no such object.")
+
+
+def conflict(code: str, detail: str) -> Problem:
+    """409 with one of the conflict codes."""
+    return Problem(code, detail)
+
+
+def invalid(errors: dict[str, list[str]]) -> Problem:
+    """422 with the messages for each field."""
+    return Problem("invalid_request", "Some fields are not valid.", errors=errors)

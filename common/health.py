@@ -1,0 +1,45 @@
+"""Health: alive without any dependency, ready when the database and the cache answer."""
+
+from typing import TYPE_CHECKING, Any
+
+
+from common import errors
+from common.db import database
+from common.settings import settings
+
+if TYPE_CHECKING:
+    from common.http import Call
+
+
+def alive(_call: "Call") -> dict[str, str]:
+    """Say that the process runs; asks nothing else."""
+    return {"status": "ok"}
+
+
+def ready(_call: "Call") -> Any:
+    """Say whether the database and the cache can be reached: 200, or 503 with which."""
+    checks = {"database": _database(), "cache": _cache()}
+    if all(checks.values()):
+        return {"status": "ready", "checks": {name: "ok" for name in checks}}
+    named = {name: "ok" if fine else "unreachable" for name, fine in checks.items()}
+    raise errors.Problem("unavailable", extra={"checks": named}, headers={"Retry-After": "5"})
+
+
+def _database() -> bool:
+    try:
+        database().ping()
+    except errors.Problem:
+        return False
+    return True
+
+
+def _cache() -> bool:
+    if not settings().valkey_url:
+        return True
+    import valkey  # noqa: PLC0415 - only readiness needs it
+
+    try:
+        with valkey.Valkey.from_url(settings().valkey_url, socket_timeout=1, socket_connect_timeout=1) as client:
+            return bool(client.ping())
+    except valkey.ValkeyError:
+        return False

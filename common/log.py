@@ -1,0 +1,50 @@
+"""Structured JSON logs in Cloud Logging's form: one line per entry on standard output, never personal data.
+
+Source: https://cloud.google.com/logging/docs/structured-logging
+"""
+
+import json
+import sys
+import traceback
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import TracebackType
+
+from common.settings import settings
+
+trace: ContextVar[dict[str, str] | None] = ContextVar("trace", default=None)
+
+
+def begin(request_id: str, traceparent: str | None) -> None:
+    """Remember the request's ids for the entries that follow in this thread (W3C Trace Context, level 1)."""
+    labels = {"request_id": request_id}
+    parts = (traceparent or "").split("-")
+    if len(parts) == 4 and len(parts[1]) == 32:
+        labels["logging.googleapis.com/trace"] = f"projects/{settings().project_id}/traces/{parts[1]}"
+        labels["logging.googleapis.com/spanId"] = parts[2]
+    trace.set(labels)
+
+
+def entry(severity: str, message: str, **fields: object) -> None:
+    """Write one entry. Fields hold ids, codes, counts and times only."""
+    moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    record = {"severity": severity, "message": message, "time": moment, "service": settings().service}
+    sys.stdout.write(json.dumps({**record, **(trace.get() or {}), **fields}, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def failure(error: BaseException) -> None:
+    """An unexpected error: its type and where it was raised. Its text may quote a person's data and is left out."""
+    entry(
+        "ERROR", "unexpected error", error=type(error).__name__, code=_code(error), stack=_places(error.__traceback__)
+    )
+
+
+def _code(error: BaseException) -> str:
+    """The SQLSTATE of a database error."""
+    first = error.args[0] if error.args else None
+    return str(first.get("C", "")) if isinstance(first, dict) else ""
+
+
+def _places(found: TracebackType | None) -> list[str]:
+    return [f"{frame.filename.rsplit('/', 3)[-1]}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(found)]

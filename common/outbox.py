@@ -1,0 +1,102 @@
+"""The outbox: a message is a row of the change's own transaction, and becomes a Cloud Task once that has committed."""
+
+import json
+import threading
+import uuid
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from common import log
+from common.settings import settings
+
+SEND_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Message:
+    """`kind` mail: `name` is its purpose, `reference` a registration or account. `kind` workflow: its name and the job."""
+
+    kind: str
+    name: str
+    reference: str
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    task_name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    delay_seconds: int = 0
+
+    def insert(self) -> tuple[str, dict[str, Any]]:
+        """The statement that writes the row."""
+        return (
+            """
+            INSERT INTO platform.outbox (id, kind, name, reference, task_name, not_before)
+            VALUES (:id, :kind, :name, :reference, :task_name, now() + make_interval(secs => :delay))
+            """,
+            {
+                "id": self.id,
+                "kind": self.kind,
+                "name": self.name,
+                "reference": self.reference,
+                "task_name": self.task_name,
+                "delay": self.delay_seconds,
+            },
+        )
+
+
+def task(message: Message) -> dict[str, Any]:
+    """The Cloud Task of a message; its random name makes a second creation harmless (ALREADY_EXISTS)."""
+    known = settings()
+    queue = known.mails_queue if message.kind == "mail" else known.tasks_queue
+    parent = f"projects/{known.project_id}/locations/{known.region}/queues/{queue}"
+    if message.kind == "mail":
+        request: dict[str, Any] = {
+            "url": f"{known.auth_url}/internal/mails/{message.id}",
+            "oidc_token": {"service_account_email": known.tasks_account, "audience": known.auth_url},
+            "body": b"{}",
+        }
+    else:
+        workflow = f"projects/{known.project_id}/locations/{known.region}/workflows/{message.name}"
+        request = {
+            "url": f"{known.workflows_endpoint}/v1/{workflow}/executions",
+            "oauth_token": {"service_account_email": known.tasks_account},
+            "body": json.dumps({"argument": json.dumps({"request_id": message.reference})}).encode(),
+        }
+    request |= {"http_method": "POST", "headers": {"Content-Type": "application/json"}}
+    return {"parent": parent, "task": {"name": f"{parent}/tasks/{message.task_name}", "http_request": request}}
+
+
+def create_task(message: Message) -> None:
+    """Hand the message to Cloud Tasks; a task of that name that exists already is success."""
+    from google.api_core.exceptions import AlreadyExists  # noqa: PLC0415 - 300 ms of gRPC, only where it is used
+
+    try:
+        _client().create_task(task(message), timeout=SEND_SECONDS, retry=None)
+    except AlreadyExists:
+        log.entry("INFO", "the task exists already", message_id=message.id)
+
+
+@cache
+def _client():  # type: ignore[no-untyped-def]  # noqa: ANN202 - its type costs the import that this avoids
+    from google.cloud import tasks_v2  # noqa: PLC0415
+
+    return tasks_v2.CloudTasksClient(client_options={"api_endpoint": settings().cloudtasks_endpoint})
+
+
+def send_now(messages: list[Message], mark: Any) -> None:
+    """Send what was just committed, for SEND_SECONDS at most; what fails or lasts is the drainer's.
+
+    `mark(message)` records that it was sent.
+    """
+
+    def send() -> None:
+        for message in messages:
+            try:
+                create_task(message)
+                mark(message)
+            except Exception as error:  # noqa: BLE001 - whatever fails here, the row is still there
+                log.entry(
+                    "WARNING", "a message waits for the drainer", message_id=message.id, error=type(error).__name__
+                )
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    thread.join(SEND_SECONDS)

@@ -1,0 +1,43 @@
+"""Cursors: opaque, signed, bound to the organization, the path and the filter."""
+
+import base64
+import binascii
+import hmac
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+from common import errors, tokens
+
+
+def _scope(tenant_id: str, path: str, filters: dict[str, Any]) -> str:
+    return json.dumps([tenant_id, path, sorted((name, str(value)) for name, value in filters.items())])
+
+
+def encode(last: list[str], tenant_id: str, path: str, filters: dict[str, Any]) -> str:
+    """The cursor behind the last item, given the values that the list is ordered by."""
+    payload = json.dumps(last, separators=(",", ":"))
+    mac = tokens.mac("cursor-key", "cursor", payload, _scope(tenant_id, path, filters))
+    return base64.urlsafe_b64encode(f"{mac}{payload}".encode()).rstrip(b"=").decode()
+
+
+def decode(cursor: str | None, tenant_id: str, path: str, filters: dict[str, Any]) -> list[str] | None:
+    """The ordering values in a cursor, None without one. Raises 400 `invalid_cursor`."""
+    if cursor is None:
+        return None
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except (binascii.Error, ValueError) as error:
+        raise errors.Problem("invalid_cursor") from error
+    mac, payload = text[:43], text[43:]
+    expected = tokens.mac("cursor-key", "cursor", payload, _scope(tenant_id, path, filters))
+    if not hmac.compare_digest(mac.encode(), expected.encode()):
+        raise errors.Problem("invalid_cursor")
+    values: list[str] = json.loads(payload)
+    return values
+
+
+def next_link(url: str, query: dict[str, Any], cursor: str) -> str:
+    """The Link header of RFC 8288 to the next page."""
+    kept = {name: value for name, value in query.items() if value is not None and name != "cursor"}
+    return f'<{url}?{urlencode({**kept, "cursor": cursor})}>; rel="next"'

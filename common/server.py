@@ -1,0 +1,16 @@
+"""What the image serves: functions-framework's application for the function that SERVICE names."""
+
+from pathlib import Path
+from typing import Any
+
+from functions_framework import create_app
+
+from common.settings import settings
+
+
+def app() -> Any:
+    """The WSGI application. `exports-jobs` is the entry `exports_jobs` of functions/exports."""
+    service = settings().service
+    folder = service.split("-")[0]
+    source = Path(__file__).parent.parent / "functions" / folder / "main.py"
+    return create_app(target=service.replace("-", "_"), source=str(source))

@@ -1,0 +1,96 @@
+"""Every setting, typed, read once from the environment; a missing one stops the process by its name."""
+
+import os
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from typing import Any
+
+
+class MissingSetting(SystemExit):
+    """A setting without a default is not in the environment."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Names in the environment are the field names in upper case. Durations are in seconds."""
+
+    service: str
+    database_url: str
+    secrets_dir: str
+    public_url: str
+    service_url: str
+
+    project_id: str = ""
+    region: str = ""
+    database_pool: int = 8
+    statement_timeout_seconds: int = 10
+    identity_issuer: str = "https://accounts.google.com"
+    identity_jwks_url: str = "https://www.googleapis.com/oauth2/v3/certs"
+    platform_checks_identity: bool = False
+    cors_origins: str = ""
+
+    sqladmin_endpoint: str = "https://sqladmin.googleapis.com"
+    secretmanager_endpoint: str = "secretmanager.googleapis.com"
+    cloudtasks_endpoint: str = "cloudtasks.googleapis.com"
+    storage_endpoint: str = "https://storage.googleapis.com"
+    iamcredentials_endpoint: str = "https://iamcredentials.googleapis.com"
+    workflows_endpoint: str = "https://workflowexecutions.googleapis.com"
+    tasks_queue: str = "jobs"
+    mails_queue: str = "mails"
+    tasks_account: str = ""
+    workflows_account: str = ""
+    scheduler_account: str = ""
+    service_account: str = ""
+    auth_url: str = ""
+    export_bucket: str = ""
+    smtp_url: str = ""
+    mail_from: str = "no-reply@example.com"
+    valkey_url: str = ""
+
+    jwt_algorithm: str = "HS256"
+    access_token_seconds: int = 3600
+    refresh_token_seconds: int = 604_800
+    refresh_replay_seconds: int = 10
+    family_seconds: int = 2_592_000
+    step_up_seconds: int = 300
+    verification_seconds: int = 86_400
+    signed_url_seconds: int = 3600
+    export_file_seconds: int = 604_800
+    deletion_grace_user_seconds: int = 0
+    deletion_grace_organization_seconds: int = 604_800
+    job_silence_seconds: int = 900
+    argon2_memory_kib: int = 19_456
+    argon2_time_cost: int = 2
+    argon2_parallelism: int = 1
+
+
+def _read(kind: Any, text: str) -> Any:
+    if kind is bool:
+        return text.lower() in {"1", "true", "yes"}
+    return kind(text)
+
+
+@cache
+def settings() -> Settings:
+    """The process's settings. Raises MissingSetting with the name of the first one that is absent."""
+    values: dict[str, Any] = {}
+    for field in fields(Settings):
+        text = os.environ.get(field.name.upper())
+        if text is not None:
+            values[field.name] = _read(field.type, text)
+        elif field.default is MISSING:
+            raise MissingSetting(f"setting {field.name.upper()} is missing: see docs/settings.md")
+    return Settings(**values)
+
+
+def admin_url() -> str:
+    """DATABASE_ADMIN_URL: the libpq URL of a role that may create roles and databases, for migrations alone."""
+    url = os.environ.get("DATABASE_ADMIN_URL")
+    if not url:
+        raise MissingSetting("setting DATABASE_ADMIN_URL is missing: see docs/settings.md")
+    return url
+
+
+def provision_sources() -> tuple[str, str]:
+    """SECRETS_DIR and LOGIN_PATTERN, for migrations.provision alone."""
+    return os.environ["SECRETS_DIR"], os.environ.get("LOGIN_PATTERN", "{service}")

@@ -1,0 +1,167 @@
+"""pg8000 with pipelining: several statements in one flight, each prepared once per connection, JSON left as text.
+
+Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
+"""
+
+import select
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+from pg8000.converters import make_params
+from pg8000.core import (
+    BIND,
+    DESCRIBE,
+    EXECUTE_MSG,
+    NULL_BYTE,
+    PARSE,
+    QUERY,
+    SYNC_MSG,
+    Context,
+    CoreConnection,
+    H_pack,
+    _create_message,
+    i_pack,
+)
+from pg8000.exceptions import DatabaseError, InterfaceError
+from pg8000.native import to_statement
+
+UUID, TEXT, JSON, JSONB, TIMESTAMPTZ, INET = 2950, 25, 114, 3802, 1184, 869
+
+
+class Writer(Protocol):
+    """Where COPY … TO STDOUT goes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take the next bytes."""
+
+
+@lru_cache(maxsize=1024)
+def _compiled(sql: str) -> tuple[str, Any]:
+    """pg8000's own translation of `:name` to `$1`, once per statement."""
+    text, arrange = to_statement(sql)
+    return text, arrange
+
+
+def sqlstate(error: BaseException) -> str:
+    """The five characters of a DatabaseError, or an empty string."""
+    first = error.args[0] if isinstance(error, DatabaseError) and error.args else None
+    return str(first.get("C", "")) if isinstance(first, dict) else ""
+
+
+def violates(error: BaseException, constraint: str) -> bool:
+    """Whether the error is a violation of the constraint of that name: constraint names are API, texts are not."""
+    first = error.args[0] if isinstance(error, DatabaseError) and error.args else None
+    return isinstance(first, dict) and first.get("n") == constraint
+
+
+class Connection(CoreConnection):  # type: ignore[misc]
+    """A connection whose `flight` costs one round trip whatever it carries."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._prepared: dict[str, tuple[bytes, Any, Any]] = {}
+        self._names = 0
+        for oid in (UUID, TEXT, JSON, JSONB, TIMESTAMPTZ, INET):
+            self.register_in_adapter(oid, str)
+
+    @property
+    def pid(self) -> int:
+        """The backend's process id."""
+        return int.from_bytes(self._backend_key_data[:4], "big")
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction is open."""
+        return bool(self._transaction_status == b"I")
+
+    @property
+    def dead(self) -> bool:
+        """Whether the server has closed or spoken out of turn: an idle connection has nothing to read."""
+        readable, _, _ = select.select([self._usock], [], [], 0)
+        return bool(readable)
+
+    def flight(self, steps: Sequence[tuple[str, dict[str, Any] | None]]) -> list[list[list[Any]]]:
+        """Run statements in one round trip; the rows of each. None as parameters means a simple query.
+
+        The first error is raised after all answers are read; what came after it in the same transaction failed too.
+        """
+        message = bytearray()
+        contexts = []
+        new: list[tuple[str, bytes, Context]] = []
+        for sql, parameters in steps:
+            if parameters is None:
+                context = Context(sql)
+                message += _create_message(QUERY, sql.encode() + NULL_BYTE)
+            else:
+                context = self._queue(sql, parameters, message, new)
+            contexts.append(context)
+        self._send(message)
+        for context in contexts:
+            self._read_answer(context)
+        for sql, name, context in new:
+            if getattr(context, "parsed", False):
+                self._prepared[sql] = (name, context.columns, context.input_funcs)
+        for context in contexts:
+            if context.error is not None:
+                raise context.error
+        return [context.rows or [] for context in contexts]
+
+    def _queue(
+        self, sql: str, parameters: dict[str, Any], message: bytearray, new: list[tuple[str, bytes, Context]]
+    ) -> Context:
+        text, arrange = _compiled(sql)
+        known = self._prepared.get(sql)
+        if known:
+            name, columns, input_funcs = known
+            context = Context(sql, columns=columns, input_funcs=input_funcs)
+        else:
+            self._names += 1
+            name = f"s{self._names}".encode() + NULL_BYTE
+            context = Context(sql)
+            message += _create_message(PARSE, name + text.encode() + NULL_BYTE + H_pack(0))
+            message += _create_message(DESCRIBE, b"S" + name)
+            new.append((sql, name, context))
+        message += _create_message(BIND, _bind(name, make_params(self.py_types, arrange(parameters))))
+        message += EXECUTE_MSG + SYNC_MSG
+        return context
+
+    def handle_PARSE_COMPLETE(self, data: bytes, context: Context) -> None:  # noqa: N802 - pg8000's name
+        """A statement stays prepared even when running it fails."""
+        context.parsed = True
+
+    def copy_out(self, sql: str, target: Writer) -> int:
+        """Stream COPY … TO STDOUT into `target`; the number of rows."""
+        context = Context(sql, stream=target)
+        self._send(_create_message(QUERY, sql.encode() + NULL_BYTE))
+        self._read_answer(context)
+        if context.error is not None:
+            raise context.error
+        return int(context.row_count)
+
+    def _send(self, message: bytes | bytearray) -> None:
+        try:
+            self._usock.sendall(message)
+        except OSError as error:
+            raise InterfaceError("network error") from error
+
+    def _read_answer(self, context: Context) -> None:
+        try:
+            self.handle_messages(context)
+        except DatabaseError:
+            pass  # kept in the context until every answer of the flight is read
+        except InterfaceError:
+            if context.error is None:
+                raise
+
+
+def _bind(name: bytes, values: Sequence[str | None]) -> bytes:
+    data = bytearray(NULL_BYTE + name + H_pack(0) + H_pack(len(values)))
+    for value in values:
+        if value is None:
+            data += i_pack(-1)
+        else:
+            encoded = value.encode()
+            data += i_pack(len(encoded)) + encoded
+    data += H_pack(0)
+    return bytes(data)

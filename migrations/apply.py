@@ -1,0 +1,120 @@
+"""Apply the numbered migrations, forward only: `DATABASE_ADMIN_URL=… python -m migrations.apply`. Safe to run twice at once."""
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pg8000.native
+import yaml
+
+from common.settings import admin_url
+
+HERE = Path(__file__).parent
+CATALOG = HERE.parent / "functions" / "catalog.yaml"
+LOCK = 7_305_210_001  # any constant that no one else uses
+
+
+class MigrationError(Exception):
+    """A migration cannot be applied; the message says which and why."""
+
+
+@contextmanager
+def connected(url: str, database: str) -> Iterator[pg8000.native.Connection]:
+    """A connection to `database` on the server of a libpq URL."""
+    part = urlsplit(url)
+    connection = pg8000.native.Connection(
+        unquote(part.username or ""),
+        host=part.hostname or "localhost",
+        port=part.port or 5432,
+        password=unquote(part.password) if part.password else None,
+        database=database,
+        ssl_context=False,
+    )
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def roles() -> list[str]:
+    """The database roles of the catalog's services."""
+    return [entry["role"] for entry in yaml.safe_load(CATALOG.read_text())["services"].values()]
+
+
+def bootstrap(url: str, database: str) -> None:
+    """Roles and the database itself: the part that needs an administrator (CREATEROLE, CREATEDB)."""
+    with connected(url, "postgres") as admin:
+        admin.run("SELECT pg_advisory_lock(:lock)", lock=LOCK)
+        present = {row[0] for row in admin.run("SELECT rolname FROM pg_roles")}
+        for role in ["context_owner", "context_definer", *roles()]:
+            if role not in present:
+                admin.run(f"CREATE ROLE {pg8000.native.identifier(role)} NOLOGIN")
+        admin.run("GRANT context_owner, context_definer TO CURRENT_USER")
+        admin.run("GRANT context_definer TO context_owner WITH INHERIT FALSE, SET TRUE")
+        if not admin.run("SELECT FROM pg_database WHERE datname = :name", name=database):
+            admin.run(f"CREATE DATABASE {pg8000.native.identifier(database)} OWNER context_owner TEMPLATE template0")
+        admin.run(f"REVOKE TEMPORARY ON DATABASE {pg8000.native.identifier(database)} FROM PUBLIC")
+
+
+def migrate(url: str, database: str) -> list[str]:
+    """Apply what is missing, as the owner of the database; the names of what was applied.
+
+    Raises MigrationError when an applied file has changed or a number is missing.
+    """
+    with connected(url, database) as connection:
+        connection.run("SELECT pg_advisory_lock(:lock)", lock=LOCK)
+        connection.run("SET ROLE context_owner")
+        # Bodies stay unchecked here: a definer's queries would be judged by the owner's policies.
+        connection.run("SET lock_timeout = '5s'; SET row_security = off; SET check_function_bodies = off")
+        connection.run("CREATE SCHEMA IF NOT EXISTS migrations")
+        connection.run(
+            "CREATE TABLE IF NOT EXISTS migrations.applied"
+            " (name text PRIMARY KEY, checksum text NOT NULL, at timestamptz NOT NULL DEFAULT now())"
+        )
+        done = dict(connection.run("SELECT name, checksum FROM migrations.applied"))
+        return [path.stem for path in sorted(HERE.glob("[0-9]*.sql")) if _apply(connection, path, done)]
+
+
+def _apply(connection: pg8000.native.Connection, path: Path, done: dict[str, str]) -> bool:
+    text = path.read_text()
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    if path.stem in done:
+        if done[path.stem] != checksum:
+            raise MigrationError(f"{path.name} was changed after it had been applied: write a new migration instead")
+        return False
+    if any(name > path.stem for name in done):
+        raise MigrationError(f"{path.name} is older than a migration that was applied already")
+    connection.run("BEGIN")
+    try:
+        connection.execute_simple(text)
+        connection.run(
+            "INSERT INTO migrations.applied (name, checksum) VALUES (:name, :checksum)",
+            name=path.stem,
+            checksum=checksum,
+        )
+        connection.run("COMMIT")
+    except pg8000.native.DatabaseError as error:
+        connection.run("ROLLBACK")
+        raise MigrationError(f"{path.name}: {error}") from error
+    return True
+
+
+def main() -> int:
+    """Bootstrap and migrate the database that the URL's path names."""
+    url = admin_url()
+    database = urlsplit(url).path.lstrip("/")
+    try:
+        bootstrap(url, database)
+        applied = migrate(url, database)
+    except MigrationError as error:
+        sys.stderr.write(f"migration failed: {error}\n")
+        return 1
+    sys.stdout.write(f"applied: {', '.join(applied) or 'nothing, the schema is current'}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

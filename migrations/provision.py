@@ -1,0 +1,59 @@
+"""Give each service's login its role and its context keys: `python -m migrations.provision`, after migrations.apply.
+
+In the cloud the logins are IAM users that Terraform made; the keys come from Secret Manager. Safe to run again: that is
+how a rotated key gets into the database before a function signs with it.
+"""
+
+import base64
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from pg8000.native import identifier
+
+from common.settings import admin_url, provision_sources
+from migrations.apply import CATALOG, LOCK, connected
+
+
+def provision(url: str, secret: Callable[[str], bytes], login: Callable[[str], str]) -> None:
+    """Grant and store keys for every service. `secret(id)` is a payload, `login(service)` a login role's name."""
+    with connected(url, urlsplit(url).path.lstrip("/")) as admin:
+        admin.run("SELECT pg_advisory_lock(:lock)", lock=LOCK)
+        services: dict[str, dict[str, Any]] = yaml.safe_load(CATALOG.read_text())["services"]
+        for name, entry in services.items():
+            admin.run(f"GRANT {identifier(entry['role'])} TO {identifier(login(name))}")
+            database = identifier(urlsplit(url).path.lstrip("/"))
+            admin.run(f"GRANT CONNECT ON DATABASE {database} TO {identifier(entry['role'])}")
+            ring = json.loads(secret(f"context-key-{entry['role']}"))
+            admin.run("SET ROLE context_owner")
+            for kid, key in ring["keys"].items():
+                admin.run(
+                    "SELECT platform.put_context_key(:kid, CAST(:login AS name), CAST(:kinds AS text[]), :signs, :key)",
+                    kid=kid,
+                    login=login(name),
+                    kinds=entry["kinds"],
+                    signs=entry.get("signs_in", False),
+                    key=base64.urlsafe_b64decode(key["key"] + "=" * (-len(key["key"]) % 4)),
+                )
+            admin.run(
+                "SELECT platform.retire_context_keys(CAST(:login AS name), CAST(:kept AS text[]))",
+                login=login(name),
+                kept=list(ring["keys"]),
+            )
+            admin.run("RESET ROLE")
+
+
+def main() -> int:
+    """Secrets from the mounted folder, logins by the pattern of LOGIN_PATTERN, e.g. `{service}@my-project.iam`."""
+    folder, pattern = provision_sources()
+    provision(admin_url(), lambda name: Path(folder, name).read_bytes(), lambda name: pattern.format(service=name))
+    sys.stdout.write("provisioned\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
