@@ -78,6 +78,7 @@ class Child:
         return DELAYS[min(self.failures, len(DELAYS)) - 1]
 
     def _start(self, now: float) -> None:
+        self.log.mark()
         out = self.root / "log" / f"{self.service.name}.out"
         with out.open("wb") if self.service.output else open(os.devnull, "wb") as file:
             self.process = subprocess.Popen(  # noqa: S603 - our own table

@@ -50,14 +50,14 @@ class Log:
         self.path = folder / f"{name}.log"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self.shown = os.fstat(self.handle).st_size
+        self.shown = self.begin = os.fstat(self.handle).st_size
         self.rest = b""
 
     def fresh(self) -> list[bytes]:
         """The whole lines since the last call."""
         size = os.fstat(self.handle).st_size
         if size < self.shown:
-            self.shown = 0
+            self.shown = self.begin = 0
         if size == self.shown:
             return []
         with self.path.open("rb") as file:
@@ -66,14 +66,18 @@ class Log:
         self.shown = size
         if size > LARGEST_LOG:
             os.ftruncate(self.handle, 0)
-            self.shown = 0
+            self.shown = self.begin = 0
         *lines, self.rest = data.split(b"\n")
         return lines
 
+    def mark(self) -> None:
+        """A new process begins to write."""
+        self.begin = os.fstat(self.handle).st_size
+
     def tail(self, count: int) -> list[str]:
-        """The last lines."""
+        """The last lines since `mark`."""
         with self.path.open("rb") as file:
-            file.seek(max(0, os.fstat(self.handle).st_size - 10_000))
+            file.seek(max(self.begin, os.fstat(self.handle).st_size - 10_000))
             return file.read().decode(errors="replace").splitlines()[-count:]
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 from local.processes import alive, signal_group
 
@@ -12,12 +13,12 @@ GRACE_SECONDS = 3.0
 class Guardian:
     """Told of every process group that begins and ends; it acts when the supervisor's end of the pipe closes."""
 
-    def __init__(self, keep: tuple[int, ...] = ()) -> None:
-        """Fork it off, before any thread exists. `keep` are descriptors it holds on to: the lock of the stack."""
+    def __init__(self, lock: int, announcement: Path) -> None:
+        """Fork it off, before any thread exists. It holds on to the stack's lock, and takes the announcement away."""
         reader, self.writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            _become(reader, keep)
+            _become(reader, lock, announcement)
         os.close(reader)
 
     def told(self, group: int, began: bool) -> None:
@@ -30,14 +31,16 @@ class Guardian:
         os.waitpid(self.pid, 0)
 
 
-def _become(reader: int, keep: tuple[int, ...]) -> None:
+def _become(reader: int, lock: int, announcement: Path) -> None:
     """The rest of the life of the forked process; it never returns."""
     try:
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        _close_others({reader, *keep})
-        _end(_watch(reader))
+        _close_others({reader, lock})
+        groups = _watch(reader)
+        announcement.unlink(missing_ok=True)
+        _end(groups)
     finally:
         os._exit(0)
 

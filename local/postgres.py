@@ -209,6 +209,7 @@ def main() -> None:
     parser.add_argument("--layout", required=True)
     parser.add_argument("--fast", action="store_true", help="no fsync: for tests whose data may be lost")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a stop before there is a server ends without a traceback
     layout = Layout.load(arguments.layout)
     root = Path(layout.root).resolve()
     prepare(root, layout.ports["postgres"], fast=arguments.fast)

@@ -20,6 +20,7 @@ from local.ports import Occupied, choose, choose_door
 from local.postgres_home import NotStarted
 from local.processes import alive
 from local.services import Service, port_names
+from local.stack import ANNOUNCEMENT
 
 NAME = "supervisor"
 STARTING_SECONDS = 0.03  # between two looks at the services
@@ -47,7 +48,7 @@ def run(root: Path, table: Table, environ: Mapping[str, str], *, fast: bool = Fa
         sys.stderr.write(f"{error}\n")
         return 1
     try:
-        guardian = Guardian((held,))
+        guardian = Guardian(held, root / ANNOUNCEMENT)
         try:
             return Supervisor(root, table, environ, guardian, fast=fast).run()
         finally:
@@ -95,7 +96,7 @@ class Supervisor:
         self, root: Path, table: Table, environ: Mapping[str, str], guardian: Guardian, *, fast: bool = False
     ) -> None:
         self.began = time.monotonic()
-        (root / "stack.json").unlink(missing_ok=True)
+        (root / ANNOUNCEMENT).unlink(missing_ok=True)
         self.root = root
         self.layout = arrange(root, environ)
         keys.seed(root, environ)
@@ -114,8 +115,9 @@ class Supervisor:
             while not self.asked_to_stop and not self._broken():
                 self._tick()
                 wake.wait(STEADY_SECONDS if self._all_ready() else STARTING_SECONDS)
+            broken = self._broken()
             self._stop()
-        return 1 if self._broken() else 0
+        return 1 if broken else 0
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.asked_to_stop:
@@ -160,11 +162,11 @@ class Supervisor:
     def _greet(self) -> None:
         seconds = time.monotonic() - self.began
         self.console.say(NAME, f"ready after {seconds:.1f} s: {self.layout.url('gateway')}")
-        self.console.say(NAME, f"mails: {self.layout.url('mail')}, everything else: {self.root / 'stack.json'}")
+        self.console.say(NAME, f"mails: {self.layout.url('mail')}, everything else: {self.root / ANNOUNCEMENT}")
 
     def _stop(self) -> None:
         self.console.say(NAME, "stopping")
-        (self.root / "stack.json").unlink(missing_ok=True)
+        (self.root / ANNOUNCEMENT).unlink(missing_ok=True)
         for last, seconds in ((False, STOP_SECONDS), (True, LAST_STOP_SECONDS)):
             group = [child for child in self.children.values() if child.service.last is last]
             for child in group:

@@ -12,6 +12,7 @@ from local import keys, postgres
 from local.durable import replace
 from local.layout import HOST, PROJECT, REGION, Layout, catalog, login_role, service_account
 
+ANNOUNCEMENT = "stack.json"
 INSTANCE = f"{PROJECT}:{REGION}:main"
 EXPORT_BUCKET = f"{PROJECT}-exports"
 FOREIGN = ("CLOUDSDK_", "GOOGLE_", "GCE_", "GRANIAN_", "GRPC_", "PG", "PYTHON", "K_", "FUNCTION_", "WERKZEUG_")
@@ -115,4 +116,4 @@ def describe(layout: Layout, pids: Mapping[str, int]) -> dict[str, Any]:
 
 def publish(layout: Layout, pids: Mapping[str, int]) -> None:
     """Replace stack.json."""
-    replace(layout.path("stack.json"), (json.dumps(describe(layout, pids), indent=1) + os.linesep).encode())
+    replace(layout.path(ANNOUNCEMENT), (json.dumps(describe(layout, pids), indent=1) + os.linesep).encode())
