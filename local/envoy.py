@@ -264,6 +264,7 @@ def _verified(layout: Layout, audience: str) -> Json:
         "forward": True,
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
         "payload_in_metadata": "jwt",
+        "jwt_cache_config": {"jwt_cache_size": 100},
         "local_jwks": {"filename": str(layout.path("identity", "jwks.json"))},
     }
     rules = [{"match": {"prefix": "/"}, "requires": {"provider_name": "google"}}]

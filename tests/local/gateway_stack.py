@@ -86,6 +86,7 @@ class Echo(BaseHTTPRequestHandler):
     """A function: says its name and what it got; the query makes it slow or its answer large."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     name = ""
     count = 0
 
