@@ -1,4 +1,4 @@
-"""One transaction per request, one tenant per transaction: checkout, authorize, work, audit, commit in four flights at most."""
+"""One transaction per request, one tenant per transaction: checkout, work, audit and commit in four flights at most."""
 
 import json
 import queue
@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pg8000.core import CoreConnection
 from pg8000.exceptions import DatabaseError, InterfaceError
 
 from common import errors, log
@@ -36,7 +37,7 @@ class Written:
 
 
 class Tx:
-    """An open transaction. SQL names its tenant as `:tenant_id` and its principal as `:user_id`; both are bound here."""
+    """An open transaction. SQL names its tenant `:tenant_id` and its principal `:user_id`; both are bound here."""
 
     def __init__(self, connection: Connection, claim: Claim, answer: str) -> None:
         self._connection = connection
@@ -90,7 +91,7 @@ class Tx:
         """Stream `COPY (…) TO STDOUT` into `target`; the number of rows. The SQL is a constant: COPY binds nothing."""
         return self._connection.copy_out(sql, target)
 
-    def audit(  # noqa: PLR0913 - the fields of an event
+    def audit(
         self,
         action: str,
         resource_type: str,
@@ -201,7 +202,7 @@ class Database:
             self._give_back(connection, keep)
 
     def _begin(self, connection: Connection, claim: Claim, read_only: bool) -> tuple[Connection, Tx]:
-        """Reset, BEGIN and authorize in one flight; a tampered connection is replaced before anything was done on it."""
+        """Reset, BEGIN and authorize in one flight; a tampered connection is replaced before anything is done on it."""
         begin = f"{CHECKOUT} READ ONLY" if read_only else CHECKOUT
         for attempt in range(2):
             token = context_token(claim, connection.pid)
@@ -274,9 +275,9 @@ def _as_problem(error: Exception) -> Exception:
 
 
 def connect(url: str) -> Connection:
-    """`postgresql://` directly, `cloudsql://project:region:instance/database?user=…` through the Cloud SQL connector."""
+    """`postgresql://` directly, `cloudsql://project:region:instance/database?user=…` by the Cloud SQL connector."""
     part = urlsplit(url)
-    common = {
+    options: dict[str, Any] = {
         "database": part.path.lstrip("/"),
         "application_name": settings().service,
         "startup_params": {
@@ -285,20 +286,32 @@ def connect(url: str) -> Connection:
             "lock_timeout": "5s",
             "TimeZone": "UTC",
         },
-        "ssl_context": False,
+        "ssl_context": False,  # the connector brings its own TLS; directly only over loopback or the Auth Proxy
     }
     if part.scheme == "cloudsql":
-        from common.cloudsql import connected_socket  # noqa: PLC0415 - aiohttp and cryptography, only where it is used
-
         user = parse_qs(part.query)["user"][0]
-        return Connection(user, sock=connected_socket(url), **common)
+        return Connection(_connector().connect(part.netloc, "pg8000", user=user, **options))
     return Connection(
-        unquote(part.username or ""),
-        password=unquote(part.password or ""),
-        host=part.hostname,
-        port=part.port or 5432,
-        timeout=settings().statement_timeout_seconds + 5,
-        **common,
+        CoreConnection(
+            unquote(part.username or ""),
+            password=unquote(part.password or ""),
+            host=part.hostname,
+            port=part.port or 5432,
+            timeout=settings().statement_timeout_seconds + 5,
+            **options,
+        )
+    )
+
+
+@cache
+def _connector() -> Any:
+    from google.cloud.sql.connector import Connector, IPTypes  # noqa: PLC0415 - aiohttp and RSA keys, only where used
+
+    return Connector(
+        ip_type=IPTypes.PRIVATE,
+        enable_iam_auth=True,
+        refresh_strategy="LAZY",
+        sqladmin_api_endpoint=settings().sqladmin_endpoint,
     )
 
 

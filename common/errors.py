@@ -1,4 +1,4 @@
-"""The closed list of errors, as problem details (RFC 9457). docs/errors.md describes each code; a test compares both."""
+"""The closed list of errors, as problem details (RFC 9457); docs/errors.md describes each code."""
 
 from typing import Final
 
@@ -36,7 +36,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
 }
 
 
-class Problem(Exception):  # noqa: N818 - the name of RFC 9457
+class Problem(Exception):
     """An answer that is not a success: a code of the list, a sentence for people, optional field errors and headers."""
 
     def __init__(

@@ -15,7 +15,7 @@ SEND_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Message:
-    """`kind` mail: `name` is its purpose, `reference` a registration or account. `kind` workflow: its name and the job."""
+    """`kind` mail: `name` is its purpose, `reference` a person's row; `kind` workflow: its name and the job."""
 
     kind: str
     name: str
@@ -75,7 +75,7 @@ def create_task(message: Message) -> None:
 
 
 @cache
-def _client():  # type: ignore[no-untyped-def]  # noqa: ANN202 - its type costs the import that this avoids
+def _client():  # type: ignore[no-untyped-def]
     from google.cloud import tasks_v2  # noqa: PLC0415
 
     return tasks_v2.CloudTasksClient(client_options={"api_endpoint": settings().cloudtasks_endpoint})

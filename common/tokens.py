@@ -1,4 +1,4 @@
-"""Tokens: the JWT that a caller brings, the context token that the database checks, and the MACs behind mailed links."""
+"""The JWT that a caller brings, the context token that the database checks, the MACs behind mailed links."""
 
 import base64
 import hashlib

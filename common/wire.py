@@ -15,6 +15,7 @@ from pg8000.core import (
     EXECUTE_MSG,
     NULL_BYTE,
     PARSE,
+    PARSE_COMPLETE,
     QUERY,
     SYNC_MSG,
     Context,
@@ -55,30 +56,35 @@ def violates(error: BaseException, constraint: str) -> bool:
     return isinstance(first, dict) and first.get("n") == constraint
 
 
-class Connection(CoreConnection):  # type: ignore[misc]
-    """A connection whose `flight` costs one round trip whatever it carries."""
+class Connection:
+    """A pg8000 connection, opened directly or by the Cloud SQL connector; a `flight` is one round trip."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, core: CoreConnection) -> None:
+        self._core = core
         self._prepared: dict[str, tuple[bytes, Any, Any]] = {}
         self._names = 0
+        core.message_types[PARSE_COMPLETE] = _parsed
         for oid in (UUID, TEXT, JSON, JSONB, TIMESTAMPTZ, INET):
-            self.register_in_adapter(oid, str)
+            core.register_in_adapter(oid, str)
+
+    def close(self) -> None:
+        """End the session."""
+        self._core.close()
 
     @property
     def pid(self) -> int:
         """The backend's process id."""
-        return int.from_bytes(self._backend_key_data[:4], "big")
+        return int.from_bytes(self._core._backend_key_data[:4], "big")
 
     @property
     def idle(self) -> bool:
         """Whether no transaction is open."""
-        return bool(self._transaction_status == b"I")
+        return bool(self._core._transaction_status == b"I")
 
     @property
     def dead(self) -> bool:
         """Whether the server has closed or spoken out of turn: an idle connection has nothing to read."""
-        readable, _, _ = select.select([self._usock], [], [], 0)
+        readable, _, _ = select.select([self._core._usock], [], [], 0)
         return bool(readable)
 
     def flight(self, steps: Sequence[tuple[str, dict[str, Any] | None]]) -> list[list[list[Any]]]:
@@ -122,13 +128,9 @@ class Connection(CoreConnection):  # type: ignore[misc]
             message += _create_message(PARSE, name + text.encode() + NULL_BYTE + H_pack(0))
             message += _create_message(DESCRIBE, b"S" + name)
             new.append((sql, name, context))
-        message += _create_message(BIND, _bind(name, make_params(self.py_types, arrange(parameters))))
+        message += _create_message(BIND, _bind(name, make_params(self._core.py_types, arrange(parameters))))
         message += EXECUTE_MSG + SYNC_MSG
         return context
-
-    def handle_PARSE_COMPLETE(self, data: bytes, context: Context) -> None:  # noqa: N802 - pg8000's name
-        """A statement stays prepared even when running it fails."""
-        context.parsed = True
 
     def copy_out(self, sql: str, target: Writer) -> int:
         """Stream COPY … TO STDOUT into `target`; the number of rows."""
@@ -141,18 +143,23 @@ class Connection(CoreConnection):  # type: ignore[misc]
 
     def _send(self, message: bytes | bytearray) -> None:
         try:
-            self._usock.sendall(message)
+            self._core._usock.sendall(message)
         except OSError as error:
             raise InterfaceError("network error") from error
 
     def _read_answer(self, context: Context) -> None:
         try:
-            self.handle_messages(context)
+            self._core.handle_messages(context)
         except DatabaseError:
             pass  # kept in the context until every answer of the flight is read
         except InterfaceError:
             if context.error is None:
                 raise
+
+
+def _parsed(_data: bytes, context: Context) -> None:
+    """A statement stays prepared even when running it fails."""
+    context.parsed = True
 
 
 def _bind(name: bytes, values: Sequence[str | None]) -> bytes:
@@ -165,3 +172,6 @@ def _bind(name: bytes, values: Sequence[str | None]) -> bytes:
             data += i_pack(len(encoded)) + encoded
     data += H_pack(0)
     return bytes(data)
+
+
+__all__ = ["Connection", "DatabaseError", "InterfaceError", "Writer", "sqlstate", "violates"]

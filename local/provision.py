@@ -1,4 +1,4 @@
-"""The part of Terraform for the local database: login roles with passwords, then the same provisioning as in the cloud."""
+"""Terraform's part for the local database: login roles with passwords, then the provisioning of the cloud."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Apply the numbered migrations, forward only: `DATABASE_ADMIN_URL=… python -m migrations.apply`. Safe to run twice at once."""
+"""Apply the numbered migrations, forward only: `python -m migrations.apply`. Safe to run twice at once."""
 
 import hashlib
 import sys

@@ -121,7 +121,7 @@ def delete_project(tx: Tx, project_id: str, if_match: int | None) -> None:
         raise errors.Problem("precondition_failed")
 
 
-def list_tasks(  # noqa: PLR0913 - the filters of the list
+def list_tasks(
     tx: Tx,
     project_id: str,
     *,
@@ -130,7 +130,7 @@ def list_tasks(  # noqa: PLR0913 - the filters of the list
     status: str | None,
     assignee_id: str | None,
 ) -> tuple[str, list[str] | None]:
-    """A page of a project's tasks as JSON text, and the ordering values of its last item when more follow. Raises 404."""
+    """A page of a project's tasks, and the ordering values of its last item when more follow. Raises 404."""
     time, last = after or (None, None)
     rows = tx.rows(
         """

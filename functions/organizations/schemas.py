@@ -1,0 +1,67 @@
+"""Organizations: what comes in, what goes out."""
+
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate
+
+from common.schemas import Page, Schema
+
+ROLES = ("owner", "admin", "developer", "member", "viewer")
+MAX_SETTINGS = 64
+
+
+class OrganizationSettings(fields.Dict):
+    """Free settings of an organization: at most 64 short scalar values."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(keys=fields.String(validate=validate.Length(min=1, max=64)), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
+        settings: dict[str, Any] = super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
+        if len(settings) > MAX_SETTINGS:
+            raise ValidationError(f"At most {MAX_SETTINGS} settings.")
+        for name, inner in settings.items():
+            if not isinstance(inner, str | int | bool | None) or len(str(inner)) > 255:
+                raise ValidationError(f"{name}: must be a short string, an integer, a boolean or null.")
+        return settings
+
+
+class OrganizationChange(Schema):
+    """PATCH /v1/organization."""
+
+    name = fields.String(validate=validate.Length(min=1, max=255))
+    settings = OrganizationSettings()
+
+
+class Organization(Schema):
+    """The caller's organization."""
+
+    id = fields.UUID(required=True)
+    slug = fields.String(required=True)
+    name = fields.String(required=True)
+    settings = fields.Dict(required=True)
+    version = fields.Integer(required=True)
+
+
+class MemberFilter(Page):
+    """GET /v1/members."""
+
+    role = fields.String(load_default=None, validate=validate.OneOf(ROLES))
+
+
+class Member(Schema):
+    """A member: an account in this organization."""
+
+    user_id = fields.UUID(required=True)
+    email = fields.Email(required=True)
+    display_name = fields.String(required=True)
+    role = fields.String(required=True)
+    created_at = fields.AwareDateTime(required=True)
+    version = fields.Integer(required=True)
+
+
+class MemberPage(Schema):
+    """A page of members, newest first."""
+
+    items = fields.List(fields.Nested(Member), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
