@@ -32,6 +32,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "rate_limited": (429, "Too many requests"),
     "account_locked": (429, "Too many failed attempts"),
     "internal_error": (500, "Something went wrong on our side"),
+    "gateway_timeout": (504, "The service did not answer in time"),
     "unavailable": (503, "The service is not available for the moment"),
 }
 

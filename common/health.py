@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-
 from common import errors
 from common.db import database
 from common.settings import settings

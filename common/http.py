@@ -160,7 +160,7 @@ class Routes:
         self.routes.append(route)
         self._map.add(Rule(route.path, methods=[route.method], endpoint=route))
 
-    def on(  # noqa: PLR0913 - a route line states everything
+    def on(
         self,
         method: str,
         path: str,
@@ -209,7 +209,7 @@ class Routes:
         if route.needs.startswith(access.SERVICE):
             access.check_service(request, route.needs.removeprefix(access.SERVICE))
         elif route.needs != access.PUBLIC:
-            call._caller = access.authenticate(request)  # noqa: SLF001 - filled here, read by handlers
+            call._caller = access.authenticate(request)
         return self._within_transaction(call)
 
     def _match(self, request: Request) -> tuple[Route | None, dict[str, Any]]:
@@ -227,13 +227,13 @@ class Routes:
 
     def _within_transaction(self, call: Call) -> Response:
         """Authorize, validate, run the handler and commit; a recorded refusal gets a transaction of its own."""
-        if call._caller is None:  # noqa: SLF001
+        if call._caller is None:
             read_request(call)
             return render(call, call.route.handler(call))
         read_only = call.request.method in {"GET", "HEAD"} and not call.route.records
         try:
             with database().transaction(call.caller.claim, read_only=read_only) as tx:
-                call._tx = tx  # noqa: SLF001
+                call._tx = tx
                 self._authorize(call, tx)
                 read_request(call)
                 answer = call.route.handler(call)
@@ -334,7 +334,7 @@ def _validated(schema: type[marshmallow.Schema], data: Any) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = instance.load(data)
     except marshmallow.ValidationError as error:
-        raise errors.invalid(_messages(error.normalized_messages())) from error
+        raise errors.invalid(_messages(error.messages)) from error
     return loaded
 
 

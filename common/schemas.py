@@ -38,7 +38,7 @@ class Schema(marshmallow.Schema):
         for path, message in _unstorable(data, ""):
             found.setdefault(path, []).append(message)
         if found:
-            raise ValidationError(found)  # type: ignore[arg-type]
+            raise ValidationError(found)
         return data
 
 

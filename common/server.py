@@ -13,4 +13,4 @@ def app() -> Any:
     service = settings().service
     folder = service.split("-")[0]
     source = Path(__file__).parent.parent / "functions" / folder / "main.py"
-    return create_app(target=service.replace("-", "_"), source=str(source))
+    return create_app(target=service.replace("-", "_"), source=str(source))  # type: ignore[no-untyped-call]
