@@ -111,6 +111,7 @@ def test_a_destroyed_version_is_gone(operator: Any, stack: Layout) -> None:
         with pytest.raises(exceptions.FailedPrecondition):
             call(name=name)
     assert not stack.path("secrets", "mail-key", "latest").exists()
+    assert SecretStore(stack.root).version("mail-key", 1).payload is None
 
 
 def test_what_is_not_there_is_not_found(operator: Any) -> None:

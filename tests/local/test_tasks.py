@@ -181,6 +181,7 @@ def test_an_access_token_comes_along(client: Any, target: Target, stack: Layout,
     client.create_task(parent=JOBS, task={"http_request": request | {"headers": {"authorization": "Bearer mine"}}})
     [header] = eventually(lambda: target.headers("Authorization"))
     assert Issuer(stack.root).verify_access_token(header) == ACCOUNT
+    assert [name.lower() for name in target.seen[0][2]].count("authorization") == 1
 
 
 def test_an_identity_token_comes_along(client: Any, target: Target, stack: Layout, eventually: Any) -> None:
@@ -386,3 +387,22 @@ def test_a_target_that_is_away_is_tried_again(client: Any, target: Target, event
     name = client.create_task(parent=JOBS, task={"http_request": {"url": address}}).name
     task = eventually(lambda: (found := client.get_task(name=name)).dispatch_count >= 2 and found)
     assert task.response_count == 0
+
+
+def test_it_stops_at_once_with_deliveries_in_flight(
+    layout: Layout, start: Any, connect: Callable[[], Any], target: Target, eventually: Any
+) -> None:
+    target.gate.clear()
+    with start("local.tasks", layout, "tasks") as process:
+        name = connect().create_task(parent=JOBS, task=post(target)).name
+        eventually(lambda: target.now == 1)
+        asked = time.monotonic()
+        process.terminate()
+        assert process.wait(timeout=5) == 0
+        assert time.monotonic() - asked < 2
+    target.gate.set()
+
+    with start("local.tasks", layout, "tasks"):
+        client = connect()
+        eventually(lambda: gone(client, name))
+    assert target.headers("X-CloudTasks-TaskRetryCount") == ["0", "1"]
