@@ -81,7 +81,7 @@ class Child:
         self.log.mark()
         out = self.root / "log" / f"{self.service.name}.out"
         with out.open("wb") if self.service.output else open(os.devnull, "wb") as file:
-            self.process = subprocess.Popen(  # noqa: S603 - our own table
+            self.process = subprocess.Popen(
                 self.service.command,
                 stdin=subprocess.DEVNULL,
                 stdout=file if self.service.output else self.log.handle,

@@ -219,7 +219,7 @@ def main() -> None:
     os.chdir("/")
     owner.become()
     die_with_parent(signal.SIGQUIT)()
-    os.execve(command[0], command, environment())
+    os.execve(command[0], command, environment())  # noqa: S606 - becomes the server
 
 
 if __name__ == "__main__":

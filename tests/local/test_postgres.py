@@ -1,6 +1,7 @@
 """The launcher of PostgreSQL: a cluster as production has it, for root and for others, that survives being killed."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import pg8000.native
 import pytest
 
 from local import postgres
-from local.postgres_home import NotStarted, Owner, binary, home, socket_dir
+from local.postgres_home import ELSEWHERE, NotStarted, Owner, binary, home, socket_dir
 from local.processes import working_in
 
 CHECKOUT = Path(__file__).parent.parent.parent
@@ -73,7 +74,8 @@ def test_loopback_needs_the_password_and_the_socket_does_not(
     dsn = postgres.admin_dsn(root, port, "postgres")
 
     assert psql(root, dsn, "SELECT 1").communicate()[0] == "1\n"
-    assert "password authentication failed" in psql(root, dsn.replace("admin:", "admin:x"), "SELECT 1").communicate()[1]
+    wrong = psql(root, dsn.replace("admin:", "admin:x"), "SELECT 1")
+    assert "password authentication failed" in wrong.communicate()[1]
     path = f"host={socket_dir(root)} port={port} user=admin dbname=postgres"
     assert psql(root, path, "SELECT current_user").communicate()[0] == "admin\n"
 
@@ -129,6 +131,22 @@ def test_a_port_in_use_is_an_error(root: Path) -> None:
             postgres.start(root, occupied.getsockname()[1], fast=True)
 
 
+def test_the_folder_of_a_deleted_stack_goes_with_the_next_one(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)  # too long for a socket
+    postgres.prepare(long / "a", free_port(), fast=True)
+    postgres.prepare(long / "b", free_port(), fast=True)
+    first, second = home(long / "a"), home(long / "b")
+    assert len({first, second, long / "a" / "postgres", long / "b" / "postgres"}) == 4
+    shutil.rmtree(long / "a")
+
+    postgres.prepare(long / "c", free_port(), fast=True)
+
+    assert [first.exists(), second.exists(), home(long / "c").exists()] == [False, True, True]
+    postgres.forget(long / "b")
+    postgres.forget(long / "c")
+    assert not second.exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to drop its rights")
 def test_programs_that_the_other_user_cannot_reach_are_copied(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = root / "hidden"
@@ -165,7 +183,7 @@ print(Path("/proc", str(process.pid)).stat().st_uid)
 postgres.stop(process)
 postgres.forget(Path(sys.argv[1]))
 """
-    folder = Path("/var/tmp") / f"dev-context-test-{os.getpid()}"
+    folder = ELSEWHERE / f"dev-context-test-{os.getpid()}"
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)
     try:

@@ -1,0 +1,44 @@
+# One door: CI and people call the same targets. Needs Python 3.11 or newer, git and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FN ?= projects
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test lint bench reset bundle
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(STAMP)  ## Start the whole cloud on this machine (VERBOSE=1 shows every log line)
+	@exec $(BIN)/python -m local.supervisor
+
+demo: $(STAMP)  ## Walk through the product against the running stack
+	@$(BIN)/python -m local.demo
+
+test: lint  ## Lint, then every test
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+lint: $(STAMP)  ## Style, types and the rules about the code itself
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/structure
+
+bench: $(STAMP)  ## Measure load and scale
+	$(BIN)/python -m bench.run
+
+reset:  ## Forget the data of the local stack, which must be stopped
+	@$(PYTHON) -m local.reset
+
+bundle: $(STAMP)  ## Build build/<FN>.zip for a deployment from source: make bundle FN=projects
+	@$(BIN)/python -m local.bundle $(FN)
+
+$(STAMP): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.txt -r requirements-dev.txt
+	@touch $@
