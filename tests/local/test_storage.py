@@ -362,7 +362,8 @@ def test_memory_stays_bounded_with_a_large_object(
 ) -> None:
     size = 300 * MEBIBYTE
     url = session(layout, token, "large")
-    stream = iter(lambda zeros=Zeros(size): zeros.read(MEBIBYTE), b"")
+    zeros = Zeros(size)
+    stream = iter(lambda: zeros.read(MEBIBYTE), b"")
     answer = requests.put(url, data=stream, timeout=60)
     digest = hashlib.md5(usedforsecurity=False)
     media = f"{layout.url('storage')}/storage/v1/b/{EXPORTS}/o/large?alt=media"
