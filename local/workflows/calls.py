@@ -74,8 +74,12 @@ def _body(body: Value, headers: dict[str, str]) -> tuple[bytes | None, str]:
 
 
 def _url(url: str, query: Value) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
         raise fault("ValueError", "url is not an HTTP or HTTPS address")
     more = urlencode(_texts("query", query))
     return urlunsplit(parts._replace(query="&".join(each for each in (parts.query, more) if each), fragment=""))

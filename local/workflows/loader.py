@@ -1,6 +1,7 @@
 """YAML to workflow: knows the documented syntax that our files use and refuses any other, with file and line."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -123,7 +124,7 @@ class _Loader:
         if present and present[0] in ("return", "raise") and "next" in fields:
             self.document.refuse(fields["next"], f"nothing follows {present[0]!r}")
         following = self.document.word(fields["next"], "next") if "next" in fields else None
-        return (self.action(present[0], fields, node) if present else None), following
+        return (self.action(present[0], fields) if present else None), following
 
     def companions(self, node: yaml.Node, what: str, fields: dict[str, yaml.Node], kind: str) -> None:
         belongs = {"args": "call", "result": "call", "retry": "try", "except": "try"}
@@ -133,26 +134,19 @@ class _Loader:
         if kind == "try" and not ({"retry", "except"} & set(fields)):
             self.document.refuse(node, "try needs 'retry' or 'except'")
 
-    def action(self, kind: str, fields: dict[str, yaml.Node], node: yaml.Node) -> Action:
-        value = fields[kind]
-        match kind:
-            case "assign":
-                return self.assign(value)
-            case "call":
-                return self.call(fields)
-            case "switch":
-                return self.switch(value)
-            case "steps":
-                return self.steps(value)
-            case "return":
-                return Return(self.document.template(value, "return"))
-            case "raise":
-                return Raise(self.document.template(value, "raise"))
-            case "for":
-                return self.loop(value)
-            case "parallel":
-                return self.parallel(value)
-        return self.trying(fields)
+    def action(self, kind: str, fields: dict[str, yaml.Node]) -> Action:
+        if kind in ("call", "try"):
+            return self.call(fields) if kind == "call" else self.trying(fields)
+        builders: dict[str, Callable[[yaml.Node], Action]] = {
+            "assign": self.assign,
+            "switch": self.switch,
+            "steps": self.steps,
+            "return": lambda value: Return(self.document.template(value, "return")),
+            "raise": lambda value: Raise(self.document.template(value, "raise")),
+            "for": self.loop,
+            "parallel": self.parallel,
+        }
+        return builders[kind](fields[kind])
 
     def assign(self, node: yaml.Node) -> Assign:
         items: list[tuple[Target, Template]] = []
