@@ -16,9 +16,9 @@ from cronsim import CronSimError
 
 from local.identity import Issuer
 from local.layout import HOST, PROJECT, REGION, Layout, service_account
+from local.scheduler import SCHEDULE
 from local.scheduler_jobs import Job, JobStore, load
 
-SCHEDULE = Path("local/schedule.yaml")
 JOBS = f"/v1/projects/{PROJECT}/locations/{REGION}/jobs"
 OPERATOR = service_account("operator")
 
@@ -120,7 +120,8 @@ def test_a_failed_job_is_tried_again(
         call(layout, "POST", "/yearly:run")
         eventually(lambda: call(layout, "GET", "/yearly").json().get("status") == {})
     times = [at for at, _, _ in service.seen]
-    assert [times[1] - times[0], times[2] - times[1]] == pytest.approx([0.2, 0.4], abs=0.15)
+    assert 0.19 < times[1] - times[0] < 2
+    assert 0.39 < times[2] - times[1] < 2
 
 
 def test_retries_end(layout: Layout, start: Any, schedule: Path, service: Service, eventually: Any) -> None:

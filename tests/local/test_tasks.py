@@ -203,7 +203,9 @@ def test_retries_wait_as_the_queue_says(client: Any, target: Target, eventually:
 
     eventually(lambda: gone(client, name))  # after its last attempt a task is deleted
 
-    assert [round(gap, 1) for gap in target.gaps()] == pytest.approx([1, 2, 2], abs=0.35)
+    assert len(target.gaps()) == 3
+    for gap, due in zip(target.gaps(), (1, 2, 2), strict=True):  # without the limit the last one would be 4
+        assert due - 0.05 < gap < due + 1.5
     assert target.headers("X-CloudTasks-TaskRetryCount") == ["0", "1", "2", "3"]
     assert target.headers("X-CloudTasks-TaskExecutionCount") == ["0", "1", "2", "3"]
     assert target.headers("X-CloudTasks-TaskPreviousResponse") == [None, "418", "418", "418"]
@@ -263,7 +265,7 @@ def test_a_scheduled_task_waits(client: Any, target: Target, eventually: Any) ->
     made = client.create_task(parent=JOBS, task=post(target, schedule_time=when))
     assert made.schedule_time == when
     eventually(lambda: target.seen)
-    assert 0 <= time.time() - due < 1
+    assert 0 <= time.time() - due < 3
 
 
 def test_no_more_run_at_once_than_the_queue_allows(client: Any, target: Target, eventually: Any) -> None:
@@ -285,7 +287,7 @@ def test_no_more_start_per_second_than_the_queue_allows(client: Any, target: Tar
     client.resume_queue(name=queue)
     eventually(lambda: len(target.seen) == 12)
     assert client.get_queue(name=queue).rate_limits.max_burst_size == 5
-    assert 1.2 < target.seen[11][0] - target.seen[0][0] < 2.5  # a burst of 5, then 7 at 5 a second
+    assert 1.2 < target.seen[11][0] - target.seen[0][0] < 5  # a burst of 5, then 7 at 5 a second
 
 
 def test_a_paused_queue_takes_tasks_and_sends_none(client: Any, target: Target, eventually: Any) -> None:
