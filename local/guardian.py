@@ -1,5 +1,6 @@
 """The process that outlives a killed supervisor just long enough to end what it had started."""
 
+import contextlib
 import os
 import signal
 import time
@@ -23,7 +24,8 @@ class Guardian:
 
     def told(self, group: int, began: bool) -> None:
         """A process group began or ended."""
-        os.write(self.writer, f"{'+' if began else '-'}{group}\n".encode())
+        with contextlib.suppress(BrokenPipeError):  # somebody killed it; then the kernel's parent-death signal must do
+            os.write(self.writer, f"{'+' if began else '-'}{group}\n".encode())
 
     def dismiss(self) -> None:
         """Everything was stopped in order."""

@@ -51,6 +51,8 @@ def run(root: Path, table: Table, environ: Mapping[str, str], *, fast: bool = Fa
     except (Occupied, NotStarted, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:  # before the loop took the signals over
+        return 1
     finally:
         os.close(held)
 

@@ -133,7 +133,7 @@ def _function(layout: Layout, name: str, environ: Mapping[str, str]) -> Service:
         str(Path(sysconfig.get_path("scripts"), "granian")),
         *("--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws", "--http", "1"),
         *("--workers", workers, "--blocking-threads", str(catalog()[name]["concurrency"])),
-        *("--log-level", "warning", "--workers-kill-timeout", "2"),
+        *("--log-level", "error", "--workers-kill-timeout", "2"),
         *("--factory", "common.server:app"),
     )
     needs = ("migrations", "provision", "metadata", "secrets")

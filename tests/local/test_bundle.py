@@ -25,9 +25,8 @@ def test_it_works(checkout: Path, tmp_path: Path) -> None:
 
     names = zipfile.ZipFile(path).namelist()
     assert {"main.py", "requirements.txt", "functions/projects/queries.py", "common/http.py"} <= set(names)
-    assert not [name for name in names if name.startswith("functions/") and not name.startswith("functions/projects/")][
-        1:
-    ]
+    functions = {name for name in names if name.startswith("functions/")}
+    assert {name for name in functions if not name.startswith("functions/projects/")} == {"functions/__init__.py"}
     assert not [name for name in names if "__pycache__" in name or name.startswith(("local/", "tests/"))]
 
 

@@ -55,9 +55,8 @@ def server(root: Path) -> Iterator[tuple[Path, int, "subprocess.Popen[bytes]"]]:
 def test_it_works(server: tuple[Path, int, "subprocess.Popen[bytes]"]) -> None:
     root, port, process = server
     with connect(root, port) as connection:
-        rows = connection.run(
-            "SELECT pg_encoding_to_char(encoding), datlocprovider, datlocale FROM pg_database WHERE datname = 'template0'"
-        )
+        columns = "pg_encoding_to_char(encoding), datlocprovider, datlocale"
+        rows = connection.run(f"SELECT {columns} FROM pg_database WHERE datname = 'template0'")
         names = ["max_prepared_transactions", "log_parameter_max_length", "log_parameter_max_length_on_error"]
         assert rows == [["UTF8", "b", "C.UTF-8"]]
         assert [connection.run(f"SHOW {name}") for name in names] == [[["0"]], [["0"]], [["0"]]]
