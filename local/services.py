@@ -103,7 +103,8 @@ def _stand_in(layout: Layout, name: str, environ: Mapping[str, str]) -> Service:
     if name == "workflows":
         for service in JOBS:
             command += ("--env", f"{service.replace('-', '_').upper()}_URL={layout.run_url(service)}")
-    return Service(name, command, ports, environment=stack.inherited(environ))
+    needs = ("retention",) if name == "scheduler" else ()
+    return Service(name, command, ports, needs, environment=stack.inherited(environ))
 
 
 def _postgres(layout: Layout, environ: Mapping[str, str], *, fast: bool) -> Service:
