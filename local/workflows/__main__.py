@@ -64,7 +64,7 @@ def main() -> int:
     try:
         asyncio.run(serve(Layout.load(arguments.layout), arguments.workflows, dict(arguments.env)))
     except Refused as error:
-        print(error, file=sys.stderr)  # noqa: T201 (the one thing that a refused deployment says)
+        print(error, file=sys.stderr)
         return 1
     return 0
 

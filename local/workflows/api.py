@@ -14,6 +14,7 @@ from aiohttp import web
 from local.identity import Issuer, Refused
 from local.layout import PROJECT, REGION
 from local.workflows.journal import Journal
+from local.workflows.library import from_json
 from local.workflows.runner import Runner, revision_id
 
 MAX_ARGUMENT = 512 * 1024
@@ -184,7 +185,7 @@ def _argument(text: Any) -> str:
     if not isinstance(text, str) or len(text.encode()) > MAX_ARGUMENT:
         raise Problem("INVALID_ARGUMENT", f"argument is a JSON string of at most {MAX_ARGUMENT // 1024} KB")
     try:
-        json.loads(text)
+        from_json(text)
     except ValueError as error:
         raise Problem("INVALID_ARGUMENT", "argument is not valid JSON") from error
     return text

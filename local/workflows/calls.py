@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from local.workflows.library import need, to_json
+from local.workflows.library import from_json, need, to_json
 from local.workflows.values import Value, fault, is_number, kind
 
 MAX_RESPONSE = 2 * 1024 * 1024
@@ -131,7 +131,7 @@ def _decoded(raw: bytes, content_type: str) -> Value:
     try:
         text = raw.decode()
         if media_type == "application/json" and text:
-            return json.loads(text)
+            return from_json(text)
     except ValueError:
         return raw if not raw.isascii() else raw.decode()
     return text

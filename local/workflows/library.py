@@ -9,7 +9,7 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from local.workflows.evaluate import boolean
-from local.workflows.values import Value, fault, integer, is_number, kind
+from local.workflows.values import INT_MAX, INT_MIN, Value, fault, integer, is_number, kind
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,25 @@ def _string(value: Value) -> Value:
 
 def _decode_json(data: Value) -> Value:
     try:
-        return json.loads(need(data, "bytes", "string"))
+        return from_json(need(data, "bytes", "string"))
     except ValueError as error:
         raise fault("ValueError", "not JSON") from error
+
+
+def from_json(text: str | bytes) -> Value:
+    """The value of JSON text, integers beyond 64 bits as doubles. Raises ValueError, also for NaN and Infinity."""
+
+    def whole(digits: str) -> int | float:
+        number = int(digits) if len(digits) < 20 else INT_MAX + 1
+        return number if INT_MIN <= number <= INT_MAX else finite(digits)
+
+    def finite(digits: str) -> float:
+        number = float(digits)
+        if not math.isfinite(number):
+            raise ValueError("not a number that JSON has")
+        return number
+
+    return json.loads(text, parse_int=whole, parse_float=finite, parse_constant=finite)
 
 
 def to_json(value: Value) -> str:

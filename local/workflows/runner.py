@@ -12,7 +12,7 @@ from local.layout import PROJECT, REGION
 from local.workflows.calls import Http, Outcome
 from local.workflows.effects import Sleep
 from local.workflows.journal import Journal
-from local.workflows.library import to_json
+from local.workflows.library import from_json, to_json
 from local.workflows.loader import load
 from local.workflows.machine import Machine, Pending
 from local.workflows.values import Value, WorkflowError, fault
@@ -63,7 +63,7 @@ class Outside:
     def log(self, severity: str, data: Value) -> None:
         """One JSON line on stdout."""
         entry = {"severity": severity, "execution": self.execution, "data": data}
-        print(json.dumps(entry, default=repr), file=sys.stdout, flush=True)  # noqa: T201 (it is the log)
+        print(json.dumps(entry, default=repr), file=sys.stdout, flush=True)
 
 
 class Runner:
@@ -118,8 +118,8 @@ class Runner:
         async with self.slots:
             try:
                 await self._run(execution)
-            except Exception as error:
-                print(f"execution {execution}: {error!r}", file=sys.stderr, flush=True)  # noqa: T201
+            except Exception as error:  # noqa: BLE001 (the one boundary)
+                print(f"execution {execution}: {error!r}", file=sys.stderr, flush=True)
                 await self._finish(execution, None, fault("SystemError", "the interpreter failed"))
 
     async def _run(self, execution: str) -> None:
@@ -147,7 +147,7 @@ class Runner:
         revision = self.journal.revision(row["workflow"], row["revision"])
         workflow = load(row["workflow"], f"{row['workflow']}.yaml", revision["source"])
         outside = Outside(self.journal, row, revision_id(revision), self.env)
-        return Machine(workflow, json.loads(row["argument"]), outside)
+        return Machine(workflow, from_json(row["argument"]), outside)
 
     def _replay(self, machine: Machine, execution: str) -> list[Pending]:
         """Start, go on with every outcome in the journal, and say what is still to be done."""

@@ -149,10 +149,10 @@ class Cloud:
         if self.running is not None:
             self.running.__exit__(None, None, None)
 
-    def request(self, method: str, path: str, body: Any = None, token: str | None = "tasks") -> tuple[int, Any]:
+    def request(self, method: str, path: str, body: Any = None, caller: str | None = "tasks") -> tuple[int, Any]:
         headers = {"Content-Type": "application/json"}
-        if token is not None:
-            email = token if "@" in token else service_account(token)
+        if caller is not None:
+            email = caller if "@" in caller else service_account(caller)
             headers["Authorization"] = f"Bearer {Issuer(self.layout.root).access_token(email)}"
         data = None if body is None else json.dumps(body).encode()
         url = self.layout.url("workflows") + path

@@ -37,16 +37,17 @@ def test_callers(cloud: Any) -> None:
     cloud.deploy("echo", ECHO)
     cloud.up()
     path = f"{PARENT}/echo/executions"
-    assert cloud.request("POST", path, {}, token="tasks")[0] == 200
-    status, error = cloud.request("POST", path, {}, token=None)
+    assert cloud.request("POST", path, {}, caller="tasks")[0] == 200
+    status, error = cloud.request("POST", path, {}, caller=None)
     assert (status, error["error"]["status"]) == (401, "UNAUTHENTICATED")
-    status, error = cloud.request("POST", path, {}, token="tasks@another.iam.gserviceaccount.com")
+    status, error = cloud.request("POST", path, {}, caller="tasks@another.iam.gserviceaccount.com")
     assert (status, error["error"]["status"]) == (403, "PERMISSION_DENIED")
-    assert cloud.request("GET", path, token=None)[0] == 401
+    assert cloud.request("GET", path, caller=None)[0] == 401
 
 
 REFUSED: list[tuple[Any, str]] = [
     ({"argument": {"a": 1}}, "argument is a JSON string"),
+    ({"argument": "NaN"}, "argument is not valid JSON"),
     ({"argument": "{"}, "argument is not valid JSON"),
     ({"argument": '"' + "x" * 512 * 1024 + '"'}, "at most 512 KB"),
     ({"arguments": "{}"}, "unknown field arguments"),

@@ -98,7 +98,8 @@ def test_nothing_but_its_own_errors(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1 +", "(1", "a.", "a[", "a[1", "f(1,", "1 2", "a.1", "And", "$a", "{}", "[1]", '"open', "not", "a = 1", "a != ",
+    ["",
+     "1 +", "(1", "a.", "a[", "a[1", "f(1,", "1 2", "a.1", "And", "$a", "{}", "[1]", '"open', "not", "a = 1", "a != ",
      "1()", '"\\q"', "9223372036854775808", "(" * 60 + "1" + ")" * 60, "a" * 401],
 )  # fmt: skip
 def test_refused(text: str) -> None:

@@ -81,6 +81,8 @@ def test_the_default_audience_is_the_url(cloud: Any, target: Any) -> None:
         ("text/plain", b'{"a": 1}', '{"a": 1}'),
         ("application/problem+json", b"{}", "{}"),
         ("application/json", b"", ""),
+        ("application/json", b"[12345678901234567890, 1e400]", "[12345678901234567890, 1e400]"),
+        ("application/json", b"[12345678901234567890]", [12345678901234567890.0]),
     ],
 )
 def test_a_body_is_read_by_its_media_type(content_type: str, body: bytes, value: Any) -> None:
