@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local.workflows.model import Const, Mark, Retry
+from local.workflows.model import Const, Mark, Retry, Template
 from local.workflows.retrying import delay
 
 RETRY = """
@@ -64,9 +64,14 @@ def test_waits_grow_to_the_longest_and_then_it_gives_up(cloud: Any, target: Any,
         assert wait <= gap < wait + 1
 
 
+def constant(template: Template) -> Any:
+    assert isinstance(template, Const)
+    return template.value
+
+
 def test_the_waits_are_the_documented_ones() -> None:
     retry = Retry("p", Const(8), Const(1), Const(60), Const(2), Mark(1, 1))
-    waits = [delay(retry, attempt, lambda template: template.value) for attempt in range(1, 10)]
+    waits = [delay(retry, attempt, constant) for attempt in range(1, 10)]
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, None]
 
 
