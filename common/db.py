@@ -2,7 +2,6 @@
 
 import json
 import queue
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +16,11 @@ from common import errors, log
 from common.outbox import Message, send_now
 from common.settings import settings
 from common.tokens import Claim, context_token, database_role
-from common.wire import Connection, Writer, sqlstate
+from common.wire import Connection, Step, Writer, sqlstate
 
-CHECKOUT = "RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); BEGIN"
+RESET = "RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all()"
+CHECKOUT, CHECKOUT_READ_ONLY = Step(f"{RESET}; BEGIN"), Step(f"{RESET}; BEGIN READ ONLY")
+COMMIT, ROLLBACK = Step("COMMIT"), Step("ROLLBACK")
 AUTHORIZE = "SELECT app.authorize(:token)"
 APPEND_AUDIT = "SELECT app.append_audit(:events)"
 OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
@@ -36,6 +37,15 @@ class Written:
     version: int
 
 
+class PrivilegedLogin(Exception):
+    """The database login may do more than it should; the message says what."""
+
+
+def _authorize(claim: Claim, connection: Connection) -> Step:
+    """Unnamed: a statement that injected SQL had prepared under our name would catch the token."""
+    return Step(AUTHORIZE, {"token": context_token(claim, connection.pid)}, unnamed=True)
+
+
 class Tx:
     """An open transaction. SQL names its tenant `:tenant_id` and its principal `:user_id`; both are bound here."""
 
@@ -47,9 +57,9 @@ class Tx:
         self.messages: list[Message] = []
         self._next_claim: Claim | None = None
 
-    def _step(self, sql: str, parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _step(self, sql: str, parameters: dict[str, Any]) -> Step:
         known = {"tenant_id": self.claim.tenant_id or None, "user_id": self.claim.principal_id or None}
-        return sql, {**known, **parameters}
+        return Step(sql, {**known, **parameters})
 
     def rows(self, sql: str, **parameters: Any) -> list[list[Any]]:
         """All rows of a statement."""
@@ -72,10 +82,10 @@ class Tx:
 
     def flight(self, *statements: tuple[str, dict[str, Any]]) -> list[list[list[Any]]]:
         """Several statements in one round trip; the rows of each."""
-        steps: list[tuple[str, dict[str, Any] | None]] = []
+        steps: list[Step] = []
         if self._next_claim:
             self.claim, self._next_claim = self._next_claim, None
-            steps.append((AUTHORIZE, {"token": context_token(self.claim, self._connection.pid)}))
+            steps.append(_authorize(self.claim, self._connection))
         resealed = len(steps)
         steps += [self._step(sql, parameters) for sql, parameters in statements]
         found = self._connection.flight(steps)
@@ -119,17 +129,17 @@ class Tx:
         """Write a message into the outbox: it is sent after the commit, by us or by the drainer."""
         self.messages.append(message)
 
-    def _last_steps(self) -> list[tuple[str, dict[str, Any] | None]]:
-        steps: list[tuple[str, dict[str, Any] | None]] = [message.insert() for message in self.messages]
+    def _last_steps(self) -> list[Step]:
+        steps = [message.insert() for message in self.messages]
         if self.audit_events:
             if not self.claim.tenant_id:
                 raise ValueError("an audit event needs an organization")
-            steps.append((APPEND_AUDIT, {"events": json.dumps(self.audit_events)}))
+            steps.append(Step(APPEND_AUDIT, {"events": json.dumps(self.audit_events)}))
         return steps
 
     def commit(self) -> None:
         """Outbox, audit and COMMIT in one flight. Raises what any of them raised: then nothing was committed."""
-        self._connection.flight([*self._last_steps(), ("COMMIT", None)])
+        self._connection.flight([*self._last_steps(), COMMIT])
 
 
 class Database:
@@ -140,8 +150,6 @@ class Database:
         self._idle: queue.LifoQueue[Connection | None] = queue.LifoQueue()
         for _ in range(size):
             self._idle.put(None)
-        self._checked = False
-        self._checking = threading.Lock()
 
     @contextmanager
     def transaction(self, claim: Claim, *, read_only: bool = False) -> Iterator[Tx]:
@@ -173,15 +181,23 @@ class Database:
         if sent:
             send_now(sent, lambda message: self.single(claim, OUTBOX_SENT, message_id=message.id))
 
+    def open_first(self) -> None:
+        """Open a connection ahead of the first request. Raises PrivilegedLogin; a database that is away may come."""
+        try:
+            connection = self._connect()
+        except (DatabaseError, InterfaceError, OSError) as error:
+            log.entry("WARNING", "database not reachable at start", error=type(error).__name__)
+            return
+        self._idle.get()
+        self._idle.put(connection)
+
     def single(self, claim: Claim, sql: str, **parameters: Any) -> list[list[Any]]:
         """One statement in a transaction of its own, in one round trip; its rows."""
         connection = self._checkout()
         keep = False
         try:
             bound = {"tenant_id": claim.tenant_id or None, "user_id": claim.principal_id or None, **parameters}
-            token = context_token(claim, connection.pid)
-            steps: list[tuple[str, dict[str, Any] | None]] = [(CHECKOUT, None), (AUTHORIZE, {"token": token})]
-            found = connection.flight([*steps, (sql, bound), ("COMMIT", None)])
+            found = connection.flight([CHECKOUT, _authorize(claim, connection), Step(sql, bound), COMMIT])
             keep = True
             return found[2]
         except (DatabaseError, InterfaceError) as error:
@@ -194,7 +210,7 @@ class Database:
         connection = self._checkout()
         keep = False
         try:
-            connection.flight([("SELECT 1", None)])
+            connection.flight([Step("SELECT 1")])
             keep = True
         except (DatabaseError, InterfaceError) as error:
             raise errors.Problem("unavailable") from error
@@ -203,11 +219,10 @@ class Database:
 
     def _begin(self, connection: Connection, claim: Claim, read_only: bool) -> tuple[Connection, Tx]:
         """Reset, BEGIN and authorize in one flight; a tampered connection is replaced before anything is done on it."""
-        begin = f"{CHECKOUT} READ ONLY" if read_only else CHECKOUT
+        begin = CHECKOUT_READ_ONLY if read_only else CHECKOUT
         for attempt in range(2):
-            token = context_token(claim, connection.pid)
             try:
-                answers = connection.flight([(begin, None), (AUTHORIZE, {"token": token})])
+                answers = connection.flight([begin, _authorize(claim, connection)])
                 return connection, Tx(connection, claim, answers[1][0][0])
             except DatabaseError as error:
                 if sqlstate(error) == CONNECTION_TAMPERED and attempt == 0:
@@ -228,7 +243,7 @@ class Database:
                 _discard(connection)
                 connection = None
             return connection or self._connect()
-        except (DatabaseError, InterfaceError, OSError) as error:
+        except (DatabaseError, InterfaceError, OSError, PrivilegedLogin) as error:
             self._idle.put(None)
             log.entry("ERROR", "database not reachable", error=type(error).__name__, code=sqlstate(error))
             raise errors.Problem("unavailable", headers={"Retry-After": "1"}) from error
@@ -236,7 +251,7 @@ class Database:
     def _give_back(self, connection: Connection, keep: bool) -> None:
         try:
             if not connection.idle:
-                connection.flight([("ROLLBACK", None)])
+                connection.flight([ROLLBACK])
             if keep and connection.idle:
                 self._idle.put(connection)
                 return
@@ -247,10 +262,12 @@ class Database:
 
     def _connect(self) -> Connection:
         connection = connect(self._url)
-        with self._checking:
-            if not self._checked:
-                refuse_privileged_login(connection)
-                self._checked = True
+        try:
+            refuse_privileged_login(connection)
+        except PrivilegedLogin as error:
+            connection.close()
+            log.entry("CRITICAL", "the database login is refused", reasons=str(error))
+            raise
         return connection
 
 
@@ -350,11 +367,10 @@ SELECT reason FROM (
 
 
 def refuse_privileged_login(connection: Connection) -> None:
-    """Stop the process when the login, or a role that it inherits, may more than it should."""
-    reasons = [row[0] for row in connection.flight([(PRIVILEGES, {"role": database_role()})])[0]]
-    if reasons:
-        log.entry("CRITICAL", "the database login is refused", reasons=reasons)
-        raise SystemExit("the database login is refused: " + "; ".join(reasons))
+    """Raise PrivilegedLogin when the login, or a role that it inherits, may do more than it should."""
+    found = connection.flight([Step(PRIVILEGES, {"role": database_role()}, unnamed=True)])
+    if found[0]:
+        raise PrivilegedLogin("; ".join(row[0] for row in found[0]))
 
 
 @cache

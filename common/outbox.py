@@ -9,6 +9,7 @@ from typing import Any
 
 from common import log
 from common.settings import settings
+from common.wire import Step
 
 SEND_SECONDS = 1.0
 
@@ -24,9 +25,9 @@ class Message:
     task_name: str = field(default_factory=lambda: uuid.uuid4().hex)
     delay_seconds: int = 0
 
-    def insert(self) -> tuple[str, dict[str, Any]]:
+    def insert(self) -> Step:
         """The statement that writes the row."""
-        return (
+        return Step(
             """
             INSERT INTO platform.outbox (id, kind, name, reference, task_name, not_before)
             VALUES (:id, :kind, :name, :reference, :task_name, now() + make_interval(secs => :delay))

@@ -5,11 +5,19 @@ from typing import Any
 
 from functions_framework import create_app
 
+from common.db import PrivilegedLogin, database
 from common.settings import settings
 
 
 def app() -> Any:
-    """The WSGI application. `exports-jobs` is the entry `exports_jobs` of functions/exports."""
+    """The WSGI application. `exports-jobs` is the entry `exports_jobs` of functions/exports.
+
+    A database login with more rights than the service needs stops the process here.
+    """
+    try:
+        database().open_first()
+    except PrivilegedLogin as error:
+        raise SystemExit(f"the database login is refused: {error}") from error
     service = settings().service
     folder = service.split("-")[0]
     source = Path(__file__).parent.parent / "functions" / folder / "main.py"

@@ -6,7 +6,7 @@ Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW
 import select
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pg8000.converters import make_params
 from pg8000.core import (
@@ -35,6 +35,16 @@ class Writer(Protocol):
 
     def write(self, data: bytes, /) -> object:
         """Take the next bytes."""
+
+
+class Step(NamedTuple):
+    """One statement of a flight. Without parameters it is a simple query. An unnamed one is parsed each time: SQL can
+    prepare a statement under any name, but not under none, so that what runs is surely what was sent.
+    """
+
+    sql: str
+    parameters: dict[str, Any] | None = None
+    unnamed: bool = False
 
 
 @lru_cache(maxsize=1024)
@@ -87,20 +97,20 @@ class Connection:
         readable, _, _ = select.select([self._core._usock], [], [], 0)
         return bool(readable)
 
-    def flight(self, steps: Sequence[tuple[str, dict[str, Any] | None]]) -> list[list[list[Any]]]:
-        """Run statements in one round trip; the rows of each. None as parameters means a simple query.
+    def flight(self, steps: Sequence[Step]) -> list[list[list[Any]]]:
+        """Run statements in one round trip; the rows of each.
 
         The first error is raised after all answers are read; what came after it in the same transaction failed too.
         """
         message = bytearray()
         contexts = []
         new: list[tuple[str, bytes, Context]] = []
-        for sql, parameters in steps:
-            if parameters is None:
-                context = Context(sql)
-                message += _create_message(QUERY, sql.encode() + NULL_BYTE)
+        for step in steps:
+            if step.parameters is None:
+                context = Context(step.sql)
+                message += _create_message(QUERY, step.sql.encode() + NULL_BYTE)
             else:
-                context = self._queue(sql, parameters, message, new)
+                context = self._queue(step, step.parameters, message, new)
             contexts.append(context)
         self._send(message)
         for context in contexts:
@@ -114,20 +124,23 @@ class Connection:
         return [context.rows or [] for context in contexts]
 
     def _queue(
-        self, sql: str, parameters: dict[str, Any], message: bytearray, new: list[tuple[str, bytes, Context]]
+        self, step: Step, parameters: dict[str, Any], message: bytearray, new: list[tuple[str, bytes, Context]]
     ) -> Context:
+        sql = step.sql
         text, arrange = _compiled(sql)
         known = self._prepared.get(sql)
         if known:
             name, columns, input_funcs = known
             context = Context(sql, columns=columns, input_funcs=input_funcs)
         else:
-            self._names += 1
-            name = f"s{self._names}".encode() + NULL_BYTE
+            name = NULL_BYTE
             context = Context(sql)
+            if not step.unnamed:
+                self._names += 1
+                name = f"s{self._names}".encode() + NULL_BYTE
+                new.append((sql, name, context))
             message += _create_message(PARSE, name + text.encode() + NULL_BYTE + H_pack(0))
             message += _create_message(DESCRIBE, b"S" + name)
-            new.append((sql, name, context))
         message += _create_message(BIND, _bind(name, make_params(self._core.py_types, arrange(parameters))))
         message += EXECUTE_MSG + SYNC_MSG
         return context
@@ -174,4 +187,4 @@ def _bind(name: bytes, values: Sequence[str | None]) -> bytes:
     return bytes(data)
 
 
-__all__ = ["Connection", "DatabaseError", "InterfaceError", "Writer", "sqlstate", "violates"]
+__all__ = ["Connection", "DatabaseError", "InterfaceError", "Step", "Writer", "sqlstate", "violates"]

@@ -1,7 +1,8 @@
 """POST /v1/projects."""
 
 import pytest
-from conftest import last_audit_event
+
+from tests.conftest import last_audit_event
 
 
 def test_it_works(api, admin, alice):
@@ -95,8 +96,8 @@ def test_malformed_bodies(api, alice):
     assert api.post("/v1/projects", data=b"{", headers=headers).json["code"] == "malformed_request"
     assert api.post("/v1/projects", data=b'{"name": NaN}', headers=headers).status_code == 400
     assert api.post("/v1/projects", data=b"\xff", headers=headers).status_code == 400
-    assert api.post("/v1/projects", data=b"name=Atlas", headers={**alice, "Content-Type": "text/plain"}).json["code"] == (
-        "unsupported_media_type"
-    )
+    assert api.post("/v1/projects", data=b"name=Atlas", headers={**alice, "Content-Type": "text/plain"}).json[
+        "code"
+    ] == ("unsupported_media_type")
     large = b'{"name": "' + b"x" * (1024 * 1024) + b'"}'
     assert api.post("/v1/projects", data=large, headers=headers).json["code"] == "body_too_large"
