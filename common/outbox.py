@@ -90,6 +90,8 @@ def send_now(messages: list[Message], mark: Any) -> None:
 
     def send() -> None:
         for message in messages:
+            if message.delay_seconds:
+                continue  # the drainer's, when its time has come
             try:
                 create_task(message)
                 mark(message)
