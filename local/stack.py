@@ -89,6 +89,7 @@ def function_environment(layout: Layout, service: str, environ: Mapping[str, str
         "EXPORT_BUCKET": EXPORT_BUCKET,
         "SMTP_URL": f"smtp://{HOST}:{layout.ports['smtp']}",
         "MAIL_FROM": environ.get("MAIL_FROM", "no-reply@example.com"),
+        "SMS_ENDPOINT": layout.url("sms"),
         "VALKEY_URL": f"redis://{HOST}:{layout.ports['valkey']}",
     }
 
@@ -102,8 +103,8 @@ def describe(layout: Layout, pids: Mapping[str, int]) -> dict[str, Any]:
     return {
         "api": layout.url("gateway"),
         "mail": layout.url("mail"),
-        "mail_dir": str(layout.path("mail", "maildir")),
-        "sms": str(layout.path("sms", "messages.jsonl")),
+        "mail_dir": str(layout.path("mail")),
+        "sms": str(layout.path("sms.jsonl")),
         "storage_dir": str(layout.path("storage")),
         "postgres": admin | {role: dsn(layout, service) for role, service in services.items()},
         "valkey": f"redis://{HOST}:{layout.ports['valkey']}",

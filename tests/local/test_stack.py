@@ -1,0 +1,89 @@
+"""What a stack tells: the settings of each function, the addresses in stack.json, the ports of the next start."""
+
+import socket
+from dataclasses import MISSING, fields
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from common.settings import Settings
+from local import keys, stack
+from local.layout import Layout, catalog
+from local.ports import Occupied, choose
+from local.services import port_names
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(str(tmp_path), choose(port_names(), {}, {}), "127.0.0.1")
+
+
+def test_every_function_gets_every_setting_that_has_no_default(layout: Layout) -> None:
+    needed = {field.name.upper() for field in fields(Settings) if field.default is MISSING}
+    for service in catalog():
+        given = stack.function_environment(layout, service, {})
+        assert needed <= set(given)
+        assert given["SERVICE"] == service
+        assert given["SERVICE_URL"] == layout.run_url(service)
+
+
+def test_settings_of_make_run_arrive_and_what_steers_libraries_does_not(layout: Layout) -> None:
+    outside = {
+        "RATE_USER": "5/hour",
+        "STEP_UP_SECONDS": "2",
+        "DATABASE_URL": "postgresql://somewhere/else",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/key.json",
+        "PGHOST": "db",
+        "HTTPS_PROXY": "http://proxy",
+    }
+
+    given = stack.function_environment(layout, "projects", outside)
+
+    assert (given["RATE_USER"], given["STEP_UP_SECONDS"]) == ("5/hour", "2")
+    assert "somewhere" not in given["DATABASE_URL"]
+    assert not {"GOOGLE_APPLICATION_CREDENTIALS", "PGHOST", "HTTPS_PROXY"} & set(given)
+
+
+def test_a_function_logs_in_as_its_own_role_on_either_route(layout: Layout) -> None:
+    direct = urlsplit(stack.database_url(layout, "exports-jobs", "direct"))
+    connector = stack.database_url(layout, "exports-jobs", "connector")
+
+    login = "exports-jobs@dev-context-local.iam"
+    assert unquote(direct.username or "") == login
+    assert direct.password == stack.login_passwords(layout.path())[login]
+    assert unquote(connector) == f"cloudsql://dev-context-local:europe-west1:main/context?user={login}"
+    with pytest.raises(ValueError, match="DATABASE_ROUTE=odd"):
+        stack.database_url(layout, "exports-jobs", "odd")
+
+
+def test_a_service_sees_its_own_secrets_and_their_newest_versions(layout: Layout) -> None:
+    root = layout.path()
+    keys.seed(root, {})
+    keys.mount(root)
+
+    for service, entry in catalog().items():
+        mounted = {path.name: path.read_bytes() for path in (root / "mounts" / service).iterdir()}
+        assert set(mounted) == {*entry["secrets"], f"context-key-{entry['role']}"}
+    keys.SecretStore(root).add("edge-key", b"rotated")
+    assert (root / "mounts" / "projects" / "edge-key").read_bytes() == b"rotated"
+
+
+def test_ports_stay_while_they_are_free(layout: Layout) -> None:
+    with socket.create_server(("127.0.0.1", layout.ports["tasks"])):
+        again = choose(port_names(), layout.ports, {})
+
+    assert again["tasks"] != layout.ports["tasks"]
+    assert {**again, "tasks": 0} == {**layout.ports, "tasks": 0}
+    assert len(set(again.values())) == len(again)
+
+
+def test_ports_of_the_environment_win(layout: Layout) -> None:
+    wanted = str(layout.ports["valkey"])
+    chosen = choose(port_names(), layout.ports, {"API_PORT": wanted})
+
+    assert chosen["gateway"] == int(wanted) != chosen["valkey"]
+    with pytest.raises(Occupied, match="API_PORT=http is not a port"):
+        choose(port_names(), {}, {"API_PORT": "http"})
+    with pytest.raises(Occupied, match="same port"):
+        choose(port_names(), {}, {"API_PORT": wanted, "MAIL_PORT": wanted})
