@@ -11,6 +11,7 @@ from common.settings import Settings
 from local import keys, stack
 from local.layout import Layout, catalog
 from local.ports import Occupied, choose
+from local.secrets_store import SecretStore
 from local.services import port_names
 
 
@@ -65,7 +66,7 @@ def test_a_service_sees_its_own_secrets_and_their_newest_versions(layout: Layout
     for service, entry in catalog().items():
         mounted = {path.name: path.read_bytes() for path in (root / "mounts" / service).iterdir()}
         assert set(mounted) == {*entry["secrets"], f"context-key-{entry['role']}"}
-    keys.SecretStore(root).add("edge-key", b"rotated")
+    SecretStore(root).add("edge-key", b"rotated")
     assert (root / "mounts" / "projects" / "edge-key").read_bytes() == b"rotated"
 
 
