@@ -30,7 +30,16 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 Json: TypeAlias = str | dict[str, Any] | Written
-Handler: TypeAlias = Callable[["Call"], Json | Response | None]
+
+
+@dataclass(frozen=True)
+class Later:
+    """An answer that needs the network: made after the commit, since no network call happens inside a transaction."""
+
+    make: Callable[[], Response]
+
+
+Handler: TypeAlias = Callable[["Call"], Json | Response | Later | None]
 
 
 @dataclass(frozen=True)
@@ -350,8 +359,10 @@ def _messages(found: Any) -> dict[str, list[str]]:
     return flat
 
 
-def render(call: Call, answer: Json | Response | None) -> Response:
+def render(call: Call, answer: Json | Response | Later | None) -> Response:
     """A handler's answer as a response; a Written object carries its version as ETag."""
+    if isinstance(answer, Later):
+        answer = answer.make()
     if isinstance(answer, Response):
         response = answer
     elif answer is None:
@@ -373,4 +384,4 @@ def render_problem(problem: errors.Problem, request_id: str) -> Response:
     return response
 
 
-__all__ = ["Call", "Json", "Route", "Routes"]
+__all__ = ["Call", "Json", "Later", "Route", "Routes"]
