@@ -112,7 +112,7 @@ def main() -> None:
     app = web.Application()
     app.router.add_get(BASE + "/connectSettings", api.settings)
     app.router.add_post(BASE + ":generateEphemeralCert", api.certificate)
-    web.run_app(app, host=HOST, port=layout.ports["cloudsql"], shutdown_timeout=1, print=None, access_log=None)
+    web.run_app(app, host=HOST, port=layout.ports["cloudsql"], shutdown_timeout=0.5, print=None, access_log=None)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--layout", required=True, help="path of layout.json")
     layout = Layout.load(parser.parse_args().layout)
     app = application(layout)
-    web.run_app(app, host=HOST, port=layout.ports["mail"], shutdown_timeout=1, print=None, access_log=None)
+    web.run_app(app, host=HOST, port=layout.ports["mail"], shutdown_timeout=0.5, print=None, access_log=None)
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def main() -> None:
     layout = Layout.load(parser.parse_args().layout)
     app = web.Application()
     app.router.add_post(API, Api(Book(layout.path("sms.jsonl"))).send)
-    web.run_app(app, host=HOST, port=layout.ports["sms"], shutdown_timeout=1, print=None, access_log=None)
+    web.run_app(app, host=HOST, port=layout.ports["sms"], shutdown_timeout=0.5, print=None, access_log=None)
 
 
 if __name__ == "__main__":

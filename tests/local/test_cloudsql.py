@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,13 +25,14 @@ from google.cloud.sql.connector import Connector
 from local import postgres
 from local.cloudsql_ca import Authority
 from local.identity import Issuer
-from local.layout import PROJECT, REGION, Layout, login_role, service_account
+from local.layout import HOST, PROJECT, REGION, Layout, login_role, service_account
 
 INSTANCE = f"{PROJECT}:{REGION}:main"
 ADMIN = f"/sql/v1beta4/projects/{PROJECT}/instances/main"
 EMAIL = service_account("projects")
 USER = login_role("projects")
 MEBIBYTE = 1 << 20
+PIECE = 1 << 16
 
 
 class Account(auth.Credentials, auth.Scoped):
@@ -51,6 +52,13 @@ class Account(auth.Credentials, auth.Scoped):
         self.expiry = datetime.now(UTC).replace(tzinfo=None) + timedelta(hours=1)
 
 
+@contextmanager
+def as_admin(root: Path, port: int) -> Iterator[pg8000.dbapi.Connection]:
+    password = postgres.admin_password(root)
+    with closing(pg8000.dbapi.connect("admin", host=HOST, port=port, database="postgres", password=password)) as admin:
+        yield admin
+
+
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
     root = tmp_path_factory.mktemp("cluster")
@@ -58,12 +66,10 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, i
         port = listener.getsockname()[1]
     process = postgres.start(root, port, fast=True)
     try:
-        password = postgres.admin_password(root)
-        admin = pg8000.dbapi.connect("admin", host="127.0.0.1", port=port, database="postgres", password=password)
-        for role in (USER, login_role("tasks")):
-            admin.cursor().execute(f'CREATE ROLE "{role}" LOGIN')
-        admin.commit()
-        admin.close()
+        with as_admin(root, port) as admin:
+            for role in (USER, login_role("tasks")):
+                admin.cursor().execute(f'CREATE ROLE "{role}" LOGIN')
+            admin.commit()
         yield root, port
     finally:
         postgres.stop(process)
@@ -319,6 +325,28 @@ def test_the_last_words_of_a_backend_arrive(raw: Raw) -> None:
         client.sendall(b"Q" + struct.pack("!i", len(sql) + 4) + sql)
         heard = b"".join(iter(lambda: client.recv(4096), b""))
         assert b"C57P01" in heard
+
+
+def test_a_client_that_does_not_read_holds_its_backend_up_not_the_door(
+    raw: Raw, server: Any, database: tuple[Path, int], eventually: Any
+) -> None:
+    rows, width = 200_000, 1000
+    sql = f"SELECT repeat('x', {width}) FROM generate_series(1, {rows})\0".encode()
+    with raw.tls() as client:
+        client.sendall(startup("user", USER, "database", "postgres"))
+        client.sendall(b"Q" + struct.pack("!i", len(sql) + 4) + sql)
+        client.sendall(b"X" + struct.pack("!i", 4))
+        with as_admin(*database) as admin:
+            admin.autocommit = True
+            waits = f"SELECT wait_event FROM pg_stat_activity WHERE usename = '{USER}'"
+            eventually(lambda: ask(admin, waits) == "ClientWrite")
+        received = 0
+        while data := client.recv(PIECE):
+            received += len(data)
+    peak = next(line for line in Path(f"/proc/{server.pid}/status").read_text().splitlines() if "VmHWM" in line)
+
+    assert received > rows * width
+    assert int(peak.split()[1]) < 100 * 1024
 
 
 def test_postgresql_away(raw: Raw, stack: Layout) -> None:
