@@ -94,9 +94,17 @@ def read_access_token(token: str) -> dict[str, Any]:
 
 def mac(ring: str, purpose: str, *parts: str) -> str:
     """A URL-safe MAC under the active key of a ring: the secret part of a mailed link, never stored."""
+    return _mac(secrets.ring(ring).signer, purpose, parts)
+
+
+def macs(ring: str, purpose: str, *parts: str) -> list[str]:
+    """The same MAC under each key of the ring: one of them was the active one when the link was promised."""
+    return [_mac(key, purpose, parts) for key in secrets.ring(ring).keys.values()]
+
+
+def _mac(key: secrets.Key, purpose: str, parts: tuple[str, ...]) -> str:
     message = "\x1f".join([purpose, *parts]).encode()
-    digest = hmac.digest(secrets.ring(ring).signer.secret or b"", message, "sha256")
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(hmac.digest(key.secret or b"", message, "sha256")).rstrip(b"=").decode()
 
 
 def digest(token: str) -> bytes:

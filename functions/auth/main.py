@@ -1,0 +1,210 @@
+"""Log-in, registration, login sessions, and what is public."""
+
+from werkzeug.wrappers import Request, Response
+
+from common import passwords, tokens
+from common.access import PUBLIC, SIGNED_IN
+from common.http import Call, Json, Routes
+from common.tokens import Claim
+from functions.auth import mails, pages, queries, refreshing, registering, session_queries, sign_in
+from functions.auth.queries import Person
+from functions.auth.schemas import (
+    Accepted,
+    AccessToken,
+    KeySet,
+    LogIn,
+    Me,
+    ProfileChange,
+    Refresh,
+    Registered,
+    Registration,
+    Resend,
+    SessionFilter,
+    SessionPage,
+    StepUp,
+    Switch,
+    TokenAnswer,
+    Verification,
+)
+
+routes = Routes("auth")
+WRONG = ("invalid_credentials", "unavailable")
+
+
+@routes.on(
+    "POST",
+    "/v1/auth/register",
+    needs=PUBLIC,
+    body=Registration,
+    answers=Registered,
+    status=202,
+    errors=("weak_password", "unavailable"),
+)
+def register(call: Call) -> Json:
+    """Register a person and an organization; a mail brings the link that finishes it."""
+    return registering.register(call)
+
+
+@routes.on(
+    "POST",
+    "/v1/auth/email/verify",
+    needs=PUBLIC,
+    body=Verification,
+    answers=TokenAnswer,
+    errors=("invalid_token", "password_required", *WRONG),
+)
+def verify_email(call: Call) -> Json:
+    """Finish a registration with the mailed token and the browser it began in, or its password."""
+    return registering.verify(call)
+
+
+@routes.on("POST", "/v1/auth/email/resend", needs=PUBLIC, body=Resend, answers=Accepted, status=202)
+def resend_verification(call: Call) -> Json:
+    """Send the verification mail again, if a registration waits for one."""
+    return registering.resend(call)
+
+
+@routes.on(
+    "POST",
+    "/v1/auth/login",
+    needs=PUBLIC,
+    body=LogIn,
+    answers=TokenAnswer,
+    errors=("email_not_verified", "permission_denied", "organization_suspended", "not_found", *WRONG),
+)
+def log_in(call: Call) -> Json:
+    """Log in with e-mail and password."""
+    return sign_in.log_in(call)
+
+
+@routes.on(
+    "POST",
+    "/v1/auth/refresh",
+    needs=PUBLIC,
+    body=Refresh,
+    answers=TokenAnswer,
+    errors=("invalid_token", "refresh_token_reused", "organization_suspended"),
+)
+def refresh(call: Call) -> Json:
+    """Trade a refresh token for new tokens."""
+    return refreshing.refresh(call)
+
+
+@routes.on("POST", "/v1/auth/logout", needs=SIGNED_IN, body=None, answers=None, status=204)
+def log_out(call: Call) -> None:
+    """End this login session; its tokens stop working at once."""
+    session_queries.revoke_session(call.tx, call.caller.login_session_id)
+    call.audit("login.ended", call.caller.login_session_id)
+
+
+@routes.on("POST", "/v1/auth/logout-all", needs=SIGNED_IN, body=None, answers=None, status=204)
+def log_out_everywhere(call: Call) -> None:
+    """End all login sessions of the person."""
+    ended = session_queries.revoke_all_sessions(call.tx)
+    call.audit("login.ended_everywhere", call.caller.user_id, sessions=ended)
+
+
+@routes.on("GET", "/v1/auth/sessions", needs=SIGNED_IN, query=SessionFilter, body=None, answers=SessionPage)
+def list_sessions(call: Call) -> Json:
+    """List the person's login sessions, newest first."""
+    current = call.caller.login_session_id
+    items, last = session_queries.list_sessions(call.tx, limit=call.query["limit"], after=call.after(), current=current)
+    return call.page(items, last)
+
+
+@routes.on("DELETE", "/v1/auth/sessions/<uuid:session_id>", needs=SIGNED_IN, body=None, answers=None, status=204)
+def end_session(call: Call) -> None:
+    """End one of the person's login sessions."""
+    session_queries.revoke_session(call.tx, call.path["session_id"])
+    call.audit("login.ended", call.path["session_id"])
+
+
+@routes.on("GET", "/v1/auth/me", needs=SIGNED_IN, body=None, answers=Me)
+def get_me(call: Call) -> Json:
+    """Tell who is calling, in which organization, and what she may do there."""
+    return _me(call, queries.select_person(call.tx))
+
+
+@routes.on("PATCH", "/v1/auth/me", needs=SIGNED_IN, body=ProfileChange, answers=Me)
+def change_me(call: Call) -> Json:
+    """Change the person's own data."""
+    if "display_name" not in call.body:
+        return _me(call, queries.select_person(call.tx))
+    person = queries.update_display_name(call.tx, call.body["display_name"])
+    call.audit("user.updated", person.id, fields=sorted(call.body))
+    return _me(call, person)
+
+
+@routes.on("POST", "/v1/auth/step-up", needs=SIGNED_IN, body=StepUp, answers=AccessToken, errors=WRONG)
+def step_up(call: Call) -> Json:
+    """Prove the person's identity anew, for acts that need a fresh proof."""
+    caller = call.caller
+    if not passwords.matches(queries.select_password_hash(call.tx), call.body["password"]):
+        sign_in.audit_failure(call, call.tx, "login.step_up_failed", caller.login_session_id)
+        raise sign_in.wrong_password(commits=True)
+    auth_time, amr = session_queries.update_auth_time(call.tx, caller.login_session_id)
+    call.audit("login.stepped_up", caller.login_session_id, method="password")
+    access_token, lifetime = tokens.new_access_token(
+        account_id=caller.user_id,
+        tenant_id=caller.tenant_id,
+        login_session_id=caller.login_session_id,
+        amr=amr,
+        auth_time=auth_time,
+    )
+    return {"access_token": access_token, "expires_in": lifetime}
+
+
+@routes.on("POST", "/v1/auth/switch", needs=SIGNED_IN, body=Switch, answers=TokenAnswer, errors=("not_found",))
+def switch(call: Call) -> Json:
+    """Log in to another organization of the same person, on the strength of this login session."""
+    wanted = str(call.body["organization_id"])
+    queries.select_person(call.tx).organization(wanted)
+    call.tx.continue_as(Claim("u", wanted, call.caller.user_id, call.caller.login_session_id))
+    return sign_in.open_session(
+        call, call.tx, method="switch", amr=call.caller.amr, origin=call.caller.login_session_id
+    )
+
+
+@routes.on("GET", "/.well-known/jwks.json", needs=PUBLIC, body=None, answers=KeySet)
+def key_set(call: Call) -> Json:
+    """List the public keys of access tokens."""
+    call.headers.update(pages.PUBLIC_CACHE)
+    return pages.key_set()
+
+
+@routes.on("GET", "/v1/openapi.json", needs=PUBLIC, body=None, answers=None)
+def openapi(_call: Call) -> Response:
+    """Serve this document."""
+    return pages.openapi()
+
+
+@routes.on("GET", "/docs/errors/<code>", needs=PUBLIC, body=None, answers=None, errors=("not_found",))
+def explain_error(call: Call) -> Response:
+    """Explain an error code to a person."""
+    return pages.error(call.path["code"])
+
+
+@routes.on("GET", "/verify-email", needs=PUBLIC, body=None, answers=None)
+def verification_page(_call: Call) -> Response:
+    """Show the page behind the link in the verification mail."""
+    return pages.verify_email()
+
+
+@routes.on("POST", "/internal/mails/<uuid:mail_id>", needs="service:tasks", body=None, answers=None, status=204)
+def deliver_mail(call: Call) -> None:
+    """Send a mail of the outbox, for Cloud Tasks."""
+    mails.deliver(call.path["mail_id"])
+
+
+def _me(call: Call, person: Person) -> Json:
+    return {
+        "user": person.json,
+        "organization": person.organization(call.caller.tenant_id),
+        "permissions": sorted(call.caller.permissions),
+        "organizations": person.organizations,
+    }
+
+
+def auth(request: Request) -> Response:
+    """Entry point: functions-framework accepts only a plain function."""
+    return routes.answer(request)

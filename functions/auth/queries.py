@@ -1,0 +1,154 @@
+"""Accounts, login sessions, registrations: literal SQL, one function per query."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from common import errors
+from common.db import Tx, database
+from common.tokens import Claim
+
+NOBODY = Claim("u")  # who is not known yet: sees nothing, may call the look-ups
+SELECT_PERSON = (
+    "SELECT a.email, a.display_name, identity.organizations() FROM identity.accounts a WHERE a.id = :user_id"
+)
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What stands behind an e-mail address. `account_id` is None for a pending registration.
+
+    `organizations` are ids, those that are not suspended first: they are `live`.
+    """
+
+    account_id: str | None
+    password_hash: str | None
+    status: str
+    organizations: list[str]
+    live: int
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person and her organizations: [{id, slug, name, role}]."""
+
+    id: str
+    email: str
+    display_name: str
+    organizations: list[dict[str, str]]
+
+    @property
+    def json(self) -> dict[str, str]:
+        """As API.md shows a user."""
+        return {"id": self.id, "email": self.email, "display_name": self.display_name}
+
+    def organization(self, tenant_id: str) -> dict[str, str]:
+        """One of her organizations. Raises 404."""
+        for organization in self.organizations:
+            if organization["id"] == tenant_id:
+                return organization
+        raise errors.not_found()
+
+
+def find_credential(email: str) -> Credential | None:
+    """What stands behind a normal e-mail address."""
+    found = database().single(NOBODY, "SELECT * FROM identity.account_by_email(:email)", email=email)
+    return Credential(*found[0]) if found else None
+
+
+def insert_registration(tx: Tx, registration: dict[str, Any], *, lifetime: int) -> None:
+    """A pending registration; its id, hashes and typed fields are given."""
+    tx.rows(
+        """
+        INSERT INTO identity.registrations (id, email, display_name, organization_name, password_hash, consents,
+                                            browser_hash, token_hash, expires_at)
+        VALUES (:id, :email, :display_name, :organization_name, :password_hash, CAST(:consents AS jsonb),
+                :browser_hash, :token_hash, now() + make_interval(secs => :lifetime))
+        """,
+        **{**registration, "consents": json.dumps(registration["consents"])},
+        lifetime=lifetime,
+    )
+
+
+def find_pending_registration(tx: Tx, email: str) -> str | None:
+    """The newest registration that waits for this address."""
+    found = tx.value("SELECT identity.pending_registration(:email)", email=email)
+    return str(found) if found else None
+
+
+def find_registration_hash(token: bytes) -> tuple[str, str | None]:
+    """Outcome (`unknown`, `password_required`) and the password hash behind a mailed token; changes nothing."""
+    found = database().single(
+        NOBODY,
+        "SELECT a.outcome, a.password_hash FROM identity.activate_registration(:token, NULL, false) AS a",
+        token=token,
+    )
+    return found[0][0], found[0][1]
+
+
+def activate_registration(tx: Tx, token: bytes, browser: bytes | None, *, proved: bool) -> tuple[str, str, str]:
+    """Outcome (`activated`, `unknown`, `password_required`), account id and organization id."""
+    outcome, account_id, tenant_id, _ = tx.rows(
+        "SELECT * FROM identity.activate_registration(:token, :browser, :proved)",
+        token=token,
+        browser=browser,
+        proved=proved,
+    )[0]
+    return outcome, account_id, tenant_id
+
+
+def update_password_hash(tx: Tx, old: str, new: str) -> None:
+    """The same password under grown parameters, unless it was changed meanwhile."""
+    tx.rows(
+        "UPDATE identity.accounts SET password_hash = :new WHERE id = :user_id AND password_hash = :old",
+        old=old,
+        new=new,
+    )
+
+
+def select_person(tx: Tx) -> Person:
+    """The caller."""
+    return person_of(tx, tx.rows(SELECT_PERSON))
+
+
+def update_display_name(tx: Tx, display_name: str) -> Person:
+    """The caller under a new name."""
+    _, person = tx.flight(
+        (
+            """
+            UPDATE identity.accounts SET display_name = :display_name, updated_at = now(), version = version + 1
+            WHERE id = :user_id
+            """,
+            {"display_name": display_name},
+        ),
+        (SELECT_PERSON, {}),
+    )
+    return person_of(tx, person)
+
+
+def select_password_hash(tx: Tx) -> str | None:
+    """The caller's own password hash."""
+    found: str | None = tx.value("SELECT a.password_hash FROM identity.accounts a WHERE a.id = :user_id")
+    return found
+
+
+def claim_mail(mail_id: str) -> tuple[str, str, str]:
+    """State (`claimed`, `busy`, `done`, `unknown`), purpose and reference of an outbox mail."""
+    state, purpose, reference = database().single(NOBODY, "SELECT * FROM platform.mail_claim(:mail)", mail=mail_id)[0]
+    return state, purpose, reference
+
+
+def find_mail_registration(mail_id: str) -> tuple[str, bytes, bool] | None:
+    """The address, the token's hash, and whether there is an account with the address; None when it is gone."""
+    found = database().single(NOBODY, "SELECT * FROM identity.mail_registration(:mail)", mail=mail_id)
+    return (found[0][0], found[0][1], found[0][2]) if found else None
+
+
+def mark_delivered(mail_id: str) -> None:
+    """The mail is out, or will never be."""
+    database().single(NOBODY, "SELECT platform.mail_delivered(:mail)", mail=mail_id)
+
+
+def person_of(tx: Tx, rows: list[list[Any]]) -> Person:
+    email, display_name, organizations = rows[0]
+    return Person(tx.claim.principal_id, email, display_name, json.loads(organizations))

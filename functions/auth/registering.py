@@ -1,0 +1,94 @@
+"""Registration: a claim until the mailbox has answered; the same work whether the address is taken or not."""
+
+import secrets
+import uuid
+from typing import Any
+
+from werkzeug.http import dump_cookie
+
+from common import errors, passwords, tokens
+from common.db import Tx, database
+from common.http import Call
+from common.outbox import Message
+from common.settings import settings
+from common.tokens import Claim
+from common.wire import DatabaseError, violates
+from functions.auth import queries, sign_in
+
+COOKIE = "__Host-registration"
+VERIFY_EMAIL = "verify_email"
+
+
+def register(call: Call) -> dict[str, str]:
+    """Keep a pending registration and have a mail sent; what the mail says is decided when it is sent."""
+    body = call.body
+    passwords.check_policy(body["password"], body["email"], body["display_name"], body["organization_name"])
+    registration_id, browser = str(uuid.uuid4()), secrets.token_urlsafe(32)
+    registration = {
+        "id": registration_id,
+        "password_hash": passwords.hash_new(body["password"]),
+        "browser_hash": tokens.digest(browser),
+        "token_hash": tokens.digest(tokens.mac("mail-key", VERIFY_EMAIL, registration_id)),
+        **{name: body[name] for name in ("email", "display_name", "organization_name", "consents")},
+    }
+    with database().transaction(queries.NOBODY) as tx:
+        queries.insert_registration(tx, registration, lifetime=settings().verification_seconds)
+        tx.post(Message("mail", VERIFY_EMAIL, registration_id))
+    call.headers["Set-Cookie"] = dump_cookie(
+        COOKIE, browser, settings().verification_seconds, secure=True, httponly=True, samesite="Lax"
+    )
+    return {"status": "verification_required"}
+
+
+def resend(call: Call) -> dict[str, str]:
+    """Have the mail sent again. A message about nothing is written otherwise, so that the work is the same."""
+    with database().transaction(queries.NOBODY) as tx:
+        pending = queries.find_pending_registration(tx, call.body["email"])
+        tx.post(Message("mail", VERIFY_EMAIL, pending or str(uuid.uuid4())))
+    return {"status": "accepted"}
+
+
+def verify(call: Call) -> dict[str, Any]:
+    """The account, its organization and the first log-in, for the mailed token with the browser or the password.
+
+    Raises 401 `invalid_token`, `password_required`, `invalid_credentials`.
+    """
+    token = tokens.digest(call.body["token"])
+    cookie = call.request.cookies.get(COOKIE)
+    browser = tokens.digest(cookie) if cookie else None
+    password = call.body["password"]
+    proved = password is not None and _knows_password(token, password, browser)
+    try:
+        with database().transaction(queries.NOBODY) as tx:
+            return _activate(call, tx, token, browser, proved=proved)
+    except DatabaseError as error:
+        if violates(error, "accounts_email_taken"):  # another registration of this address was faster
+            raise errors.unauthenticated("The link is not valid any more.") from error
+        raise
+
+
+def _knows_password(token: bytes, password: str, browser: bytes | None) -> bool:
+    """Whether the password is the registration's. A wrong one is refused only where the browser does not vouch."""
+    outcome, password_hash = queries.find_registration_hash(token)
+    if outcome == "unknown":
+        raise errors.unauthenticated("The link is not valid any more.")
+    right = passwords.matches(password_hash, password)
+    if not right and browser is None:
+        raise sign_in.wrong_password()
+    return right
+
+
+def _activate(call: Call, tx: Tx, token: bytes, browser: bytes | None, *, proved: bool) -> dict[str, Any]:
+    outcome, account_id, tenant_id = queries.activate_registration(tx, token, browser, proved=proved)
+    if outcome == "unknown":
+        raise errors.unauthenticated("The link is not valid any more.")
+    if outcome == "password_required" and call.body["password"] is not None:
+        raise sign_in.wrong_password()
+    if outcome == "password_required":
+        challenge = {"WWW-Authenticate": 'Bearer error="password_required"'}
+        raise errors.Problem("password_required", "Send the password of this registration too.", headers=challenge)
+    tx.continue_as(Claim("u", tenant_id, account_id))
+    call.audit("organization.created", tenant_id, tx=tx)
+    call.audit("user.registered", account_id, tx=tx)
+    call.headers["Set-Cookie"] = dump_cookie(COOKIE, max_age=0, secure=True, httponly=True, samesite="Lax")
+    return sign_in.open_session(call, tx, method="email", amr=["pwd" if proved else "mail"])

@@ -1,0 +1,119 @@
+"""Log-in: who stands behind the password, in which organization, and the tokens that say so."""
+
+import time
+import uuid
+from typing import Any, NoReturn
+
+from common import errors, log, passwords, tokens
+from common.db import Tx, database
+from common.http import Call
+from common.settings import settings
+from common.tokens import Claim
+from functions.auth import family, queries, session_queries
+from functions.auth.queries import Credential, Person
+from functions.auth.session_queries import Session
+
+FAILURE_SECONDS = 0.1  # failures are answered at multiples of this, so that their bookkeeping does not show
+
+
+def log_in(call: Call) -> dict[str, Any]:
+    """The token answer for e-mail and password. Raises 401, 403, 404 for an organization that is not theirs."""
+    started, password = time.monotonic(), call.body["password"]
+    found = queries.find_credential(call.body["email"])
+    right = passwords.matches(found.password_hash if found else None, password)
+    if found is None or not right or found.status == "frozen":
+        _refuse(call, found, started)
+    if found.account_id is None or found.password_hash is None:
+        raise errors.Problem("email_not_verified", "Follow the link in the mail that we sent you.")
+    claim = Claim("u", _organization(found, call.body["organization_id"]), found.account_id)
+    renewed = passwords.hash_new(password) if passwords.outdated(found.password_hash) else None
+    with database().transaction(claim) as tx:
+        if renewed:
+            queries.update_password_hash(tx, found.password_hash, renewed)
+        return open_session(call, tx, method="password", amr=["pwd"])
+
+
+def open_session(call: Call, tx: Tx, *, method: str, amr: list[str], origin: str | None = None) -> dict[str, Any]:
+    """A new login session of the transaction's person in its organization, and the token answer for it."""
+    session_id, first = str(uuid.uuid4()), family.first_token()
+    session, person = session_queries.insert_login_session(
+        tx,
+        {
+            "id": session_id,
+            "amr": amr,
+            "ip": call.ip,
+            "user_agent": call.user_agent,
+            "lifetime": settings().family_seconds,
+            "refresh_lifetime": settings().refresh_token_seconds,
+            "origin": origin,
+        },
+        tokens.digest(first),
+    )
+    call.audit("login.succeeded", session_id, tx=tx, method=method)
+    return token_answer(tx.claim.tenant_id, session, person, first)
+
+
+def token_answer(tenant_id: str, session: Session, person: Person, refresh_token: str) -> dict[str, Any]:
+    """The token answer of API.md."""
+    access_token, lifetime = tokens.new_access_token(
+        account_id=person.id,
+        tenant_id=tenant_id,
+        login_session_id=session.id,
+        amr=session.amr,
+        auth_time=session.auth_time,
+    )
+    return {
+        "status": "authenticated",
+        "access_token": access_token,
+        "token_type": "Bearer",
+        "expires_in": lifetime,
+        "refresh_token": refresh_token,
+        "refresh_expires_in": session.refresh_seconds,
+        "user": person.json,
+        "organization": person.organization(tenant_id),
+        "organizations": person.organizations,
+    }
+
+
+def _organization(found: Credential, wanted: uuid.UUID | None) -> str:
+    """The organization to log in to: the one asked for, or the oldest membership."""
+    if not found.organizations:
+        raise errors.Problem("permission_denied", "You belong to no organization. Ask for an invitation.")
+    if wanted is None:
+        return found.organizations[0]
+    if str(wanted) not in found.organizations:
+        raise errors.not_found()
+    return str(wanted)
+
+
+def _refuse(call: Call, found: Credential | None, started: float) -> NoReturn:
+    """Record the failure where it belongs and answer the same as for anybody else."""
+    if found is None or found.account_id is None:
+        log.entry("NOTICE", "log-in failed for an unknown address")
+    else:
+        log.entry("NOTICE", "log-in failed", account_id=found.account_id)
+        for tenant_id in found.organizations[: found.live]:
+            with database().transaction(Claim("u", tenant_id, found.account_id)) as tx:
+                audit_failure(call, tx, "login.failed", found.account_id)
+    elapsed = time.monotonic() - started
+    time.sleep(FAILURE_SECONDS - elapsed % FAILURE_SECONDS)
+    raise wrong_password()
+
+
+def audit_failure(call: Call, tx: Tx, action: str, resource_id: str) -> None:
+    """Record that a proof of identity failed."""
+    tx.audit(
+        action,
+        "login",
+        resource_id,
+        request_id=call.request_id,
+        outcome="failure",
+        data={"method": "password"},
+        personal=call.personal,
+    )
+
+
+def wrong_password(*, commits: bool = False) -> errors.Problem:
+    """401, the same whoever is asked for."""
+    challenge = {"WWW-Authenticate": 'Bearer error="invalid_credentials"'}
+    return errors.Problem("invalid_credentials", headers=challenge, commits=commits)
