@@ -91,10 +91,8 @@ def context_keys(root: Path) -> Path:
     """Write the key rings of all roles into one file, when one has changed, and return its path."""
     path = root / "keys" / "context-keys.json"
     rings: dict[str, Any] = {}
-    for role in roles():
-        latest = root / "secrets" / context_key(role) / "latest"
-        if latest.exists():
-            rings[role] = json.loads(latest.read_bytes())
+    for latest in sorted(root.glob(f"secrets/{context_key('*')}/latest")):
+        rings[latest.parent.name.removeprefix(context_key(""))] = json.loads(latest.read_bytes())
     text = json.dumps(rings, indent=1).encode()
     if not path.exists() or path.read_bytes() != text:
         replace(path, text)
