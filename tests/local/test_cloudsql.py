@@ -338,8 +338,8 @@ def test_a_client_that_does_not_read_holds_its_backend_up_not_the_door(
         client.sendall(b"X" + struct.pack("!i", 4))
         with as_admin(*database) as admin:
             admin.autocommit = True
-            waits = f"SELECT wait_event FROM pg_stat_activity WHERE usename = '{USER}'"
-            eventually(lambda: ask(admin, waits) == "ClientWrite")
+            waits = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{USER}' AND wait_event = 'ClientWrite'"
+            eventually(lambda: ask(admin, waits) == 1)
         received = 0
         while data := client.recv(PIECE):
             received += len(data)
