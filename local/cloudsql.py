@@ -1,7 +1,9 @@
 """A stand-in for Cloud SQL: the two Admin API calls of the connectors, and the TLS door in front of PostgreSQL."""
 
 import argparse
+import os
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,15 @@ def open_door(layout: Layout, folder: Path, authority: Authority) -> Door:
     return Door((layout.door, DOOR_PORT), context, lambda: socket_dir(Path(layout.root)) / name)
 
 
+def keep_open(door: Door) -> None:
+    """Serve at the door; the process does not outlive it, so that the supervisor sees a fault and starts it again."""
+    try:
+        door.serve()
+    finally:
+        traceback.print_exc()
+        os._exit(1)
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -108,7 +119,7 @@ def main() -> None:
     folder = layout.path("cloudsql")
     authority = Authority.open(folder)
     api = AdminApi(authority, Issuer(layout.root), layout.door)
-    threading.Thread(target=open_door(layout, folder, authority).serve, daemon=True).start()
+    threading.Thread(target=keep_open, args=(open_door(layout, folder, authority),), daemon=True).start()
     app = web.Application()
     app.router.add_get(BASE + "/connectSettings", api.settings)
     app.router.add_post(BASE + ":generateEphemeralCert", api.certificate)
