@@ -1,0 +1,145 @@
+"""The edge to Cloud Storage: streamed uploads that overwrite nothing, streamed reads, deletion, signed URLs.
+
+An object is written under a name that is used once, with the precondition "no such object": so the client may retry,
+and two writers can never mix. Source: https://cloud.google.com/storage/docs/request-preconditions
+"""
+
+import base64
+import hashlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from common.settings import settings
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob, Bucket
+
+CHUNK = 4 * 1024 * 1024  # what an upload or a read holds in memory; a multiple of 256 KiB
+NETWORK_SECONDS = 60
+SIGN_SECONDS = 5
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+class Sink:
+    """Bytes on their way into an object: counted and hashed as they pass."""
+
+    def __init__(self, target: Any) -> None:
+        self._target = target
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes, /) -> int:
+        """Take the next bytes."""
+        self._digest.update(data)
+        self.size += len(data)
+        self._target.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing: an upload is flushed by its end."""
+
+    @property
+    def sha256(self) -> str:
+        """The hash of what has passed, in hex."""
+        return self._digest.hexdigest()
+
+
+@contextmanager
+def uploading(name: str, content_type: str) -> Iterator[Sink]:
+    """Stream a new object; it exists once the block ends well, and not at all when it raises."""
+    writer = _blob(name).open(
+        "wb",
+        chunk_size=CHUNK,
+        content_type=content_type,
+        if_generation_match=0,
+        ignore_flush=True,
+        timeout=NETWORK_SECONDS,
+        checksum="crc32c",
+    )
+    with writer:
+        yield Sink(writer)
+
+
+def lines(name: str) -> Iterator[bytes]:
+    """The lines of an object, read a chunk at a time. Raises google.api_core.exceptions.NotFound."""
+    with _blob(name).open("rb", chunk_size=CHUNK, timeout=NETWORK_SECONDS) as reader:
+        yield from io.BufferedReader(reader, CHUNK)
+
+
+def delete(name: str) -> None:
+    """Delete an object; one that is gone is fine."""
+    from google.api_core.exceptions import NotFound  # noqa: PLC0415 - slow to import, only where it is used
+
+    try:
+        _blob(name).delete(timeout=NETWORK_SECONDS)
+    except NotFound:
+        return
+
+
+def delete_all(prefix: str) -> int:
+    """Delete every object whose name starts so; their number."""
+    names = [blob.name for blob in _bucket().list_blobs(prefix=prefix, timeout=NETWORK_SECONDS)]
+    for name in names:
+        delete(name)
+    return len(names)
+
+
+def signed_url(name: str, filename: str, content_type: str) -> str:
+    """A V4 signed URL to download an object, good for SIGNED_URL_SECONDS, signed by IAM as the service's own account.
+
+    Source: https://cloud.google.com/storage/docs/access-control/signed-urls
+    """
+    url: str = _blob(name).generate_signed_url(
+        version="v4",
+        expiration=timedelta(seconds=settings().signed_url_seconds),
+        method="GET",
+        credentials=_signing_credentials(),
+        api_access_endpoint=settings().storage_endpoint,
+        response_disposition=f'attachment; filename="{filename}"',
+        response_type=content_type,
+    )
+    return url
+
+
+def _blob(name: str) -> "Blob":
+    return _bucket().blob(name)
+
+
+@cache
+def _bucket() -> "Bucket":
+    from google.cloud import storage  # noqa: PLC0415 - slow to import, only where it is used
+
+    client = storage.Client(project=settings().project_id, client_options={"api_endpoint": settings().storage_endpoint})
+    return client.bucket(settings().export_bucket)
+
+
+@cache
+def _signing_credentials() -> Any:
+    """Credentials that sign with projects.serviceAccounts.signBlob: no key file anywhere.
+
+    google.auth.iam.Signer does the same, but knows the public endpoint only.
+    """
+    import google.auth  # noqa: PLC0415
+    from google.auth.credentials import Signing  # noqa: PLC0415
+    from google.auth.transport.requests import AuthorizedSession  # noqa: PLC0415
+
+    session = AuthorizedSession(google.auth.default(scopes=[SCOPE])[0])  # type: ignore[no-untyped-call]
+
+    class ServiceAccount(Signing):
+        """The service's own account."""
+
+        signer_email = settings().service_account
+        signer = None
+
+        def sign_bytes(self, message: bytes) -> bytes:
+            """The RSA-SHA256 signature of the message."""
+            url = f"{settings().iamcredentials_endpoint}/v1/projects/-/serviceAccounts/{self.signer_email}:signBlob"
+            answer = session.post(url, json={"payload": base64.b64encode(message).decode()}, timeout=SIGN_SECONDS)
+            answer.raise_for_status()
+            return base64.b64decode(answer.json()["signedBlob"])
+
+    return ServiceAccount()

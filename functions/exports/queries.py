@@ -1,0 +1,219 @@
+"""Exports: literal SQL, one function per query."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from common import errors
+from common.db import Tx
+from common.wire import DatabaseError, violates
+
+RUNNING = "An export of this data is running already; wait for it or cancel it."
+
+
+@dataclass(frozen=True)
+class Part:
+    """One COPY of the plan; sizes and the object are there once it is done."""
+
+    name: str
+    table_name: str
+    tenant_id: str | None
+    range_from: str | None
+    range_to: str | None
+    status: str = "pending"
+    rows: int = 0
+    bytes: int = 0
+    object_name: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Downloadable:
+    """What a download needs to know."""
+
+    status: str
+    object_name: str | None
+    requested_at: str
+
+
+def insert_export(tx: Tx, export_id: str, *, format: str) -> str:
+    """A new export of the caller's own data, as JSON. Raises 409 `export_in_progress`."""
+    try:
+        answers = tx.flight(
+            ("SELECT platform.request_export(:export_id, :format)", {"export_id": export_id, "format": format}),
+            (
+                "SELECT platform.export_json(e) FROM platform.exports e WHERE e.id = :export_id",
+                {"export_id": export_id},
+            ),
+        )
+    except DatabaseError as error:
+        if violates(error, "exports_one_running"):
+            raise errors.conflict("export_in_progress", RUNNING) from error
+        raise
+    return str(answers[1][0][0])
+
+
+def list_exports(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, list[str] | None]:
+    """A page as JSON text, newest first, and the ordering values of its last item when more follow."""
+    time, last = after or (None, None)
+    rows = tx.rows(
+        """
+        WITH page AS (
+            SELECT e.requested_at, e.id, platform.export_json(e) AS item
+            FROM platform.exports e
+            WHERE :user_id IN (e.requested_by, e.subject_account_id)
+                AND (CAST(:time AS timestamptz) IS NULL
+                     OR (e.requested_at, e.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid)))
+            ORDER BY e.requested_at DESC, e.id DESC
+            LIMIT CAST(:limit AS integer) + 1
+        ), shown AS (
+            SELECT * FROM page ORDER BY requested_at DESC, id DESC LIMIT :limit
+        )
+        SELECT coalesce(json_agg(item ORDER BY requested_at DESC, id DESC), '[]'),
+               (SELECT count(*) FROM page) > :limit, min(requested_at),
+               (array_agg(id ORDER BY requested_at DESC, id DESC))[count(*)]
+        FROM shown
+        """,
+        limit=limit,
+        time=time,
+        last=last,
+    )
+    items, more, oldest, last_id = rows[0]
+    return items, [oldest, last_id] if more else None
+
+
+def select_export(tx: Tx, export_id: str) -> str:
+    """One export as JSON. Raises 404."""
+    found = tx.value(
+        """
+        SELECT platform.export_json(e) FROM platform.exports e
+        WHERE e.id = :export_id AND :user_id IN (e.requested_by, e.subject_account_id)
+        """,
+        export_id=export_id,
+    )
+    if found is None:
+        raise errors.not_found()
+    return str(found)
+
+
+def select_download(tx: Tx, export_id: str) -> Downloadable:
+    """What a download needs. Raises 404."""
+    found = tx.row(
+        """
+        SELECT CASE WHEN e.expires_at <= clock_timestamp() THEN 'expired' ELSE e.status END, e.object_name,
+               to_char(e.requested_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+        FROM platform.exports e
+        WHERE e.id = :export_id AND :user_id IN (e.requested_by, e.subject_account_id)
+        """,
+        export_id=export_id,
+    )
+    if found is None:
+        raise errors.not_found()
+    return Downloadable(*found)
+
+
+def cancel_export(tx: Tx, export_id: str) -> str:
+    """`cancelled`, `expired` (the file of a ready one goes), or `over` when it had ended before. Raises 404."""
+    outcome = tx.value("SELECT platform.cancel_export(:export_id)", export_id=export_id)
+    if outcome is None:
+        raise errors.not_found()
+    return str(outcome)
+
+
+def select_request(tx: Tx) -> dict[str, Any]:
+    """The export of the sealed job: id, scope, format, subject_user_id, requested_by, times, organizations."""
+    request: dict[str, Any] = json.loads(tx.value("SELECT platform.export_request()"))
+    return request
+
+
+def insert_plan(tx: Tx, parts: list[Part]) -> None:
+    """Store the plan; the first one stays."""
+    planned = [
+        {
+            "name": part.name,
+            "table_name": part.table_name,
+            "tenant_id": part.tenant_id,
+            "range_from": part.range_from,
+            "range_to": part.range_to,
+        }
+        for part in parts
+    ]
+    tx.rows("SELECT platform.plan_export(CAST(:parts AS jsonb))", parts=json.dumps(planned))
+
+
+def select_parts(tx: Tx) -> list[Part]:
+    """The planned parts of the sealed job, by name."""
+    return [
+        Part(*row)
+        for row in tx.rows(
+            """
+            SELECT name, table_name, tenant_id, range_from, range_to, status, coalesce(row_count, 0),
+                   coalesce(bytes, 0), object_name, sha256
+            FROM platform.planned_parts()
+            """
+        )
+    ]
+
+
+def finish_part(tx: Tx, execution: str, part: Part) -> bool:
+    """Whether this upload of the part is the one that counts."""
+    return bool(
+        tx.value(
+            """
+            SELECT platform.finish_part(:execution, :part, :object, CAST(:copied AS bigint), CAST(:size AS bigint),
+                                        :digest)
+            """,
+            execution=execution,
+            part=part.name,
+            object=part.object_name,
+            copied=part.rows,
+            size=part.bytes,
+            digest=part.sha256,
+        )
+    )
+
+
+def finish_package(tx: Tx, execution: str, *, object_name: str, size: int, sha256: str, seconds: int) -> bool:
+    """Whether this package is the one that counts: the export is ready then."""
+    return bool(
+        tx.value(
+            """
+            SELECT platform.finish_package(:execution, :object, CAST(:size AS bigint), :digest,
+                                           make_interval(secs => CAST(:seconds AS double precision)))
+            """,
+            execution=execution,
+            object=object_name,
+            size=size,
+            digest=sha256,
+            seconds=seconds,
+        )
+    )
+
+
+def column_types(tx: Tx, schema: str, relation: str) -> dict[str, str]:
+    """Column → type, as PostgreSQL names it."""
+    rows = tx.rows(
+        """
+        SELECT a.attname::text, format_type(a.atttypid, NULL)
+        FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = :schema AND c.relname = :relation AND a.attnum > 0 AND NOT a.attisdropped
+        ORDER BY a.attnum
+        """,
+        schema=schema,
+        relation=relation,
+    )
+    return {name: kind for name, kind in rows}
+
+
+def set_range(tx: Tx, part: Part) -> None:
+    """Bind the key range of a part, and give its COPY the time it needs."""
+    tx.rows(
+        """
+        SELECT set_config('export.first', coalesce(:first, ''), true),
+               set_config('export.last', coalesce(:last, ''), true), set_config('statement_timeout', '25min', true)
+        """,
+        first=part.range_from,
+        last=part.range_to,
+    )

@@ -1,0 +1,183 @@
+"""The steps of the workflow gdpr_export. Each may be called again at any moment, or by two executions at once.
+
+What a step makes in storage has a name of its own; the database takes the first that says it is done, the other deletes
+what it made. The order of steps stands in workflows/gdpr_export.yaml.
+"""
+
+import uuid
+from dataclasses import replace
+
+from common import errors, jobs, storage
+from common.db import Tx, database
+from common.http import Call, Json, Routes
+from common.settings import settings
+from functions.exports import copying, notice, package, queries
+from functions.exports.queries import Part
+from functions.exports.schemas import Claimed, Done, Plan
+
+routes = Routes("exports-jobs")
+STEP = "/internal/exports/<uuid:job_id>"
+WORKFLOWS = "service:workflows"
+ROWS_TYPE, ZIP_TYPE = "application/x-ndjson", "application/zip"
+
+
+def _place(job_id: str, kind: str) -> str:
+    """A new object name under the export's prefix."""
+    return f"exports/{job_id}/{kind}/{uuid.uuid4().hex}"
+
+
+@routes.on("POST", f"{STEP}/claim", needs=WORKFLOWS, body=jobs.Step, answers=Claimed, errors=("conflict",))
+def claim(call: Call) -> Json:
+    """Take the job for this execution, or learn that its objects are to be removed."""
+    work = database().single(
+        jobs.claim(),
+        "SELECT platform.claim_export(:job, :execution)",
+        job=call.path["job_id"],
+        execution=call.body["execution"],
+    )[0][0]
+    if work is None:
+        raise jobs.lost()
+    return {"work": work}
+
+
+@routes.on("POST", f"{STEP}/plan", needs=WORKFLOWS, body=jobs.Step, answers=Plan, errors=("conflict",))
+def plan(call: Call) -> Json:
+    """Divide the copy into parts, once; answers those that are not done."""
+    job_id = call.path["job_id"]
+    jobs.check_alive(job_id, call.body["execution"])
+    with database().transaction(jobs.claim(job_id)) as tx:
+        parts, request = queries.select_parts(tx), queries.select_request(tx)
+    if not parts:
+        parts = copying.platform_parts()
+        for organization in request["organizations"]:
+            with database().transaction(jobs.claim(job_id, organization["id"]), read_only=True) as tx:
+                parts += copying.tenant_parts(tx, organization["id"])
+        with database().transaction(jobs.claim(job_id)) as tx:
+            queries.insert_plan(tx, parts)
+            parts = queries.select_parts(tx)
+    return {"parts": [part.name for part in parts if part.status != "done"]}
+
+
+@routes.on("POST", f"{STEP}/parts/<part>", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))
+def copy_part(call: Call) -> Json:
+    """Stream one part from COPY into storage."""
+    job_id, execution = call.path["job_id"], call.body["execution"]
+    jobs.check_alive(job_id, execution)
+    with database().transaction(jobs.claim(job_id), read_only=True) as tx:
+        known = {part.name: part for part in queries.select_parts(tx)}
+    part = known.get(call.path["part"])
+    if part is None:
+        raise errors.not_found()
+    if part.status == "done":
+        return {"state": "done"}
+    place = _place(job_id, "parts")
+    with database().transaction(jobs.claim(job_id, part.tenant_id or ""), read_only=True) as tx:
+        copied = _upload(tx, part, place)
+    with database().transaction(jobs.claim(job_id)) as tx:
+        counts = queries.finish_part(tx, execution, copied)
+    if not counts:
+        _yield_to_another(job_id, execution, place)
+    return {"state": "done"}
+
+
+def _upload(tx: Tx, part: Part, place: str) -> Part:
+    """The part with what it came to. A COPY that breaks off raises, and no object comes to be."""
+    queries.set_range(tx, part)
+    with storage.uploading(place, ROWS_TYPE) as sink:
+        rows = tx.copy_out(copying.COPIES[part.table_name].sql, sink)
+    return replace(part, object_name=place, rows=rows, bytes=sink.size, sha256=sink.sha256)
+
+
+@routes.on("POST", f"{STEP}/assemble", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))
+def assemble(call: Call) -> Json:
+    """Make one ZIP of all parts; the export is ready then."""
+    job_id, execution = call.path["job_id"], call.body["execution"]
+    jobs.check_alive(job_id, execution)
+    with database().transaction(jobs.claim(job_id), read_only=True) as tx:
+        request, parts = queries.select_request(tx), queries.select_parts(tx)
+        types = {name: queries.column_types(tx, *name.split(".")) for name in copying.COPIES}
+    if request["object_name"] is not None:
+        return {"state": "ready"}
+    if not parts or any(part.status != "done" for part in parts):
+        raise errors.conflict("conflict", "A part is missing.")
+    place = _place(job_id, "package")
+    with storage.uploading(place, ZIP_TYPE) as sink:
+        package.write(sink, request, parts, types, storage.lines)
+    with database().transaction(jobs.claim(job_id, request["organization_id"])) as tx:
+        counts = queries.finish_package(
+            tx,
+            execution,
+            object_name=place,
+            size=sink.size,
+            sha256=sink.sha256,
+            seconds=settings().export_file_seconds,
+        )
+        if counts:
+            tx.audit("export.completed", "export", job_id, request_id=call.request_id)
+    if not counts:
+        _yield_to_another(job_id, execution, place)
+    return {"state": "ready"}
+
+
+def _yield_to_another(job_id: str, execution: str, place: str) -> None:
+    """Another call was first, or the job is lost: then 409."""
+    storage.delete(place)
+    jobs.check_alive(job_id, execution)
+
+
+@routes.on("POST", f"{STEP}/notify", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict", "unavailable"))
+def notify(call: Call) -> Json:
+    """Mail the requester that the package is there; once, or twice when a crash fell between sending and noting it."""
+    job_id, execution = call.path["job_id"], call.body["execution"]
+    jobs.check_alive(job_id, execution)
+    return {"state": notice.send(job_id)}
+
+
+@routes.on("POST", f"{STEP}/finish", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))
+def finish(call: Call) -> Json:
+    """Delete the parts and end the job."""
+    job_id = call.path["job_id"]
+    jobs.check_alive(job_id, call.body["execution"])
+    storage.delete_all(f"exports/{job_id}/parts/")
+    jobs.finish(job_id, call.body["execution"], jobs.DONE)
+    return {"state": "done"}
+
+
+@routes.on("POST", f"{STEP}/failed", needs=WORKFLOWS, body=jobs.Failure, answers=Done, errors=("conflict",))
+def failed(call: Call) -> Json:
+    """The workflow gave up: the export has failed, unless it was ready already; what it made is deleted."""
+    job_id = call.path["job_id"]
+    state = database().single(
+        jobs.claim(),
+        "SELECT platform.fail_export(:job, :execution, :reason)",
+        job=job_id,
+        execution=call.body["execution"],
+        reason=call.body["reason"],
+    )[0][0]
+    if state is None:
+        raise jobs.lost()
+    if state == "failed":
+        _remove(job_id)
+    return {"state": state}
+
+
+@routes.on("POST", f"{STEP}/remove", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))
+def remove(call: Call) -> Json:
+    """Delete the objects of an export that is over."""
+    job_id = call.path["job_id"]
+    work = database().single(
+        jobs.claim(),
+        "SELECT platform.claim_export(:job, :execution)",
+        job=job_id,
+        execution=call.body["execution"],
+    )[0][0]
+    if work == "export":
+        raise jobs.lost()
+    if work == "remove":
+        _remove(job_id)
+    return {"state": "removed"}
+
+
+def _remove(job_id: str) -> None:
+    storage.delete_all(f"exports/{job_id}/")
+    database().single(jobs.claim(), "SELECT platform.export_removed(:job)", job=job_id)
