@@ -19,6 +19,7 @@ from local.services import CHECKOUT, Ready, Service
 
 DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0)  # seconds before the first, second, … start in a row
 STEADY_SECONDS = 30
+QUIET_FAILURES = 12  # of a service that cannot start, one in so many is told
 TAIL_LINES = 12
 HEALTH_SECONDS = 1
 
@@ -108,8 +109,9 @@ class Child:
         self.failures += 1
         self.since = now
         self.state = State.DELAYED
-        self.console.say(self.service.name, f"ended ({describe(code)}); starts again in {self._delay():g} s")
-        if code > 0:
+        if self.failures <= len(DELAYS) or self.failures % QUIET_FAILURES == 0:
+            self.console.say(self.service.name, f"ended ({describe(code)}); starts again in {self._delay():g} s")
+        if code > 0 and self.failures == 1:
             self.show_tail()
 
     def _step_ended(self, code: int) -> None:

@@ -9,9 +9,7 @@ COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 NAME_WIDTH = 14
 LARGEST_LOG = 50_000_000  # bytes; then it starts anew
 LINES_AT_ONCE = 20
-SERIOUS = re.compile(
-    rb'"severity": ?"(ERROR|CRITICAL|ALERT|EMERGENCY)"|\b(CRITICAL|FATAL|PANIC)\b|^Traceback |\[error\]'
-)
+SERIOUS = re.compile(rb'"severity": ?"(ERROR|CRITICAL|ALERT|EMERGENCY)"|\b(CRITICAL|FATAL|PANIC)\b|\[error\]')
 
 
 class Console:
