@@ -82,10 +82,15 @@ def delete(name: str) -> None:
 
 def delete_all(prefix: str) -> int:
     """Delete every object whose name starts so; their number."""
-    names = [blob.name for blob in _bucket().list_blobs(prefix=prefix, timeout=NETWORK_SECONDS)]
-    for name in names:
+    found = names(prefix)
+    for name in found:
         delete(name)
-    return len(names)
+    return len(found)
+
+
+def names(prefix: str) -> list[str]:
+    """The names of all objects that start so."""
+    return [blob.name for blob in _bucket().list_blobs(prefix=prefix, timeout=NETWORK_SECONDS)]
 
 
 def signed_url(name: str, filename: str, content_type: str) -> str:
