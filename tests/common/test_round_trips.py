@@ -1,0 +1,123 @@
+"""A request costs at most four database round trips: counted on the wire, between the function and PostgreSQL."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+CHILD = """
+import json, sys
+from werkzeug.test import Client
+from common.server import app
+client = Client(app())
+for line in sys.stdin:
+    work = json.loads(line)
+    answer = client.open(work["path"], method=work["method"], json=work.get("json"), headers=work["headers"])
+    print("RESULT " + json.dumps({"status": answer.status_code, "body": answer.get_data(as_text=True)}), flush=True)
+"""
+
+
+class Counter:
+    """A TCP proxy that counts turns: client bytes after server bytes begin a new round trip."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self.trips = 0
+        self._client_speaks = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            upstream = socket.create_connection(self._target)
+            threading.Thread(target=self._pump, args=(client, upstream, True), daemon=True).start()
+            threading.Thread(target=self._pump, args=(upstream, client, False), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, from_client: bool) -> None:
+        with source, sink:
+            while True:
+                try:
+                    data = source.recv(1 << 20)
+                    if not data:
+                        return
+                    if from_client and not self._client_speaks:
+                        self.trips += 1
+                    self._client_speaks = from_client
+                    sink.sendall(data)
+                except OSError:
+                    return
+
+    def close(self) -> None:
+        self._server.close()
+
+
+@pytest.fixture
+def counted(stack, tmp_path):
+    """The projects function in a process of its own, behind the counting proxy."""
+    real = urlsplit(stack["postgres"]["projects_fn"])
+    counter = Counter((real.hostname or "", real.port or 0))
+    rings = json.loads(Path(stack["context_key"]).read_text())
+    (tmp_path / "context-key-projects_fn").write_text(json.dumps(rings["projects_fn"]))
+    (tmp_path / "jwt-keyring").write_text(Path(stack["jwt_keyring"]).read_text())
+    (tmp_path / "cursor-key").write_text(json.dumps(rings["projects_fn"]))
+    (tmp_path / "edge-key").write_text("edge")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SERVICE": "projects",
+        "DATABASE_URL": stack["postgres"]["projects_fn"].replace(f":{real.port}/", f":{counter.port}/"),
+        "DATABASE_POOL": "1",
+        "SECRETS_DIR": str(tmp_path),
+        "PUBLIC_URL": stack["api"],
+        "SERVICE_URL": "http://localhost",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    yield counter, process
+    process.stdin.close()
+    process.stdout.close()
+    process.wait(10)
+    counter.close()
+
+
+def ask(process, person, method, path, body=None):
+    headers = {"X-Edge-Key": "edge", "X-Forwarded-Authorization": person["Authorization"], "X-Client-Ip": "127.0.0.1"}
+    process.stdin.write(json.dumps({"method": method, "path": path, "json": body, "headers": headers}) + "\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith("RESULT "):
+            return json.loads(line.removeprefix("RESULT "))
+    raise AssertionError("the function ended")
+
+
+def test_at_most_four(counted, alice):
+    counter, process = counted
+    project = json.loads(ask(process, alice, "POST", "/v1/projects", {"name": "first"})["body"])["id"]
+    ask(process, alice, "GET", "/v1/projects")
+    requests = [
+        ("POST", "/v1/projects", {"name": "second"}, 201, 3),
+        ("GET", "/v1/projects", None, 200, 3),
+        ("GET", f"/v1/projects/{project}", None, 200, 3),
+        ("PATCH", f"/v1/projects/{project}", {"name": "third"}, 200, 3),
+        ("POST", f"/v1/projects/{project}/tasks", {"title": "t", "assignee_id": alice.user_id}, 201, 4),
+        ("GET", f"/v1/projects/{project}/tasks", None, 200, 3),
+        ("PATCH", f"/v1/projects/{project}", {"name": "second"}, 409, 3),
+        ("GET", f"/v1/projects/{alice.user_id}", None, 404, 3),
+        ("DELETE", f"/v1/projects/{project}", None, 204, 3),
+    ]
+    for method, path, body, status, trips in requests:
+        before = counter.trips
+        answer = ask(process, alice, method, path, body)
+        assert (answer["status"], counter.trips - before) == (status, trips), (method, path, answer)
+        assert trips <= 4
