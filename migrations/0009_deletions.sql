@@ -19,6 +19,7 @@ CREATE TABLE platform.deletions (
     mail_to text,
     name_to_find text,
     mail_claimed_until timestamptz,
+    export_ids uuid[] NOT NULL DEFAULT '{}',
     objects_deleted integer NOT NULL DEFAULT 0,
     scan_places integer,
     scan_hits integer,
@@ -448,16 +449,21 @@ BEGIN
 END
 $$;
 
--- Objects of the person's exports: their names and the folder of each export.
-CREATE FUNCTION platform.subject_exports() RETURNS TABLE (export_id uuid, object_name text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT e.id, e.object_name FROM platform.exports e
-    WHERE platform.erased_subject() IN (e.subject_account_id, e.requested_by)
+-- The person's exports: the folders of their objects. Remembered, since the rows go before the last look into storage.
+CREATE FUNCTION platform.subject_exports() RETURNS SETOF uuid
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE platform.deletions d SET export_ids = array(
+        SELECT unnest(d.export_ids)
+        UNION
+        SELECT e.id FROM platform.exports e WHERE d.subject_id IN (e.subject_account_id, e.requested_by))
+    WHERE d.job_id = app.principal_id() AND platform.erased_subject() IS NOT NULL
+    RETURNING unnest(d.export_ids)
 $$;
 
-CREATE FUNCTION platform.objects_deleted(more integer) RETURNS void
+-- How many objects are to be deleted, noted before the first one goes: a step that starts anew finds fewer.
+CREATE FUNCTION platform.objects_found(found integer) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    UPDATE platform.deletions SET objects_deleted = objects_deleted + more
+    UPDATE platform.deletions SET objects_deleted = greatest(objects_deleted, found)
     WHERE job_id = app.principal_id() AND platform.erased_subject() IS NOT NULL
 $$;
 
@@ -705,7 +711,7 @@ BEGIN
         'platform.count_erased(text, text, bigint)', 'platform.freeze_subject()', 'platform.revoke_subject()',
         'platform.deletion_tenants()', 'platform.enter_organization()', 'platform.organization_done()',
         'app.erase_personal(integer)', 'platform.leave_organization()', 'platform.subject_exports()',
-        'platform.objects_deleted(integer)', 'platform.erase_account(integer)', 'platform.scan_table(text)',
+        'platform.objects_found(integer)', 'platform.erase_account(integer)', 'platform.scan_table(text)',
         'platform.literal_pattern(text)', 'platform.scan_result(integer, integer)', 'platform.deletion_facts()',
         'platform.put_certificate(jsonb)', 'platform.claim_deletion_mail()', 'platform.deletion_mail_pending()',
         'platform.forget_subject()', 'platform.finish_deletion(uuid, text, text, text)', 'platform.moment(timestamptz)',
@@ -723,7 +729,7 @@ GRANT EXECUTE ON FUNCTION platform.claim_deletion(uuid, text), platform.deletion
     platform.count_erased(text, text, bigint), platform.freeze_subject(), platform.revoke_subject(),
     platform.deletion_tenants(), platform.enter_organization(), platform.organization_done(),
     app.erase_personal(integer), platform.leave_organization(), platform.subject_exports(),
-    platform.objects_deleted(integer), platform.erase_account(integer), platform.scan_table(text),
+    platform.objects_found(integer), platform.erase_account(integer), platform.scan_table(text),
     platform.scan_result(integer, integer), platform.deletion_facts(), platform.put_certificate(jsonb),
     platform.claim_deletion_mail(), platform.deletion_mail_pending(), platform.forget_subject(),
     platform.finish_deletion(uuid, text, text, text), platform.erases_organization() TO deletions_jobs_fn;

@@ -1,0 +1,98 @@
+"""Deletion certificates: signed with Ed25519 (RFC 8032), so that anyone can check one with the public key alone.
+
+`hash` is the hex SHA-256 of the RFC 8785 canonical JSON of the certificate without `hash`, `signature` and `key_id`;
+`signature` is the unpadded base64url Ed25519 signature of the bytes of that same JSON. `python -m common.certificate
+CERTIFICATE PUBLIC_KEY` checks a file with a certificate against a public key as GET /v1/deletions/certificate-keys
+shows it.
+"""
+
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from common import secrets
+from common.audit import canonical
+
+RING = "certificate-key"
+SEALS = ("hash", "signature", "key_id")
+
+
+def sign(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts with hash, signature and key_id. They hold strings, integers, lists and objects only."""
+    key = secrets.ring(RING).signer
+    statement = _statement(facts)
+    return {
+        **facts,
+        "hash": hashlib.sha256(statement).hexdigest(),
+        "signature": _text(_private(key).sign(statement)),
+        "key_id": key.kid,
+    }
+
+
+def public_keys() -> dict[str, str]:
+    """Every public key by its key_id: raw Ed25519 in unpadded base64url."""
+    return {kid: _public(key) for kid, key in secrets.ring(RING).keys.items()}
+
+
+def holds(certificate: dict[str, Any], public_key: str) -> bool:
+    """Whether hash and signature are those of this certificate under the public key."""
+    try:
+        statement = _statement({name: value for name, value in certificate.items() if name not in SEALS})
+        key = Ed25519PublicKey.from_public_bytes(_bytes(public_key))
+        key.verify(_bytes(str(certificate["signature"])), statement)
+    except (InvalidSignature, KeyError, ValueError):
+        return False
+    return certificate.get("hash") == hashlib.sha256(statement).hexdigest()
+
+
+def _statement(facts: dict[str, Any]) -> bytes:
+    _refuse_fractions(facts)
+    return canonical(facts).encode()
+
+
+def _refuse_fractions(value: Any) -> None:
+    """RFC 8785 writes numbers as JavaScript does: whole ones below 2^53 are the same everywhere, others are not."""
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 2**53):
+        raise ValueError("a certificate holds whole numbers below 2^53")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_fractions(inner)
+
+
+def _private(key: secrets.Key) -> Ed25519PrivateKey:
+    """The ring holds 32 random bytes; the seed is derived, so that the bytes serve no two algorithms."""
+    return Ed25519PrivateKey.from_private_bytes(
+        hashlib.sha256(b"ed25519 certificate\x1f" + (key.secret or b"")).digest()
+    )
+
+
+def _public(key: secrets.Key) -> str:
+    return _text(_private(key).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0 when the certificate in the file holds."""
+    if len(arguments) != 3:
+        sys.stderr.write("usage: python -m common.certificate CERTIFICATE PUBLIC_KEY\n")
+        return 2
+    good = holds(json.loads(Path(arguments[1]).read_text(encoding="utf-8")), arguments[2])
+    sys.stdout.write("the certificate holds\n" if good else "the certificate does NOT hold\n")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,64 @@
+"""What the register says about counted rows: the plan, the retained rows, and whether any table was forgotten."""
+
+from collections import Counter
+from typing import Any
+
+from common.register import register
+
+STEPS = ("plan", "freeze", "revoke", "organizations", "objects", "account", "scan", "certificate", "notify")
+STAYS = ("pseudonym", "keep")
+PROOF = "platform.deletions"
+
+# The tables about people that the steps erase; the plan step refuses to begin when the register knows another one.
+KNOWN = frozenset(
+    {
+        "identity.accounts",
+        "identity.registrations",
+        "identity.login_sessions",
+        "identity.refresh_tokens",
+        "app.members",
+        "app.projects",
+        "app.tasks",
+        "app.audit_events",
+        "platform.exports",
+        "platform.outbox",
+        PROOF,
+    }
+)
+
+Count = dict[str, Any]  # {"table", "action", "rows"}
+
+
+def unknown_tables() -> list[str]:
+    """Tables about people that no step erases: empty, or this release is not whole."""
+    return sorted(table.name for table in register().tables.values() if table.subjects and table.name not in KNOWN)
+
+
+def summed(counts: list[Count]) -> list[Count]:
+    """One entry per table and action, without the empty ones, by name."""
+    sums: Counter[tuple[str, str]] = Counter()
+    for count in counts:
+        sums[count["table"], count["action"]] += int(count["rows"])
+    return [
+        {"table": table, "rows": rows, "action": action} for (table, action), rows in sorted(sums.items()) if rows > 0
+    ]
+
+
+def planned(counts: list[Count]) -> list[dict[str, Any]]:
+    """The rows of a dry run; the request itself stays as proof."""
+    entries = summed([*counts, {"table": PROOF, "rows": 1, "action": "keep"}])
+    return [{**entry, **_stay(entry)} for entry in entries]
+
+
+def _stay(entry: Count) -> dict[str, str | None]:
+    if entry["action"] not in STAYS:
+        return {"ground": None, "until": None}
+    rule = register().tables[entry["table"]].retention
+    return {"ground": rule.ground, "until": rule.text}
+
+
+def retained(counts: list[Count]) -> list[dict[str, Any]]:
+    """The rows that stay, with the register's grounds."""
+    return [
+        {"table": entry["table"], "rows": entry["rows"], **_stay(entry)} for entry in counts if entry["action"] in STAYS
+    ]

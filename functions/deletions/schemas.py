@@ -1,0 +1,139 @@
+"""Deletions: what comes in, what goes out."""
+
+from marshmallow import fields, validate
+
+from common.schemas import Moment, Page, Schema
+
+SCOPES = ("me", "user", "organization")
+STATUS = ("scheduled", "awaiting_approval", "running", "completed", "failed", "cancelled", "refused")
+STEP_STATUS = ("pending", "running", "done", "skipped", "failed")
+ACTIONS = ("delete", "null", "pseudonym", "keep")
+
+
+class NewDeletion(Schema):
+    """POST /v1/deletions."""
+
+    scope = fields.String(required=True, validate=validate.OneOf(("me",)))
+    reason = fields.String(load_default=None, allow_none=True, validate=validate.Length(max=1000))
+    dry_run = fields.Boolean(load_default=False, truthy={True}, falsy={False})
+
+
+class DeletionFilter(Page):
+    """GET /v1/deletions."""
+
+
+class Receipt(Schema):
+    """The receipt that the last mail carries."""
+
+    receipt = fields.String(load_default=None, validate=validate.Length(min=1, max=100))
+
+
+class RequiredReceipt(Schema):
+    """The same where nothing else identifies the caller."""
+
+    receipt = fields.String(required=True, validate=validate.Length(min=1, max=100))
+
+
+class Step(Schema):
+    """One step of an erasure and how many rows it has touched."""
+
+    name = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(STEP_STATUS))
+    rows = fields.Integer(required=True)
+    at = Moment(required=True, allow_none=True)
+
+
+class Retained(Schema):
+    """Rows that stay, why, and until when."""
+
+    table = fields.String(required=True)
+    rows = fields.Integer(required=True)
+    ground = fields.String(required=True)
+    until = fields.String(required=True)
+
+
+class Erased(Schema):
+    """What was done to how many rows of a table."""
+
+    table = fields.String(required=True)
+    rows = fields.Integer(required=True)
+    action = fields.String(required=True, validate=validate.OneOf(ACTIONS))
+
+
+class Planned(Erased):
+    """What erasure would do; ground and until where rows stay."""
+
+    ground = fields.String(required=True, allow_none=True)
+    until = fields.String(required=True, allow_none=True)
+
+
+class Plan(Schema):
+    """The answer of a dry run."""
+
+    plan = fields.List(fields.Nested(Planned), required=True)
+
+
+class Processor(Schema):
+    """A processor that was told (Art. 19)."""
+
+    name = fields.String(required=True)
+    told_at = Moment(required=True)
+    acknowledged_at = Moment(required=True, allow_none=True)
+
+
+class Scan(Schema):
+    """How many places were searched for the person's identifiers, and how many rows or objects had one."""
+
+    places = fields.Integer(required=True)
+    hits = fields.Integer(required=True)
+
+
+class Certificate(Schema):
+    """The signed proof of an erasure, without personal data. See `python -m common.certificate`."""
+
+    deletion_id = fields.UUID(required=True)
+    scope = fields.String(required=True, validate=validate.OneOf(SCOPES))
+    completed_at = Moment(required=True)
+    tables = fields.List(fields.Nested(Erased), required=True)
+    objects_deleted = fields.Integer(required=True)
+    processors = fields.List(fields.Nested(Processor), required=True)
+    retained = fields.List(fields.Nested(Retained), required=True)
+    scan = fields.Nested(Scan, required=True)
+    hash = fields.String(required=True)
+    signature = fields.String(required=True)
+    key_id = fields.String(required=True)
+
+
+class CertificateKeys(Schema):
+    """Ed25519 public keys by key_id, raw, in unpadded base64url."""
+
+    keys = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
+
+
+class Deletion(Schema):
+    """A request for erasure."""
+
+    id = fields.UUID(required=True)
+    scope = fields.String(required=True, validate=validate.OneOf(SCOPES))
+    status = fields.String(required=True, validate=validate.OneOf(STATUS))
+    received_at = Moment(required=True)
+    execute_after = Moment(required=True)
+    due_at = Moment(required=True)
+    completed_at = Moment(required=True, allow_none=True)
+    error = fields.String(required=True, allow_none=True)
+    steps = fields.List(fields.Nested(Step), required=True)
+    retained = fields.List(fields.Nested(Retained), required=True)
+    certificate = fields.Nested(Certificate, required=True, allow_none=True)
+
+
+class DeletionPage(Schema):
+    """A page of requests, newest first."""
+
+    items = fields.List(fields.Nested(Deletion), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
+
+
+class Outcome(Schema):
+    """What a step of the workflow came to."""
+
+    outcome = fields.String(required=True)

@@ -1,0 +1,104 @@
+"""What Cloud Scheduler starts: the outbox drain, the rescue of stuck jobs, and the end of every retention period.
+
+Two runs at once are harmless: rows are leased or skipped while another run has them.
+"""
+
+import time
+
+from werkzeug.wrappers import Request, Response
+
+from common import log, outbox, storage
+from common.http import Call, Json, Routes
+from common.register import register
+from common.settings import settings
+from functions.retention import queries
+from functions.retention.schemas import Drained, Report, Requeued
+
+routes = Routes("retention")
+SCHEDULER = "service:scheduler"
+MESSAGES = 100
+DRAIN_SECONDS = 45.0  # the next drain starts after a minute
+ROWS = 5000
+RUN_SECONDS = 1200.0
+PAUSE_SECONDS = 3600  # before a failed erasure starts anew
+PERIODICAL = ("identity.refresh_tokens", "identity.login_sessions", "identity.registrations", "platform.outbox")
+
+
+@routes.on("POST", "/internal/outbox/drain", needs=SCHEDULER, body=None, answers=Drained)
+def drain(_call: Call) -> Json:
+    """Send what no request has sent: leased and committed first, then called, then marked."""
+    deadline = time.monotonic() + DRAIN_SECONDS
+    sent = waiting = 0
+    while time.monotonic() < deadline:
+        messages = queries.lease_messages(MESSAGES)
+        for message in messages:
+            if time.monotonic() < deadline and _send(message):
+                sent += 1
+            else:
+                waiting += 1
+        if len(messages) < MESSAGES:
+            break
+    log.entry("INFO", "outbox drained", sent=sent, waiting=waiting)
+    return {"sent": sent, "waiting": waiting}
+
+
+def _send(message: outbox.Message) -> bool:
+    from google.api_core.exceptions import GoogleAPIError  # noqa: PLC0415 - slow to import, only where it is used
+
+    try:
+        outbox.create_task(message)
+    except GoogleAPIError as error:
+        log.entry("WARNING", "a message waits", message_id=message.id, error=type(error).__name__)
+        return False
+    queries.mark_sent(message.id)
+    return True
+
+
+@routes.on("POST", "/internal/jobs/requeue", needs=SCHEDULER, body=None, answers=Requeued)
+def requeue(_call: Call) -> Json:
+    """Start jobs anew that have fallen silent, and erasures that failed after the person was locked out."""
+    stuck = queries.requeue_stuck_jobs(settings().job_silence_seconds)
+    failed = queries.requeue_failed_deletions(PAUSE_SECONDS)
+    if stuck or failed:
+        log.entry("WARNING", "jobs start anew", stuck=stuck, failed_deletions=failed)
+    return {"stuck": stuck, "failed_deletions": failed}
+
+
+@routes.on("POST", "/internal/retention/run", needs=SCHEDULER, body=None, answers=Report)
+def run(_call: Call) -> Json:
+    """Remove what the register's periods have ended for: rows in batches, and the files of expired exports."""
+    deadline = time.monotonic() + RUN_SECONDS
+    removed = {table: _retire(table, deadline) for table in PERIODICAL}
+    removed["platform.exports"] = _expire_exports(deadline)
+    log.entry("INFO", "retention", removed=removed)
+    return {"removed": removed}
+
+
+def _retire(table: str, deadline: float) -> int:
+    period = register().tables[table].retention.period
+    if period is None:
+        raise ValueError(f"the register gives no period for {table}")
+    total = 0
+    while time.monotonic() < deadline:
+        gone = queries.retire(table, period, ROWS)
+        total += gone
+        if gone < ROWS:
+            break
+    return total
+
+
+def _expire_exports(deadline: float) -> int:
+    """Files first, then the mark: a run that dies between them finds no file and marks."""
+    expired = 0
+    for export_id, prefix in queries.select_expired_exports():
+        if time.monotonic() > deadline:
+            break
+        storage.delete_all(prefix)
+        queries.mark_export_expired(export_id)
+        expired += 1
+    return expired
+
+
+def retention(request: Request) -> Response:
+    """Entry point: functions-framework accepts only a plain function."""
+    return routes.answer(request)

@@ -1,0 +1,59 @@
+"""Retention: literal SQL, one function per query. Each is a transaction of its own."""
+
+from common.db import database
+from common.outbox import Message
+from common.tokens import Claim
+
+SYSTEM = Claim("s")
+
+
+def lease_messages(most: int) -> list[Message]:
+    """Unsent messages that are due, ours alone for a minute."""
+    rows = database().single(
+        SYSTEM, "SELECT kind, name, reference, id, task_name FROM platform.outbox_lease(:most)", most=most
+    )
+    return [Message(*row) for row in rows]
+
+
+def mark_sent(message_id: str) -> None:
+    """The message has become a task."""
+    database().single(SYSTEM, "SELECT platform.outbox_sent(:message_id)", message_id=message_id)
+
+
+def requeue_stuck_jobs(silence_seconds: int) -> int:
+    """Queue jobs again that have been silent for so long; their number."""
+    rows = database().single(
+        SYSTEM, "SELECT platform.requeue_stuck_jobs(make_interval(secs => :silence))", silence=silence_seconds
+    )
+    return int(rows[0][0])
+
+
+def requeue_failed_deletions(pause_seconds: int) -> int:
+    """Queue erasures again that failed so long ago with the account frozen; their number."""
+    rows = database().single(
+        SYSTEM, "SELECT platform.requeue_failed_deletions(make_interval(secs => :pause))", pause=pause_seconds
+    )
+    return int(rows[0][0])
+
+
+def retire(table: str, period: str, most: int) -> int:
+    """Delete a batch of a table's rows whose period (a PostgreSQL interval) is over; their number."""
+    rows = database().single(
+        SYSTEM,
+        "SELECT platform.retire(:table, CAST(:period AS interval), :most)",
+        table=table,
+        period=period,
+        most=most,
+    )
+    return int(rows[0][0])
+
+
+def select_expired_exports() -> list[tuple[str, str]]:
+    """Export ids and the prefixes of their objects' names."""
+    rows = database().single(SYSTEM, "SELECT job_id, object_prefix FROM platform.expired_exports()")
+    return [(row[0], row[1]) for row in rows]
+
+
+def mark_export_expired(export_id: str) -> None:
+    """The objects of the export are gone."""
+    database().single(SYSTEM, "SELECT platform.mark_export_expired(:export_id)", export_id=export_id)

@@ -1,0 +1,25 @@
+"""Retention: what goes out."""
+
+from marshmallow import fields
+
+from common.schemas import Schema
+
+
+class Drained(Schema):
+    """Messages handed to Cloud Tasks, and those that wait for the next run."""
+
+    sent = fields.Integer(required=True)
+    waiting = fields.Integer(required=True)
+
+
+class Requeued(Schema):
+    """Jobs that were started anew."""
+
+    stuck = fields.Integer(required=True)
+    failed_deletions = fields.Integer(required=True)
+
+
+class Report(Schema):
+    """Rows or files that were removed, by table."""
+
+    removed = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
