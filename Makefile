@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FN ?= projects
 TESTS ?= tests
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench reset bundle
+.PHONY: help run demo test lint lock bench reset bundle
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,11 +24,19 @@ demo: $(STAMP)  ## Walk through the product against the running stack
 test: lint  ## Lint, then every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
-lint: $(STAMP)  ## Style, types and the rules about the code itself
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/structure
+lint: $(STAMP)  ## Style, types, secrets, dependencies, and the rules about the code itself
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive common functions migrations local
+	@$(BIN)/squawk migrations/*.sql
+	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+	@$(BIN)/deptry --no-ansi common functions migrations
+	@$(BIN)/python -m pytest -q tests/structure
+
+lock: $(STAMP)  ## Write the lock files anew from requirements.in and requirements-dev.in
+	@$(LOCK) requirements.in --output-file requirements.txt
+	@$(LOCK) requirements-dev.in --constraint requirements.txt --output-file requirements-dev.txt
 
 bench: $(STAMP)  ## Measure load and scale
 	$(BIN)/python -m bench.run
@@ -40,5 +50,5 @@ bundle: $(STAMP)  ## Build build/<FN>.zip for a deployment from source: make bun
 $(STAMP): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.txt -r requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -qq --require-hashes -r requirements.txt -r requirements-dev.txt
 	@touch $@

@@ -1,4 +1,4 @@
-"""Where everything of one local cloud stands: ports, paths, names. Written once by the supervisor, read by each service."""
+"""Where everything of one local cloud stands: ports, paths, names. Written by the supervisor, read by each service."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -3,7 +3,6 @@
 import importlib.util
 import signal
 import sys
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -30,7 +29,7 @@ STAND_INS = {  # module of local/: the ports it listens on
     "workflows": ("workflows",),
     "scheduler": ("scheduler",),
 }
-MODULES = {"secrets": "secrets_server"}
+MODULES = {"secrets": "secrets_server"}  # pragma: allowlist secret
 JOBS = ("exports-jobs", "deletions-jobs")
 
 
@@ -131,7 +130,7 @@ def _function(layout: Layout, name: str, environ: Mapping[str, str]) -> Service:
     port = layout.ports[f"function:{name}"]
     workers = environ.get(f"PROCESSES_{name.replace('-', '_').upper()}", "1")
     command = (
-        str(Path(sysconfig.get_path("scripts"), "granian")),
+        *(sys.executable, "-m", "granian"),
         *("--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws", "--http", "1"),
         *("--workers", workers, "--blocking-threads", str(catalog()[name]["concurrency"])),
         *("--log-level", "error", "--workers-kill-timeout", "2"),

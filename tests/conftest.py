@@ -25,7 +25,7 @@ import requests
 
 CHECKOUT = Path(__file__).parent.parent
 READY_SECONDS = 120
-PASSWORD = "correct horse battery staple"
+PASSWORD = "correct horse battery staple"  # pragma: allowlist secret
 SETTINGS = {"DELETION_GRACE_USER_SECONDS": "0"}
 
 
@@ -224,7 +224,8 @@ class People:
             tenant=tenant,
             age=age_seconds,
         )
-        claims = {"sub": person.user_id, "account_id": person.user_id, "tenant_id": tenant, "sid": session_id}
+        claims: dict[str, Any] = {"sub": person.user_id, "account_id": person.user_id}
+        claims |= {"tenant_id": tenant, "sid": session_id}
         token = self.token(auth_time=int(time.time()) - age_seconds, **claims)
         return Person(person.user_id, tenant, person.email, person.name, session_id, token)
 

@@ -153,7 +153,7 @@ def test_large_values_pass_in_both_directions_at_once(stack: Layout, server: Any
 
 
 def test_many_connections_at_once(stack: Layout, server: Any) -> None:
-    answers = []
+    answers: list[int] = []
     with connector(stack) as through:
         connections = [connect(through) for _ in range(20)]
 

@@ -92,8 +92,13 @@ def test_lost_connections_are_replaced(
     assert api.get("/v1/projects", headers=alice).status_code == 200
     admin.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'projects'")
 
-    answers = []
-    wait_until(lambda: answers.append(api.get("/v1/projects", headers=alice).status_code) or answers[-1] == 200)
+    answers: list[int] = []
+
+    def works_again() -> bool:
+        answers.append(api.get("/v1/projects", headers=alice).status_code)
+        return answers[-1] == 200
+
+    wait_until(works_again)
     assert set(answers) <= {200, 503}
     with database(stack["postgres"]["admin"]) as again:
         assert sessions(again, "projects")

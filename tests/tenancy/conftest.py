@@ -100,7 +100,8 @@ def mark(connection: pg8000.native.Connection, person: Person) -> Victim:
     victim.marks = [secret, person.email, person.name]
     connection.run("UPDATE app.organizations SET name = :name WHERE tenant_id = :t", name=secret, t=person.tenant_id)
     project = connection.run(
-        "INSERT INTO app.projects (tenant_id, name, description, created_by) VALUES (:t, :name, :name, :u) RETURNING id",
+        "INSERT INTO app.projects (tenant_id, name, description, created_by)"
+        " VALUES (:t, :name, :name, :u) RETURNING id",
         t=person.tenant_id,
         name=secret,
         u=person.user_id,
@@ -113,8 +114,8 @@ def mark(connection: pg8000.native.Connection, person: Person) -> Victim:
         u=person.user_id,
     )
     connection.run(
-        "INSERT INTO app.audit_events (tenant_id, seq, at, actor_type, action, resource_type, outcome, request_id, data,"
-        " personal_hash, prev_hash, hash) VALUES (:t, 1, now(), 'user', 'x.y', 'x', 'success', 'r',"
+        "INSERT INTO app.audit_events (tenant_id, seq, at, actor_type, action, resource_type, outcome, request_id,"
+        " data, personal_hash, prev_hash, hash) VALUES (:t, 1, now(), 'user', 'x.y', 'x', 'success', 'r',"
         " jsonb_build_object('mark', CAST(:name AS text)), '', '', '')",
         t=person.tenant_id,
         name=secret,

@@ -25,7 +25,8 @@ ATTACKS = {
     "settings": [
         "SELECT set_config('app.context', 'u.{tenant}.{user}.{session}.1.1.00', true)",
         *everything(),
-        "SELECT set_config('app.context', regexp_replace(current_setting('app.context'), '[0-9a-f-]{{36}}', '{tenant}'), true)",
+        "SELECT set_config('app.context',"
+        " regexp_replace(current_setting('app.context'), '[0-9a-f-]{{36}}', '{tenant}'), true)",
         *everything(),
         "SET row_security = off",
         *everything(),
@@ -193,7 +194,8 @@ def test_the_attacks_do_see_their_own_organization(stack, mallory):
     attacker.begin_sealed(mallory)
     attacker.try_all(
         [
-            f"INSERT INTO app.projects (tenant_id, name, created_by) VALUES ('{mallory.tenant_id}', 'own', '{mallory.user_id}')"
+            "INSERT INTO app.projects (tenant_id, name, created_by)"
+            f" VALUES ('{mallory.tenant_id}', 'own', '{mallory.user_id}')"
         ]
     )
 
@@ -210,7 +212,8 @@ def test_an_unknown_conflict_tells_nothing(projects_attacker, admin, victim, mal
         [
             f"INSERT INTO app.projects (tenant_id, id, name, created_by) VALUES ({own}, '{project}', 'x', '{project}')"
             " ON CONFLICT DO NOTHING RETURNING 'inserted'",
-            f"INSERT INTO app.tasks (tenant_id, project_id, title, created_by) VALUES ({own}, '{project}', 'x', '{project}')"
+            "INSERT INTO app.tasks (tenant_id, project_id, title, created_by)"
+            f" VALUES ({own}, '{project}', 'x', '{project}')"
             " RETURNING 'task'",
         ]
     )

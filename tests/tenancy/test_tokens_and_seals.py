@@ -1,4 +1,4 @@
-"""A context token is good for one backend, one role, five seconds; a seal for one transaction; altered ones for nothing."""
+"""A context token is good for one backend, one role, five seconds; a seal for one transaction; altered ones never."""
 
 import time
 
