@@ -1,0 +1,140 @@
+"""What is in a package, and what is not."""
+
+import hashlib
+import json
+
+from tests.conftest import PASSWORD
+
+
+def test_it_holds_the_persons_data(api, alice, dan, exports):
+    project = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json
+    tasks = f"/v1/projects/{project['id']}/tasks"
+    mine = api.post(tasks, json={"title": "written by me"}, headers=alice).json
+    given = api.post(tasks, json={"title": "given to me", "assignee_id": alice.user_id}, headers=dan).json
+    api.post(tasks, json={"title": "none of mine"}, headers=dan)
+    api.post("/v1/projects", json={"name": "of Dan"}, headers=dan)
+
+    package = exports.package(alice)
+
+    (account,) = package.rows("accounts")
+    assert (account["id"], account["email"], account["display_name"]) == (alice.user_id, alice.email, alice.name)
+    assert alice.session_id in [row["id"] for row in package.rows("login_sessions")]
+    assert [(row["tenant_id"], row["role"]) for row in package.rows("members")] == [(alice.tenant_id, "owner")]
+    assert [row["name"] for row in package.rows("projects")] == ["Atlas"]
+    assert {row["id"] for row in package.rows("tasks")} == {mine["id"], given["id"]}
+    events = package.rows("audit_events")
+    assert [event["action"] for event in events] == ["project.created", "task.created", "export.requested"]
+    assert {event["actor_id"] for event in events} == {alice.user_id}
+    assert events[0]["personal"]["ip"] == "127.0.0.1"
+
+
+def test_it_holds_every_membership(admin, api, people, alice, exports):
+    other = people.organization()
+    people.join(alice.user_id, other, "developer")
+    there = people.log_in(alice, tenant_id=other)
+    api.post("/v1/projects", json={"name": "Here"}, headers=alice)
+    api.post("/v1/projects", json={"name": "There"}, headers=there)
+
+    package = exports.package(alice)
+
+    assert {row["tenant_id"] for row in package.rows("members")} == {alice.tenant_id, other}
+    assert {row["name"]: row["tenant_id"] for row in package.rows("projects")} == {
+        "Here": alice.tenant_id,
+        "There": other,
+    }
+    assert {entry["id"] for entry in package.manifest["organizations"]} == {alice.tenant_id, other}
+
+
+def test_others_are_ids_and_secrets_stay(admin, api, alice, dan, exports):
+    project = api.post("/v1/projects", json={"name": "Atlas"}, headers=dan).json["id"]
+    api.post(f"/v1/projects/{project}/tasks", json={"title": "for Alice", "assignee_id": alice.user_id}, headers=dan)
+    hashed = admin.run("SELECT password_hash FROM identity.accounts WHERE id = :id", id=alice.user_id)[0][0]
+
+    package = exports.package(alice)
+    everything = "".join(package.text(name) for name in package.archive.namelist())
+
+    assert dan.user_id in everything
+    assert dan.email not in everything
+    assert dan.name not in everything
+    assert hashed not in everything
+    assert PASSWORD not in everything
+
+
+def test_the_manifest_is_right(alice, exports):
+    export_id = exports.request(alice)
+    state = exports.ended(alice, export_id)
+    package = exports.download(alice, export_id)
+
+    assert (package.sha256, len(package.content)) == (state["sha256"], state["size_bytes"])
+    assert package.manifest["request"]["id"] == export_id
+    listed = {entry["path"]: entry for entry in package.manifest["files"]}
+    assert {*listed, "manifest.json"} == set(package.archive.namelist())
+    for path, entry in listed.items():
+        content = package.archive.read(path)
+        assert (entry["bytes"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    for table, count in package.manifest["counts"].items():
+        assert len(package.rows(table)) == count == listed[f"data/{table}.json"]["rows"]
+
+
+def test_each_row_has_the_form_that_its_schema_says(api, alice, exports):
+    api.post("/v1/projects", json={"name": "Atlas"}, headers=alice)
+    package = exports.package(alice)
+
+    for table in package.manifest["counts"]:
+        schema = json.loads(package.text(f"schema/{table}.json"))["items"]
+        for row in package.rows(table):
+            assert list(row) == schema["required"] == list(schema["properties"])
+            for name, value in row.items():
+                form = schema["properties"][name].get("type")
+                if isinstance(value, str) and form:
+                    assert "string" in form
+                if isinstance(value, int) and form:
+                    assert "integer" in form
+
+
+def test_it_tells_what_the_law_wants_told(alice, exports):
+    told = json.loads(exports.package(alice).text("processing.json"))
+
+    activities = {entry["table"]: entry for entry in told["processing"]}
+    assert {"accounts", "login_sessions", "members", "projects", "tasks", "audit_events"} <= set(activities)
+    for entry in activities.values():
+        assert entry["purpose"]
+        assert entry["legal_basis"]
+        assert entry["recipients"]
+        assert entry["storage_period"]
+        assert entry["source"] in ("provided", "observed", "derived")
+    assert "password_hash" in activities["accounts"]["not_in_this_package"]
+    assert any("Art. 17" in right for right in told["rights"])
+    assert any("supervisory authority" in right for right in told["rights"])
+
+
+def test_the_page_is_inert(api, alice, exports):
+    api.post("/v1/projects", json={"name": '<script>alert("x")</script>', "description": "</td><b>"}, headers=alice)
+
+    page = exports.package(alice).text("index.html")
+
+    assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;" in page
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert alice.user_id in page
+
+
+def test_many_rows_come_in_ranges_and_none_is_lost(admin, api, alice, exports):
+    project = api.post("/v1/projects", json={"name": "Large"}, headers=alice).json["id"]
+    rows = 120_000
+    admin.run(
+        "INSERT INTO app.tasks (tenant_id, project_id, title, created_by)"
+        " SELECT CAST(:tenant AS uuid), CAST(:project AS uuid), 'task ' || n, CAST(:person AS uuid)"
+        " FROM generate_series(1, CAST(:rows AS integer)) n",
+        tenant=alice.tenant_id,
+        project=project,
+        person=alice.user_id,
+        rows=rows,
+    )
+    export_id = exports.request(alice)
+    state = exports.ended(alice, export_id, 90)
+    package = exports.download(alice, export_id)
+
+    assert state["progress"]["total"] == 12  # nine tables, two more ranges of tasks, the package
+    assert {row["title"] for row in package.rows("tasks")} == {f"task {n}" for n in range(1, rows + 1)}
+    assert len(package.rows("tasks")) == rows
