@@ -22,6 +22,7 @@ STEADY_SECONDS = 30
 QUIET_FAILURES = 12  # of a service that cannot start, one in so many is told
 TAIL_LINES = 12
 HEALTH_SECONDS = 1
+ASK_SECONDS = 0.25  # between two questions for its health
 
 
 class State(Enum):
@@ -50,6 +51,7 @@ class Child:
         self.was_ready = False
         self.failures = 0
         self.since = 0.0
+        self.asked = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -136,7 +138,12 @@ class Child:
             return postgres.ready(self.root, self.pid)
         if not all(listens(port) for port in self.service.ports):
             return False
-        return self.service.ready is Ready.LISTENS or (may_ask and answers(self.service.health))
+        if self.service.ready is Ready.LISTENS:
+            return True
+        if not may_ask or time.monotonic() - self.asked < ASK_SECONDS:
+            return False
+        self.asked = time.monotonic()
+        return answers(self.service.health)
 
     def stop(self) -> None:
         """Ask it to stop; `tick` is called no more."""

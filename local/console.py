@@ -3,12 +3,14 @@
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 NAME_WIDTH = 14
 LARGEST_LOG = 50_000_000  # bytes; then it starts anew
-LINES_AT_ONCE = 20
+WINDOW_SECONDS = 10.0
+LINES_IN_WINDOW = 5  # a service that fails at every request must not bury the rest
 SERIOUS = re.compile(rb'"severity": ?"(ERROR|CRITICAL|ALERT|EMERGENCY)"|\b(CRITICAL|FATAL|PANIC)\b|\[error\]')
 
 
@@ -19,6 +21,7 @@ class Console:
         self.verbose = verbose
         self.coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self.names: dict[str, int] = {}
+        self.windows: dict[str, list[float]] = {}  # name: its beginning, the lines left in it
 
     def say(self, name: str, text: str) -> None:
         """One line under a service's name."""
@@ -36,8 +39,20 @@ class Console:
         """Show what came to a log since the last call, as far as it is of interest."""
         lines = log.fresh()
         shown = [line for line in lines if self.verbose or SERIOUS.search(line)]
-        for line in shown if self.verbose else shown[:LINES_AT_ONCE]:
+        left = len(shown) if self.verbose else self._left(log.name)
+        for line in shown[:left]:
             self.say(log.name, line.decode(errors="replace").rstrip())
+        if 0 < left <= len(shown) and not self.verbose:
+            self.say(log.name, f"… more may stand in {log.path}")
+        if not self.verbose:
+            self.windows[log.name][1] -= len(shown)
+
+    def _left(self, name: str) -> int:
+        """How many lines of a service may be shown yet in this stretch of time."""
+        window = self.windows.setdefault(name, [0.0, 0])
+        if time.monotonic() - window[0] > WINDOW_SECONDS:
+            window[:] = [time.monotonic(), LINES_IN_WINDOW]
+        return max(0, int(window[1]))
 
 
 class Log:

@@ -148,8 +148,7 @@ def _gateway(layout: Layout, environ: Mapping[str, str]) -> list[Service]:
     ports = (layout.ports["gateway"],)
     command = _module(layout, "local.gateway")
     command += ("--platform-checks-identity", environ.get("PLATFORM_CHECKS_IDENTITY", "false"))
-    ready = Ready.HEALTHY if _is_built("auth") else Ready.LISTENS  # auth is who answers for the functions
-    gateway = Service("gateway", command, ports, (), ready, environment, health)
+    gateway = Service("gateway", command, ports, (), Ready.HEALTHY, environment, health)
     demo = layout.path("demo.json")
     if demo.exists():
         return [gateway]

@@ -155,7 +155,7 @@ def test_a_start_right_after_a_kill_waits_for_what_was_left(root: Path, running:
 def test_a_second_one_refuses(root: Path, running: "subprocess.Popen[str]") -> None:
     second = start(root)
 
-    output = second.communicate(timeout=10)[0]
+    output = second.communicate(timeout=6)[0]  # at once, not after the patience it has with a guardian
 
     assert second.returncode == 1
     assert f"running already (process {running.pid}" in output
