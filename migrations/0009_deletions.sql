@@ -450,14 +450,14 @@ END
 $$;
 
 -- The person's exports: the folders of their objects. Remembered, since the rows go before the last look into storage.
-CREATE FUNCTION platform.subject_exports() RETURNS SETOF uuid
+CREATE FUNCTION platform.subject_exports() RETURNS uuid[]
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     UPDATE platform.deletions d SET export_ids = array(
         SELECT unnest(d.export_ids)
         UNION
         SELECT e.id FROM platform.exports e WHERE d.subject_id IN (e.subject_account_id, e.requested_by))
     WHERE d.job_id = app.principal_id() AND platform.erased_subject() IS NOT NULL
-    RETURNING unnest(d.export_ids)
+    RETURNING d.export_ids
 $$;
 
 -- How many objects are to be deleted, noted before the first one goes: a step that starts anew finds fewer.

@@ -105,7 +105,7 @@ def organization_done(tx: Tx) -> None:
 
 def select_exports(tx: Tx) -> list[str]:
     """Ids of the person's exports, also of those whose rows are gone."""
-    return [row[0] for row in tx.rows("SELECT platform.subject_exports()")]
+    return [str(export_id) for export_id in tx.value("SELECT platform.subject_exports()")]
 
 
 def note_objects(tx: Tx, found: int) -> None:
