@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from common.settings import settings
 
 ANSWER_SECONDS = 4  # an answer each for connect, EHLO, STARTTLS, MAIL, RCPT, DATA: together less than a mail's claim
-PERMANENT = 500
+NO_SUCH_MAILBOX = frozenset({550, 551, 553})  # RFC 5321, 4.2.3; other refusals may be of us, not of the mailbox
 
 
 class NotSent(Exception):
@@ -63,7 +63,7 @@ def send(mail: Mail, reference: str) -> None:
     try:
         client.send_message(built)
     except smtplib.SMTPRecipientsRefused as error:
-        if all(code >= PERMANENT for code, _ in error.recipients.values()):
+        if all(code in NO_SUCH_MAILBOX for code, _ in error.recipients.values()):
             raise Undeliverable from error
         raise NotSent(type(error).__name__) from error
     except (OSError, smtplib.SMTPException) as error:

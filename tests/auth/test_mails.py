@@ -150,8 +150,8 @@ def test_a_message_has_both_parts(monkeypatch):
     assert "Message-ID: <7@example.com>" in text
 
 
-@pytest.mark.parametrize("answer", ["451 later", "421 closing"])
-def test_a_busy_server_is_tried_again(monkeypatch, answer):
+@pytest.mark.parametrize("answer", ["451 later", "421 closing", "530 authentication required", "554 relaying denied"])
+def test_a_server_that_refuses_us_is_tried_again(monkeypatch, answer):
     with serving(monkeypatch, answer), pytest.raises(mail.NotSent):
         mail.send(LETTER, "7")
 

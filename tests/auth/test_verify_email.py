@@ -1,6 +1,7 @@
 """POST /v1/auth/email/verify and /v1/auth/email/resend."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.auth.support import (
     PASSWORD,
@@ -14,7 +15,7 @@ from tests.auth.support import (
     register,
     sign_up,
 )
-from tests.conftest import wait_until
+from tests.conftest import Api, wait_until
 
 
 def verify(api, token, headers=None, **more):
@@ -45,6 +46,22 @@ def test_a_link_works_once(api, inbox):
     assert verify(api, token, newcomer.cookie).status_code == 200
     assert refused(verify(api, token, newcomer.cookie), 401, "invalid_token")
     assert refused(verify(api, token, password=PASSWORD), 401, "invalid_token")
+
+
+def test_a_link_followed_many_times_at_once_makes_one_account(stack, api, admin, inbox):
+    newcomer = register(api)
+    token = mailed_token(inbox, newcomer.email)
+
+    def follow(_):
+        client = Api(stack["api"])
+        try:
+            return verify(client, token, newcomer.cookie).status_code
+        finally:
+            client._session.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(follow, range(8))) == [200] + [401] * 7
+    assert admin.run("SELECT count(*) FROM identity.accounts WHERE email = :e", e=newcomer.email) == [[1]]
 
 
 def test_another_browser_needs_the_password(api, admin, inbox):

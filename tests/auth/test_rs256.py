@@ -1,0 +1,52 @@
+"""JWT_ALGORITHM=RS256: anybody can verify, and only the private key can sign."""
+
+import base64
+import hashlib
+import hmac
+import json
+from pathlib import Path
+
+import jwt
+import pytest
+
+from tests.auth.support import bearer, refused, sign_up
+from tests.conftest import running_stack
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    """A stack of its own, in the place of the shared one."""
+    with running_stack(tmp_path_factory.mktemp("rs256"), JWT_ALGORITHM="RS256") as running:
+        yield running
+
+
+@pytest.fixture
+def tokens(api, inbox):
+    return sign_up(api, inbox)[1]
+
+
+def test_the_published_key_verifies_our_tokens(stack, api, tokens):
+    published = api.get("/.well-known/jwks.json").json["keys"]
+    header = jwt.get_unverified_header(tokens["access_token"])
+
+    assert (header["alg"], header["kid"]) == ("RS256", published[-1]["kid"])
+    assert set(published[-1]) == {"kty", "kid", "alg", "use", "n", "e"}
+    key = jwt.PyJWK(published[-1]).key
+    said = jwt.decode(tokens["access_token"], key, algorithms=["RS256"], audience=stack["api"], issuer=stack["api"])
+    assert said["tenant_id"] == tokens["organization"]["id"]
+    assert api.get("/v1/auth/me", headers=bearer(tokens)).status_code == 200
+
+
+def test_the_public_key_is_no_shared_secret(stack, api, tokens):
+    """The classic confusion: HS256 with the public key's text as the secret."""
+    ring = json.loads(Path(stack["jwt_keyring"]).read_text())
+    public = ring["keys"][ring["active"]]["public_pem"].encode()
+    header = base64.urlsafe_b64encode(
+        json.dumps({"alg": "HS256", "typ": "at+jwt", "kid": ring["active"]}).encode()
+    ).rstrip(b"=")
+    signed = header + b"." + tokens["access_token"].split(".")[1].encode()
+
+    for secret in (public, public.strip()):
+        mac = base64.urlsafe_b64encode(hmac.digest(secret, signed, hashlib.sha256)).rstrip(b"=")
+        forged = f"{signed.decode()}.{mac.decode()}"
+        assert refused(api.get("/v1/auth/me", headers={"Authorization": f"Bearer {forged}"}), 401, "invalid_token")
