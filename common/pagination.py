@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 
 from common import errors, tokens
 
+START = ["infinity", "ffffffff-ffff-ffff-ffff-ffffffffffff"]  # where a list that is ordered by time and id begins
+
 
 def _scope(tenant_id: str, path: str, filters: dict[str, Any]) -> str:
     return json.dumps([tenant_id, path, sorted((name, str(value)) for name, value in filters.items())])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from common import errors
+from common import errors, pagination
 from common.db import Tx, Written
 from common.wire import DatabaseError, violates
 
@@ -13,26 +13,22 @@ def list_projects(
     tx: Tx, *, limit: int, after: list[str] | None, status: str | None, q: str | None
 ) -> tuple[str, list[str] | None]:
     """A page as JSON text, newest first, and the ordering values of its last item when more follow."""
-    time, last = after or (None, None)
+    time, last = after or pagination.START
     rows = tx.rows(
         """
-        WITH page AS (
-            SELECT p.created_at, p.id, app.project_json(p) AS item
+        SELECT coalesce(json_agg(item) FILTER (WHERE n <= :limit), '[]'), coalesce(max(n) > :limit, false),
+               max(created_at) FILTER (WHERE n = :limit), max(id::text) FILTER (WHERE n = :limit)
+        FROM (
+            SELECT app.project_json(p) AS item, p.created_at, p.id,
+                   row_number() OVER (ORDER BY p.created_at DESC, p.id DESC) AS n
             FROM app.projects p
             WHERE p.tenant_id = :tenant_id
-                AND (CAST(:time AS timestamptz) IS NULL
-                     OR (p.created_at, p.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid)))
+                AND (p.created_at, p.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
                 AND (CAST(:status AS text) IS NULL OR p.status = :status)
                 AND (CAST(:q AS text) IS NULL OR strpos(lower(p.name), lower(:q)) > 0)
             ORDER BY p.created_at DESC, p.id DESC
             LIMIT CAST(:limit AS integer) + 1
-        ), shown AS (
-            SELECT * FROM page ORDER BY created_at DESC, id DESC LIMIT :limit
-        )
-        SELECT coalesce(json_agg(item ORDER BY created_at DESC, id DESC), '[]'),
-               (SELECT count(*) FROM page) > :limit, min(created_at),
-               (array_agg(id ORDER BY created_at DESC, id DESC))[count(*)]
-        FROM shown
+        ) AS page
         """,
         limit=limit,
         time=time,
@@ -131,27 +127,23 @@ def list_tasks(
     assignee_id: str | None,
 ) -> tuple[str, list[str] | None]:
     """A page of a project's tasks, and the ordering values of its last item when more follow. Raises 404."""
-    time, last = after or (None, None)
+    time, last = after or pagination.START
     rows = tx.rows(
         """
-        WITH page AS (
-            SELECT t.created_at, t.id, app.task_json(t) AS item
+        SELECT coalesce(json_agg(item) FILTER (WHERE n <= :limit), '[]'), coalesce(max(n) > :limit, false),
+               max(created_at) FILTER (WHERE n = :limit), max(id::text) FILTER (WHERE n = :limit),
+               EXISTS (SELECT FROM app.projects WHERE tenant_id = :tenant_id AND id = :project_id)
+        FROM (
+            SELECT app.task_json(t) AS item, t.created_at, t.id,
+                   row_number() OVER (ORDER BY t.created_at DESC, t.id DESC) AS n
             FROM app.tasks t
             WHERE t.tenant_id = :tenant_id AND t.project_id = :project_id
-                AND (CAST(:time AS timestamptz) IS NULL
-                     OR (t.created_at, t.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid)))
+                AND (t.created_at, t.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
                 AND (CAST(:status AS text) IS NULL OR t.status = :status)
                 AND (CAST(:assignee_id AS uuid) IS NULL OR t.assignee_id = :assignee_id)
             ORDER BY t.created_at DESC, t.id DESC
             LIMIT CAST(:limit AS integer) + 1
-        ), shown AS (
-            SELECT * FROM page ORDER BY created_at DESC, id DESC LIMIT :limit
-        )
-        SELECT coalesce(json_agg(item ORDER BY created_at DESC, id DESC), '[]'),
-               (SELECT count(*) FROM page) > :limit, min(created_at),
-               (array_agg(id ORDER BY created_at DESC, id DESC))[count(*)],
-               EXISTS (SELECT FROM app.projects WHERE tenant_id = :tenant_id AND id = :project_id)
-        FROM shown
+        ) AS page
         """,
         project_id=project_id,
         limit=limit,
