@@ -40,6 +40,7 @@ class Column:
 class Subject:
     """A person that a row is about: `column` holds the account id, or the e-mail address when `match` is email.
 
+    With `match` text the column may name other things too; `without` names a column that must be null then.
     `erase` is what erasure does to that column or row; `policy_erase` the same under an organization's policy `erase`.
     """
 
@@ -49,6 +50,7 @@ class Subject:
     erase: str
     policy_erase: str
     match: str
+    without: str | None
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,8 @@ def _column(table: str, name: str, text: str, default: str) -> Column:
 
 
 def _subject(table: str, entry: dict[str, Any], columns: dict[str, Column]) -> Subject:
-    if entry["column"] not in columns:
-        raise RegisterError(f"{table}: subject column {entry['column']!r} is not a column")
+    for column in {entry["column"], entry.get("without", entry["column"])} - set(columns):
+        raise RegisterError(f"{table}: subject column {column!r} is not a column")
     erase = _one_of(entry["erase"], ERASURES, table)
     return Subject(
         column=entry["column"],
@@ -157,7 +159,8 @@ def _subject(table: str, entry: dict[str, Any], columns: dict[str, Column]) -> S
         export=bool(entry.get("export", True)),
         erase=erase,
         policy_erase=_one_of(entry.get("policy_erase", erase), ERASURES, table),
-        match=_one_of(entry.get("match", "account"), ("account", "email"), table),
+        match=_one_of(entry.get("match", "account"), ("account", "email", "text"), table),
+        without=entry.get("without"),
     )
 
 

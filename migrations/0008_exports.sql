@@ -354,7 +354,13 @@ CREATE FUNCTION platform.export_outbox() RETURNS SETOF json
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT row_to_json(r) FROM (
         SELECT o.id, o.kind, o.name, o.reference, o.created_at, o.sent_at, o.delivered_at
-        FROM platform.outbox o WHERE o.reference = platform.export_subject() ORDER BY o.created_at, o.id) r
+        FROM platform.outbox o
+        WHERE o.reference = platform.export_subject()
+            OR o.reference IN (SELECT e.id FROM platform.exports e
+                               WHERE platform.export_subject() IN (e.subject_account_id, e.requested_by))
+            OR o.reference IN (SELECT p.id FROM identity.registrations p JOIN identity.accounts a ON a.email = p.email
+                               WHERE a.id = platform.export_subject())
+        ORDER BY o.created_at, o.id) r
 $$;
 
 ALTER FUNCTION platform.request_export(uuid, text) OWNER TO context_definer;

@@ -8,7 +8,7 @@ import itertools
 from dataclasses import dataclass
 
 from common.db import Tx
-from common.register import Table, register
+from common.register import Subject, Table, register
 from functions.exports.queries import Part
 
 PART_ROWS = 50_000  # about this many rows a part: small enough for its deadline, even beside a slow network
@@ -31,12 +31,17 @@ def _platform_copy(table: Table) -> Copy:
     return Copy(table, f"COPY (SELECT platform.export_{table.relation}()) TO STDOUT {FORMAT}")
 
 
+def _is_hers(subject: Subject) -> str:
+    """The condition that a row is about the person."""
+    kind = "text" if subject.match == "text" else "uuid"
+    found = f"t.{subject.column} = (SELECT CAST(platform.export_subject() AS {kind}))"
+    return f"({found} AND t.{subject.without} IS NULL)" if subject.without else found
+
+
 def _tenant_copy(table: Table) -> Copy:
     """An organization's rows in which the person is a subject; ranges by `id` or `seq` where there is one."""
     key = next((name for name in ("id", "seq") if name in table.columns), None)
-    subjects = " OR ".join(
-        f"t.{subject.column} = (SELECT platform.export_subject())" for subject in table.subjects if subject.export
-    )
+    subjects = " OR ".join(_is_hers(subject) for subject in table.subjects if subject.export)
     where = f"t.tenant_id = (SELECT app.tenant_id()) AND ({subjects})"
     count = f"SELECT count(*), min(t.{key}), max(t.{key})" if key == "seq" else "SELECT count(*), NULL, NULL"
     counted = f"{count} FROM {table.name} t WHERE {where}"

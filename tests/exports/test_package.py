@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+from common.register import register
 from tests.conftest import PASSWORD
 
 
@@ -26,6 +27,20 @@ def test_it_holds_the_persons_data(api, alice, dan, exports):
     assert [event["action"] for event in events] == ["project.created", "task.created", "export.requested"]
     assert {event["actor_id"] for event in events} == {alice.user_id}
     assert events[0]["personal"]["ip"] == "127.0.0.1"
+
+
+def test_it_holds_failed_log_ins_of_the_person_alone(admin, alice, dan, exports):
+    for seq, person in ((101, alice), (102, dan)):
+        admin.run(
+            "INSERT INTO app.audit_events (tenant_id, seq, at, actor_type, action, resource_type, resource_id, outcome,"
+            " request_id, personal_hash, prev_hash, hash)"
+            " VALUES (:tenant, :seq, now(), 'system', 'login.failed', 'login', :person, 'failure', 'r', '', '', '')",
+            tenant=alice.tenant_id,
+            seq=seq,
+            person=person.user_id,
+        )
+
+    assert [event["seq"] for event in exports.package(alice).rows("audit_events") if event["seq"] > 100] == [101]
 
 
 def test_it_holds_every_membership(admin, api, people, alice, exports):
@@ -76,10 +91,25 @@ def test_the_manifest_is_right(alice, exports):
         assert len(package.rows(table)) == count == listed[f"data/{table}.json"]["rows"]
 
 
-def test_each_row_has_the_form_that_its_schema_says(api, alice, exports):
-    api.post("/v1/projects", json={"name": "Atlas"}, headers=alice)
+def test_each_row_of_each_table_has_the_form_that_its_schema_says(admin, api, alice, exports):
+    project = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json["id"]
+    api.post(f"/v1/projects/{project}/tasks", json={"title": "a task"}, headers=alice)
+    admin.run(
+        "INSERT INTO identity.registrations (id, email, display_name, organization_name, password_hash, browser_hash,"
+        " token_hash, expires_at) VALUES (gen_random_uuid(), :email, 'A', 'B', 'x', 'y', uuid_send(gen_random_uuid()), now())",
+        email=alice.email,
+    )
+    admin.run(
+        "WITH job AS (INSERT INTO platform.jobs (id, kind, status) VALUES (gen_random_uuid(), 'deletion', 'cancelled')"
+        " RETURNING id)"
+        " INSERT INTO platform.deletions (job_id, subject_id, scope, execute_after, due_at, finished_at, receipt_hash)"
+        " SELECT id, CAST(:person AS uuid), 'me', now(), now(), now(), 'x' FROM job",
+        person=alice.user_id,
+    )
     package = exports.package(alice)
 
+    assert set(package.manifest["counts"]) == {t.relation for t in register().tables.values() if t.exported}
+    assert [table for table, count in package.manifest["counts"].items() if count == 0] == []
     for table in package.manifest["counts"]:
         schema = json.loads(package.text(f"schema/{table}.json"))["items"]
         for row in package.rows(table):
@@ -135,6 +165,6 @@ def test_many_rows_come_in_ranges_and_none_is_lost(admin, api, alice, exports):
     state = exports.ended(alice, export_id, 90)
     package = exports.download(alice, export_id)
 
-    assert state["progress"]["total"] == 12  # nine tables, two more ranges of tasks, the package
+    assert state["progress"]["total"] == 13  # ten tables, two more ranges of tasks, the package
     assert {row["title"] for row in package.rows("tasks")} == {f"task {n}" for n in range(1, rows + 1)}
     assert len(package.rows("tasks")) == rows

@@ -4,6 +4,8 @@ import os
 import signal
 import uuid
 
+import pytest
+
 from tests.conftest import pid_of, wait_until
 
 
@@ -17,8 +19,9 @@ def content(package):
     }
 
 
-def test_a_killed_job_service_changes_nothing(
-    stack, api, alice, exports, backstage, standing_still, in_the_middle, inbox
+@pytest.mark.parametrize("service", ["exports-jobs", "workflows", "storage"])
+def test_a_killed_process_changes_nothing(
+    service, stack, api, alice, exports, backstage, standing_still, in_the_middle, inbox
 ):
     project = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json["id"]
     api.post(f"/v1/projects/{project}/tasks", json={"title": "a task"}, headers=alice)
@@ -27,7 +30,7 @@ def test_a_killed_job_service_changes_nothing(
     with standing_still():
         export_id = exports.request(alice)
         in_the_middle(alice, export_id)
-        os.kill(pid_of(stack, "exports-jobs"), signal.SIGKILL)
+        os.kill(pid_of(stack, service), signal.SIGKILL)
 
     assert exports.ended(alice, export_id, 60)["status"] == "ready"
     assert content(exports.download(alice, export_id)) == undisturbed

@@ -1,0 +1,170 @@
+"""The personal-data register against the live catalog: no column without a class, no person without an erasure rule."""
+
+import pytest
+
+from common.register import RegisterError, parse, register
+
+OURS = "('app', 'identity', 'platform')"
+COLUMNS = f"""
+    SELECT n.nspname || '.' || c.relname AS table_name, a.attname::text, a.attstattarget, a.attnotnull,
+           format_type(a.atttypid, NULL)
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname IN {OURS} AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+"""
+PEOPLE = ("account_id", "user_id", "actor_id", "assignee_id", "subject_id", "subject_account_id")
+
+
+def columns(admin):
+    """(table, column) → (statistics target, not null, type)."""
+    return {(table, column): tuple(facts) for table, column, *facts in admin.run(COLUMNS)}
+
+
+def classified():
+    return {
+        (table.name, column.name): (table, column)
+        for table in register().tables.values()
+        for column in table.columns.values()
+    }
+
+
+def test_every_column_is_classified_and_every_classified_column_exists(admin):
+    live, known = set(columns(admin)), set(classified())
+
+    assert sorted(live - known) == [], "not in common/register.yaml"
+    assert sorted(known - live) == [], "not in the database"
+
+
+def test_the_planner_knows_nothing_of_sensitive_columns(admin):
+    targets = {key: facts[0] for key, facts in columns(admin).items()}
+
+    assert [key for key, (_, column) in classified().items() if column.sensitive and targets[key] != 0] == []
+
+
+def test_columns_that_name_people_are_subjects(admin):
+    named = {key for key in columns(admin) if key[1] in PEOPLE or key[1].endswith("_by")}
+    subjects = {(table.name, subject.column) for table in register().tables.values() for subject in table.subjects}
+
+    assert len(named) > 8
+    assert sorted(named - subjects) == []
+
+
+def test_every_reference_to_a_row_about_people_has_an_erasure_rule(admin):
+    """Either the reference goes or is emptied with the row, or its own table is about people and has a rule."""
+    found = admin.run(
+        f"""
+        SELECT k.conname, sn.nspname || '.' || s.relname, tn.nspname || '.' || t.relname, k.confdeltype
+        FROM pg_constraint k
+        JOIN pg_class s ON s.oid = k.conrelid JOIN pg_namespace sn ON sn.oid = s.relnamespace
+        JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
+        WHERE k.contype = 'f' AND sn.nspname IN {OURS}
+        """
+    )
+    tables = register().tables
+    to_people = [row for row in found if tables[row[2]].subjects]
+    unruled = [
+        name for name, source, _, on_delete in to_people if on_delete not in ("c", "n") and not tables[source].subjects
+    ]
+
+    assert to_people
+    assert unruled == []
+
+
+def test_an_erasure_can_be_done_to_its_column(admin):
+    live = columns(admin)
+
+    for key, (_, column) in classified().items():
+        _, not_null, kind = live[key]
+        assert not (column.erase == "null" and not_null), key
+        assert not (column.erase == "pseudonym" and kind != "uuid"), key
+
+
+def test_retention_periods_are_intervals_after_a_time(admin):
+    live = columns(admin)
+
+    for table in register().tables.values():
+        if table.retention.period:
+            assert admin.run("SELECT CAST(:period AS interval) > '0'", period=table.retention.period) == [[True]]
+            assert live[table.name, table.retention.after][2] == "timestamp with time zone"
+
+
+def test_the_job_service_reads_what_a_copy_holds_and_no_more(admin):
+    for table in register().tables.values():
+        granted = admin.run(
+            """
+            SELECT a.attname::text FROM pg_attribute a
+            WHERE a.attrelid = CAST(:name AS regclass) AND a.attnum > 0
+                AND has_column_privilege('exports_jobs_fn', a.attrelid, a.attnum, 'SELECT')
+            """,
+            name=table.name,
+        )
+        expected = set(table.exported) if table.of_tenant else set()
+        if table.name != "platform.roles":
+            assert {name for (name,) in granted} == expected, table.name
+
+
+def test_each_of_the_platforms_exported_tables_has_its_function(admin):
+    for table in register().exported(of_tenant=False):
+        assert admin.run(
+            "SELECT has_function_privilege('exports_jobs_fn', CAST(:name AS regprocedure), 'EXECUTE')",
+            name=f"platform.export_{table.relation}()",
+        ) == [[True]]
+
+
+def test_file_names_in_a_package_are_unique():
+    names = [table.relation for table in register().tables.values() if table.exported]
+
+    assert len(names) == len(set(names))
+
+
+ENTRY = """
+controllers: {}
+recipients: {hosting: somebody}
+rights: []
+transfers: none
+automated_decisions: none
+tables:
+  app.things:
+    controller: tenant
+    subjects: [{column: made_by, role: author, erase: pseudonym}]
+    source: provided
+    purpose: p
+    legal_basis: b
+    recipients: [hosting]
+    retention: {until: u, ground: g}
+    columns:
+      id: internal export
+      made_by: internal pseudonym
+      text: restricted export keep
+"""
+
+
+def test_the_short_forms():
+    table = parse(ENTRY).tables["app.things"]
+
+    assert [(c.classification, c.export, c.erase) for c in table.columns.values()] == [
+        ("internal", True, "delete_row"),
+        ("internal", False, "pseudonym"),
+        ("restricted", True, "keep"),
+    ]
+    assert table.exported == ("id", "text")
+    assert table.subjects[0].policy_erase == "pseudonym"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "named"),
+    [
+        ("restricted export keep", "secret export", "app.things.text"),
+        ("restricted export keep", "restricted export burn", "burn"),
+        ("restricted export keep", "restricted export keep null", "too many words"),
+        ("column: made_by", "column: unmade_by", "unmade_by"),
+        ("controller: tenant", "controller: nobody", "nobody"),
+        ("recipients: [hosting]", "recipients: [everyone]", "everyone"),
+        ("until: u, ", "", "retention"),
+        ("text: restricted", "te;xt: restricted", "identifier"),
+        ("app.things:", "app.thi ngs:", "identifier"),
+    ],
+)
+def test_a_register_that_contradicts_itself_is_refused(right, wrong, named):
+    assert ENTRY.count(right) == 1
+    with pytest.raises(RegisterError, match=named):
+        parse(ENTRY.replace(right, wrong))
