@@ -1,0 +1,143 @@
+"""POST /v1/deletions: the account and everything about it goes, and her tokens are dead at once."""
+
+import uuid
+from typing import Any
+
+import pg8000.native
+
+from tests.conftest import Api, Inbox, People, Person, last_audit_event, wait_until
+from tests.deletions.conftest import Erasures, count
+
+
+def test_it_works(api: Api, alice: Person, erasures: Erasures, admin: pg8000.native.Connection) -> None:
+    project = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json["id"]
+    api.post(f"/v1/projects/{project}/tasks", json={"title": "Climb"}, headers=alice)
+
+    answer = api.post("/v1/deletions", json={"scope": "me", "reason": "I move on"}, headers=alice)
+
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/v1/deletions/{answer.json['id']}"
+    assert answer.json["scope"] == "me"
+    assert answer.json["status"] == "scheduled"
+    assert answer.json["certificate"] is None
+    assert {step["status"] for step in answer.json["steps"]} == {"pending"}
+    certificate = erasures.ended(answer.json["id"])
+    assert set(erasures.steps(answer.json["id"]).values()) == {"done"}
+    assert certificate["scan"]["hits"] == 0
+    assert admin.run("SELECT count(*) FROM identity.accounts WHERE id = :id", id=alice.user_id)[0][0] == 0
+    for table in ("app.organizations", "app.members", "app.projects", "app.tasks", "app.audit_events"):
+        assert count(admin, table, alice.tenant_id) == 0
+
+
+def test_her_tokens_are_dead_at_once(
+    api: Api, people: People, alice: Person, erasures: Erasures, admin: pg8000.native.Connection
+) -> None:
+    elsewhere = people.log_in(alice)
+    erasures.ask(alice)
+
+    wait_until(lambda: api.get("/v1/projects", headers=alice).status_code == 401, what="the end of her session")
+    assert api.get("/v1/projects", headers=elsewhere).status_code == 401
+
+
+def test_the_last_mail_brings_the_receipt(
+    api: Api, alice: Person, erasures: Erasures, inbox: Inbox, admin: pg8000.native.Connection
+) -> None:
+    deletion_id = erasures.ask(alice)
+    erasures.ended(deletion_id)
+
+    message = inbox.wait_for(alice.email, "erased")
+    receipt = receipt_of(message, deletion_id)
+    status = api.get(f"/v1/deletions/{deletion_id}/status", params={"receipt": receipt})
+    proof = api.get(f"/v1/deletions/{deletion_id}/certificate", params={"receipt": receipt})
+    assert (status.status_code, status.json["status"]) == (200, "completed")
+    assert proof.json == status.json["certificate"]
+    row = admin.run("SELECT mail_to, name_to_find, reason FROM platform.deletions WHERE job_id = :id", id=deletion_id)
+    assert row == [[None, None, None]]
+
+
+def receipt_of(message: dict[str, Any], deletion_id: str) -> str:
+    text = str(message)
+    start = text.index(f"/deletion#id={deletion_id}")
+    return text[start:].split("receipt=")[1][:43]
+
+
+def test_a_wrong_receipt_shows_nothing(api: Api, alice: Person, erasures: Erasures) -> None:
+    deletion_id = erasures.ask(alice)
+
+    for path in ("status", "certificate"):
+        for wrong in ("x" * 43, deletion_id):
+            answer = api.get(f"/v1/deletions/{deletion_id}/{path}", params={"receipt": wrong})
+            assert answer.status_code == 404
+    assert api.get(f"/v1/deletions/{deletion_id}/status").status_code == 422
+    assert api.get(f"/v1/deletions/{deletion_id}/certificate").status_code == 401
+
+
+def test_it_needs_a_fresh_proof_of_identity(api: Api, people: People, alice: Person) -> None:
+    stale = people.log_in(alice, age_seconds=3600)
+
+    answer = api.post("/v1/deletions", json={"scope": "me"}, headers=stale)
+
+    assert (answer.status_code, answer.json["code"]) == (403, "step_up_required")
+
+
+def test_a_later_scope_is_refused_by_name(api: Api, alice: Person) -> None:
+    for scope in ("user", "organization", "everything"):
+        answer = api.post("/v1/deletions", json={"scope": scope}, headers=alice)
+        assert answer.status_code == 422
+        assert list(answer.json["errors"]) == ["scope"]
+
+
+def test_nobody_else_sees_the_request(
+    api: Api, people: People, alice: Person, mallory: Person, admin: pg8000.native.Connection
+) -> None:
+    bob = people.create("owner", alice.tenant_id)
+    admin.run("BEGIN")
+    deletion_id = str(uuid.uuid4())
+    admin.run("INSERT INTO platform.jobs (id, kind) VALUES (:id, 'deletion')", id=deletion_id)
+    admin.run(
+        "INSERT INTO platform.deletions (job_id, subject_id, scope, execute_after, due_at, receipt_hash)"
+        " VALUES (:id, :who, 'me', now() + interval '1 day', now() + interval '1 month', '')",
+        id=deletion_id,
+        who=alice.user_id,
+    )
+    admin.run("COMMIT")
+
+    assert api.get(f"/v1/deletions/{deletion_id}", headers=alice).status_code == 200
+    assert [item["id"] for item in api.get("/v1/deletions", headers=alice).json["items"]] == [deletion_id]
+    for other in (bob, mallory):
+        assert api.get(f"/v1/deletions/{deletion_id}", headers=other).status_code == 404
+        assert api.post(f"/v1/deletions/{deletion_id}/cancel", headers=other).status_code == 404
+        assert api.get("/v1/deletions", headers=other).json["items"] == []
+
+
+def test_asking_twice_is_refused(api: Api, people: People, alice: Person, admin: pg8000.native.Connection) -> None:
+    scheduled = str(uuid.uuid4())
+    admin.run("INSERT INTO platform.jobs (id, kind) VALUES (:id, 'deletion')", id=scheduled)
+    admin.run(
+        "INSERT INTO platform.deletions (job_id, subject_id, scope, execute_after, due_at, receipt_hash)"
+        " VALUES (:id, :who, 'me', now() + interval '1 day', now() + interval '1 month', '')",
+        id=scheduled,
+        who=alice.user_id,
+    )
+
+    answer = api.post("/v1/deletions", json={"scope": "me"}, headers=alice)
+
+    assert (answer.status_code, answer.json["code"]) == (409, "deletion_in_progress")
+
+
+def test_the_request_is_audited(api: Api, people: People, admin: pg8000.native.Connection) -> None:
+    owner = people.create("owner")
+    dan = people.create("developer", owner.tenant_id)
+
+    deletion_id = api.post("/v1/deletions", json={"scope": "me"}, headers=dan).json["id"]
+
+    wait_until(
+        lambda: last_audit_event(admin, owner)["action"] in {"personal.erased", "member.erased"}, what="the erasure"
+    )
+    actions = admin.run(
+        "SELECT action FROM app.audit_events WHERE tenant_id = :id AND (resource_id = :what OR data ->> 'deletion_id' = :what)",
+        id=owner.tenant_id,
+        what=deletion_id,
+    )
+    assert ["deletion.requested"] in actions
+    assert ["member.erased"] in actions
