@@ -96,7 +96,8 @@ def test_each_row_of_each_table_has_the_form_that_its_schema_says(admin, api, al
     api.post(f"/v1/projects/{project}/tasks", json={"title": "a task"}, headers=alice)
     admin.run(
         "INSERT INTO identity.registrations (id, email, display_name, organization_name, password_hash, browser_hash,"
-        " token_hash, expires_at) VALUES (gen_random_uuid(), :email, 'A', 'B', 'x', 'y', uuid_send(gen_random_uuid()), now())",
+        " token_hash, expires_at)"
+        " VALUES (gen_random_uuid(), :email, 'A', 'B', 'x', 'y', uuid_send(gen_random_uuid()), now())",
         email=alice.email,
     )
     admin.run(
