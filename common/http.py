@@ -12,23 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 import marshmallow
-from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.wrappers import Request, Response
 
-from common import access, errors, health, log, pagination
+from common import access, answers, errors, health, log, pagination, reading
 from common.db import Tx, Written, database
 from common.settings import settings
 
-MAX_BODY = 1024 * 1024
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-HEADERS = {
-    "Strict-Transport-Security": "max-age=63072000; includeSubDomains; preload",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 Json: TypeAlias = str | dict[str, Any] | Written
 
 
@@ -79,6 +71,7 @@ class Call:
     request_id: str
     client_request_id: str
     headers: dict[str, str] = field(default_factory=dict)
+    raw: bytes | None = b""
     body: dict[str, Any] = field(default_factory=dict)
     query: dict[str, Any] = field(default_factory=dict)
     _caller: access.Caller | None = None
@@ -124,6 +117,13 @@ class Call:
         if not matched:
             raise errors.Problem("precondition_failed", 'If-Match takes one strong tag, such as "3".')
         return int(matched[1])
+
+    def validate(self) -> None:
+        """Body and query by the route's schemas. Raises 413, 415, 400, 422."""
+        if self.route.query is not None:
+            self.query = reading.validated(self.route.query, self.request.args.to_dict(flat=True))
+        if self.route.body is not None:
+            self.body = reading.validated(self.route.body, reading.parse(self.request, self.raw))
 
     def audit(self, action: str, resource_id: str | None = None, tx: Tx | None = None, **data: Any) -> None:
         """Record an event in the organization's chain; `project.created` concerns a project."""
@@ -196,16 +196,12 @@ class Routes:
         try:
             response = self._answer(request, ours, shown)
         except errors.Problem as problem:
-            response = render_problem(problem, shown)
+            response = answers.problem_document(problem, shown)
         except Exception as error:  # noqa: BLE001 - the boundary
             log.failure(error)
-            response = render_problem(errors.Problem("internal_error"), shown)
-        response.headers["X-Request-Id"] = shown
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        self._allow_origin(request, response)
+            response = answers.problem_document(errors.Problem("internal_error"), shown)
         log.entry("INFO", "request", method=request.method, route=_route_name(request), status=response.status_code)
-        return response
+        return answers.finish(request, response, shown)
 
     def _answer(self, request: Request, ours: str, shown: str) -> Response:
         if not request.path.startswith(("/internal/", "/health/")):
@@ -236,15 +232,17 @@ class Routes:
 
     def _within_transaction(self, call: Call) -> Response:
         """Authorize, validate, run the handler and commit; a recorded refusal gets a transaction of its own."""
+        if call.route.body is not None:
+            call.raw = reading.take(call.request)
         if call._caller is None:
-            read_request(call)
+            call.validate()
             return render(call, call.route.handler(call))
         read_only = call.request.method in {"GET", "HEAD"} and not call.route.records
         try:
             with database().transaction(call.caller.claim, read_only=read_only) as tx:
                 call._tx = tx
                 self._authorize(call, tx)
-                read_request(call)
+                call.validate()
                 answer = call.route.handler(call)
         except errors.Problem as problem:
             if problem.code in {"permission_denied", "step_up_required"}:
@@ -283,80 +281,10 @@ class Routes:
                 personal=call.personal,
             )
 
-    @staticmethod
-    def _allow_origin(request: Request, response: Response) -> None:
-        origin = request.headers.get("Origin")
-        if not origin or origin not in [known.strip() for known in settings().cors_origins.split(",")]:
-            return
-        response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Allow-Credentials"] = "true"
-        response.headers.add("Vary", "Origin")
-        if request.method == "OPTIONS":
-            response.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
-            response.headers["Access-Control-Allow-Headers"] = (
-                "Authorization, Content-Type, If-Match, Idempotency-Key, X-CSRF-Token, X-Request-Id"
-            )
-            response.headers["Access-Control-Max-Age"] = "600"
-
 
 def _route_name(request: Request) -> str:
     """The template of the path: the path itself may carry ids."""
     return str(request.environ.get("context.route", "none"))
-
-
-def read_request(call: Call) -> None:
-    """Body and query by the route's schemas. Raises 413, 415, 400, 422."""
-    if call.route.query is not None:
-        call.query = _validated(call.route.query, call.request.args.to_dict(flat=True))
-    if call.route.body is None:
-        return
-    call.body = _validated(call.route.body, _read_json(call.request))
-
-
-def _read_json(request: Request) -> Any:
-    if (request.content_length or 0) > MAX_BODY:
-        raise errors.Problem("body_too_large", "A body may be 1 MiB at most.")
-    request.max_content_length = MAX_BODY
-    try:
-        raw = request.get_data(cache=True)
-    except RequestEntityTooLarge:
-        raise errors.Problem("body_too_large", "A body may be 1 MiB at most.") from None
-    if not raw:
-        return {}
-    if request.mimetype != "application/json":
-        raise errors.Problem("unsupported_media_type", "Send application/json.")
-    try:
-        return json.loads(raw, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise errors.Problem("malformed_request", "The body is not valid JSON in UTF-8.") from error
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-_instances: dict[type[marshmallow.Schema], marshmallow.Schema] = {}
-
-
-def _validated(schema: type[marshmallow.Schema], data: Any) -> dict[str, Any]:
-    instance = _instances.get(schema) or _instances.setdefault(schema, schema())
-    try:
-        loaded: dict[str, Any] = instance.load(data)
-    except marshmallow.ValidationError as error:
-        raise errors.invalid(_messages(error.messages)) from error
-    return loaded
-
-
-def _messages(found: Any) -> dict[str, list[str]]:
-    """marshmallow's nested messages as {field: [messages]}; a nested field is named with dots."""
-    flat: dict[str, list[str]] = {}
-    for name, value in found.items():
-        if isinstance(value, dict):
-            for inner, messages in _messages(value).items():
-                flat[f"{name}.{inner}"] = messages
-        else:
-            flat[str(name)] = [str(message) for message in value]
-    return flat
 
 
 def render(call: Call, answer: Json | Response | Later | None) -> Response:
@@ -373,14 +301,6 @@ def render(call: Call, answer: Json | Response | Later | None) -> Response:
         if isinstance(answer, Written):
             response.headers["ETag"] = f'"{answer.version}"'
     response.headers.extend(call.headers)
-    return response
-
-
-def render_problem(problem: errors.Problem, request_id: str) -> Response:
-    """RFC 9457."""
-    body = json.dumps(problem.body(request_id, settings().public_url))
-    response = Response(body, problem.status, content_type="application/problem+json")
-    response.headers.extend(problem.headers)
     return response
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from functions_framework import create_app
 
-from common.db import PrivilegedLogin, database
+from common.connecting import PrivilegedLogin
+from common.db import database
 from common.settings import settings
 
 

@@ -16,7 +16,7 @@ from tests.conftest import CHECKOUT, Api, People, database, running_stack, wait_
 
 CONNECT = """
 import sys
-from common.db import connect
+from common.connecting import connect
 from common.wire import Step
 print(connect(sys.argv[1]).flight([Step("SELECT session_user::text, inet_client_addr() IS NULL")])[0][0])
 """

@@ -1,0 +1,43 @@
+"""What goes out: security headers on everything, problem documents for refusals, origins by an allow list."""
+
+import json
+
+from werkzeug.wrappers import Request, Response
+
+from common import errors
+from common.settings import settings
+
+HEADERS = {
+    "Strict-Transport-Security": "max-age=63072000; includeSubDomains; preload",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+METHODS = "GET, POST, PUT, PATCH, DELETE"
+FIELDS = "Authorization, Content-Type, If-Match, Idempotency-Key, X-CSRF-Token, X-Request-Id"
+
+
+def problem_document(problem: errors.Problem, request_id: str) -> Response:
+    """RFC 9457."""
+    body = json.dumps(problem.body(request_id, settings().public_url))
+    response = Response(body, problem.status, content_type="application/problem+json")
+    response.headers.extend(problem.headers)
+    return response
+
+
+def finish(request: Request, response: Response, request_id: str) -> Response:
+    """The headers that every answer carries, and CORS (Fetch standard) for the origins of CORS_ORIGINS."""
+    response.headers["X-Request-Id"] = request_id
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    origin = request.headers.get("Origin")
+    if origin and origin in [known.strip() for known in settings().cors_origins.split(",")]:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+        response.headers.add("Vary", "Origin")
+        if request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = METHODS
+            response.headers["Access-Control-Allow-Headers"] = FIELDS
+            response.headers["Access-Control-Max-Age"] = "600"
+    return response
