@@ -1,12 +1,21 @@
 """What tests of erasure share: ask for one, wait for its end, read its certificate."""
 
+import hashlib
 import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pg8000.native
 import pytest
 
-from tests.conftest import Api, Person, wait_until
+from common.audit import Verifier
+from functions.deletions.plan import STEPS
+from local.identity import Issuer
+from local.layout import PROJECT, REGION, Layout, service_account
+from tests.conftest import Answer, Api, Person, database, wait_until
 
 
 class Erasures:
@@ -28,7 +37,9 @@ class Erasures:
 
     def ended(self, deletion_id: str, state: str = "done", seconds: float = 60) -> dict[str, Any]:
         """Wait for the end; the certificate, if there is one."""
-        wait_until(lambda: self.state(deletion_id) in {"done", "failed", "cancelled"}, seconds, f"erasure {deletion_id}")
+        wait_until(
+            lambda: self.state(deletion_id) in {"done", "failed", "cancelled"}, seconds, f"erasure {deletion_id}"
+        )
         assert self.state(deletion_id) == state, self.steps(deletion_id)
         found = self._admin.run("SELECT certificate FROM platform.deletions WHERE job_id = :id", id=deletion_id)[0][0]
         certificate: dict[str, Any] = found if not isinstance(found, str) else json.loads(found)
@@ -49,6 +60,115 @@ class Erasures:
 @pytest.fixture
 def erasures(api: Api, admin: pg8000.native.Connection) -> Erasures:
     return Erasures(api, admin)
+
+
+class Backstage:
+    """What Tasks, Workflows and Scheduler do: start executions and call steps, with their own identities."""
+
+    def __init__(self, stack: dict[str, Any], api: Api, admin: pg8000.native.Connection) -> None:
+        self._api, self._admin = api, admin
+        self.layout = Layout.load(Path(stack["path"]).parent / "layout.json")
+        self._issuer = Issuer(self.layout.root)
+
+    def queued(self, person: Person) -> str:
+        """A due request that no workflow knows of."""
+        job = str(uuid.uuid4())
+        self._admin.run("INSERT INTO platform.jobs (id, kind) VALUES (:job, 'deletion')", job=job)
+        self._admin.run(
+            "INSERT INTO platform.deletions (job_id, subject_id, scope, execute_after, due_at, receipt_hash, mail_to,"
+            " name_to_find) SELECT :job, id, 'me', now(), now() + interval '1 month', :receipt, email, display_name"
+            " FROM identity.accounts WHERE id = :person",
+            job=job,
+            receipt=hashlib.sha256(self.receipt(job).encode()).digest(),
+            person=person.user_id,
+        )
+        for position, name in enumerate(STEPS, start=1):
+            self._admin.run(
+                "INSERT INTO platform.deletion_steps (job_id, position, name) VALUES (:job, :position, :name)",
+                job=job,
+                position=position,
+                name=name,
+            )
+        return job
+
+    def receipt(self, job: str) -> str:
+        """The receipt that the product makes for a request."""
+        import base64
+        import hmac
+
+        ring = json.loads(self.layout.path("secrets", "mail-key", "latest").read_text())
+        key = base64.urlsafe_b64decode(ring["keys"][ring["active"]]["key"] + "==")
+        digest = hmac.digest(key, f"deletion_receipt\x1f{job}".encode(), "sha256")
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    def call(self, service: str, account: str, path: str, body: Any = None) -> Answer:
+        """Call an internal route by the service's run URL."""
+        url = self.layout.run_url(service)
+        token = self._issuer.identity_token(service_account(account), url)
+        return self._api.post(url + path, json=body, headers={"Authorization": f"Bearer {token}"})
+
+    def step(self, job: str, name: str, execution: str, **body: Any) -> Answer:
+        """Call a step of the job service."""
+        path = f"/internal/deletions/{job}/{name}"
+        return self.call("deletions-jobs", "workflows", path, {"execution": execution, **body})
+
+    def run(self, job: str, execution: str, *, times: int = 1) -> None:
+        """Call every step in order, each `times` times."""
+        for name in ("claim", *STEPS):
+            for _ in range(times):
+                answer = self.step(job, name, execution)
+                assert answer.status_code == 200, (name, answer.text)
+        assert self.step(job, "finish", execution).status_code == 200
+
+    def execute(self, job: str) -> dict[str, Any]:
+        """Start one more execution of the workflow and wait for its end."""
+        workflow = f"projects/{PROJECT}/locations/{REGION}/workflows/gdpr_erasure"
+        base = f"{self.layout.url('workflows')}/v1"
+        headers = {"Authorization": f"Bearer {self._issuer.access_token(service_account('tasks'))}"}
+        argument = json.dumps({"request_id": job})
+        name = self._api.post(f"{base}/{workflow}/executions", json={"argument": argument}, headers=headers).json[
+            "name"
+        ]
+
+        def over() -> Any:
+            found = self._api.get(f"{base}/{name}", headers=headers).json
+            return None if found["state"] in ("ACTIVE", "QUEUED") else found
+
+        found: dict[str, Any] = wait_until(over, 60, "the end of the execution")
+        return found
+
+
+@pytest.fixture
+def backstage(stack: dict[str, Any], api: Api, admin: pg8000.native.Connection) -> Backstage:
+    return Backstage(stack, api, admin)
+
+
+Hold = Callable[[str], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def standing_still(stack: dict[str, Any]) -> Hold:
+    """`with standing_still(table):` nobody can write that table, so that an erasure stands still in the middle."""
+
+    @contextmanager
+    def hold(table: str) -> Iterator[None]:
+        with database(stack["postgres"]["admin"]) as connection:
+            connection.run("BEGIN")
+            connection.run(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+            yield
+            connection.run("ROLLBACK")
+
+    return hold
+
+
+def chain(admin: pg8000.native.Connection, tenant_id: str) -> Verifier:
+    """The organization's audit chain, verified."""
+    verifier = Verifier()
+    for (event,) in admin.run(
+        "SELECT app.audit_event_json(e) FROM app.audit_events e WHERE tenant_id = :id ORDER BY seq", id=tenant_id
+    ):
+        verifier.take(event)
+    return verifier
 
 
 def count(admin: pg8000.native.Connection, table: str, tenant_id: str) -> int:

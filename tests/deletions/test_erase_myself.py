@@ -135,7 +135,8 @@ def test_the_request_is_audited(api: Api, people: People, admin: pg8000.native.C
         lambda: last_audit_event(admin, owner)["action"] in {"personal.erased", "member.erased"}, what="the erasure"
     )
     actions = admin.run(
-        "SELECT action FROM app.audit_events WHERE tenant_id = :id AND (resource_id = :what OR data ->> 'deletion_id' = :what)",
+        "SELECT action FROM app.audit_events"
+        " WHERE tenant_id = :id AND (resource_id = :what OR data ->> 'deletion_id' = :what)",
         id=owner.tenant_id,
         what=deletion_id,
     )
