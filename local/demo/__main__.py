@@ -9,7 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
+
+from requests import RequestException
 
 from local.demo import erasure, proof, story
 from local.demo.client import TooLate
@@ -76,7 +79,7 @@ def main() -> int:
         with nullcontext(read(arguments.stack)) if arguments.stack else throwaway() as stack:
             console.say(f"ready after {console.seconds:.1f} s: {stack['api']}, mails at {stack['mail']}")
             play(console, stack, arguments.name)
-    except (Broken, TooLate) as error:
+    except (Broken, TooLate, RequestException, CalledProcessError) as error:
         console.check(False, "demo", "goes on", error)
     except KeyboardInterrupt:
         console.check(False, "demo", "was stopped")
