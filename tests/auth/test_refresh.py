@@ -6,7 +6,7 @@ from hashlib import sha256
 import pytest
 
 from tests.auth.support import PASSWORD, bearer, claims, events, log_in, refresh, refused
-from tests.conftest import Api
+from tests.conftest import Api, database, wait_until
 
 
 @pytest.fixture
@@ -47,7 +47,9 @@ def test_it_rotates(api, admin, nora, tokens):
     assert [row[0] for row in rows] == [sha256(each["refresh_token"].encode()).digest() for each in (tokens, renewed)]
 
 
-def test_a_hundred_at_once_have_one_successor(stack, admin, nora, tokens):
+def test_a_hundred_at_once_have_one_successor(stack, api, admin, nora, tokens):
+    """The session's row is held until several requests wait for it, so that they really are at it at once."""
+
     def once(_):
         client = Api(stack["api"])
         try:
@@ -56,17 +58,23 @@ def test_a_hundred_at_once_have_one_successor(stack, admin, nora, tokens):
         finally:
             client._session.close()
 
-    with ThreadPoolExecutor(32) as pool:
-        found = set(pool.map(once, range(100)))
+    def several_wait():
+        return admin.run("SELECT count(*) >= 4 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")[0][0]
+
+    with ThreadPoolExecutor(100) as pool, database(stack["postgres"]["admin"]) as holder:
+        holder.run("BEGIN")
+        holder.run("SELECT FROM identity.login_sessions WHERE account_id = :u FOR UPDATE", u=nora.user_id)
+        answers = pool.map(once, range(100))
+        wait_until(several_wait, 4, "a queue for the session")
+        holder.run("COMMIT")
+        found = set(answers)
 
     assert len(found) == 1
     status, successor = found.pop()
     assert status == 200
     generations = "SELECT max(generation), count(*) FROM identity.refresh_tokens WHERE account_id = :u"
     assert admin.run(generations, u=nora.user_id) == [[1, 2]]
-    client = Api(stack["api"])
-    assert refresh(client, successor).status_code == 200
-    client._session.close()
+    assert refresh(api, successor).status_code == 200
 
 
 def test_a_lost_answer_is_given_the_current_token(api, tokens):
