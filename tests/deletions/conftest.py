@@ -3,8 +3,6 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from common.audit import Verifier
 from functions.deletions.plan import STEPS
 from local.identity import Issuer
 from local.layout import PROJECT, REGION, Layout, service_account
-from tests.conftest import Answer, Api, Person, database, wait_until
+from tests.conftest import Answer, Api, Person, wait_until
 
 
 class Erasures:
@@ -141,24 +139,6 @@ class Backstage:
 @pytest.fixture
 def backstage(stack: dict[str, Any], api: Api, admin: pg8000.native.Connection) -> Backstage:
     return Backstage(stack, api, admin)
-
-
-Hold = Callable[[str], AbstractContextManager[None]]
-
-
-@pytest.fixture
-def standing_still(stack: dict[str, Any]) -> Hold:
-    """`with standing_still(table):` nobody can write that table, so that an erasure stands still in the middle."""
-
-    @contextmanager
-    def hold(table: str) -> Iterator[None]:
-        with database(stack["postgres"]["admin"]) as connection:
-            connection.run("BEGIN")
-            connection.run(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
-            yield
-            connection.run("ROLLBACK")
-
-    return hold
 
 
 def chain(admin: pg8000.native.Connection, tenant_id: str) -> Verifier:

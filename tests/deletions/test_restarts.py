@@ -2,13 +2,14 @@
 
 import os
 import signal
+from contextlib import suppress
 from typing import Any
 
 import pg8000.native
 import pytest
 
-from tests.conftest import Api, People, Person, pid_of, wait_until
-from tests.deletions.conftest import Backstage, Erasures, Hold, chain, count
+from tests.conftest import Api, People, Person, database, pid_of, wait_until
+from tests.deletions.conftest import Backstage, Erasures, chain, count
 
 
 def filled(api: Api, admin: pg8000.native.Connection, person: Person, tasks: int = 0) -> None:
@@ -69,34 +70,47 @@ def test_a_second_execution_ends_at_its_claim(
 
 @pytest.mark.parametrize("victim", ["deletions-jobs", "workflows", "postgres"])
 def test_killed_in_the_middle(
-    victim: str, stack: dict[str, Any], api: Api, people: People, erasures: Erasures, standing_still: Hold
+    victim: str, stack: dict[str, Any], api: Api, people: People, erasures: Erasures, admin: pg8000.native.Connection
 ) -> None:
-    from tests.conftest import database
-
     owner = people.create("owner")
-    with database(stack["postgres"]["admin"]) as admin:
-        filled(api, admin, owner, 12_000)
-        with standing_still("app.projects"):
-            deletion_id = erasures.ask(owner)
-            wait_until(lambda: count(admin, "app.tasks", owner.tenant_id) < 12_000, what="the first batch")
-            process = pid_of(stack, victim)
-            if victim != "postgres":
-                os.kill(process, signal.SIGKILL)
-        if victim == "postgres":
-            os.kill(process, signal.SIGKILL)
-    wait_until(lambda: pid_of(stack, victim) != process, 30, f"a new {victim}")
+    filled(api, admin, owner, 12_000)
+    deletion_id = half_way_killed(stack, erasures, admin, owner, victim)
 
-    def reconnected() -> Any:
-        try:
-            return database(stack["postgres"]["admin"])
-        except pg8000.exceptions.InterfaceError:
-            return None
-
-    with wait_until(reconnected, 30, "PostgreSQL") as admin:
-        certificate = Erasures(api, admin).ended(deletion_id, seconds=90)
+    with wait_until(lambda: connected(stack), 30, "PostgreSQL") as again:
+        certificate = Erasures(api, again).ended(deletion_id, seconds=90)
         assert figures(certificate)["app.tasks/delete"] == 12_000
         assert figures(certificate)["app.projects/delete"] == 1
-        assert count(admin, "app.organizations", owner.tenant_id) == 0
+        assert count(again, "app.organizations", owner.tenant_id) == 0
+
+
+def half_way_killed(
+    stack: dict[str, Any], erasures: Erasures, admin: pg8000.native.Connection, owner: Person, victim: str
+) -> str:
+    """Kill the service once the tasks began to go and while the project cannot; wait until another runs."""
+    with suppress(pg8000.exceptions.InterfaceError), database(stack["postgres"]["admin"]) as holder:
+        holder.run("BEGIN")
+        holder.run("LOCK TABLE app.projects IN EXCLUSIVE MODE")
+        deletion_id = erasures.ask(owner)
+        wait_until(lambda: count(admin, "app.tasks", owner.tenant_id) < 12_000, what="the first batch")
+        process = pid_of(stack, victim)
+        os.kill(process, signal.SIGKILL)
+        wait_until(lambda: new_pid(stack, victim, process), 30, f"a new {victim}")
+    return deletion_id
+
+
+def new_pid(stack: dict[str, Any], service: str, old: int) -> bool:
+    """Whether another process runs as the service; between the two none is named."""
+    try:
+        return pid_of(stack, service) != old
+    except KeyError:
+        return False
+
+
+def connected(stack: dict[str, Any]) -> pg8000.native.Connection | None:
+    try:
+        return database(stack["postgres"]["admin"])
+    except (pg8000.exceptions.InterfaceError, pg8000.native.DatabaseError):
+        return None
 
 
 def test_without_certificate_it_is_never_complete(
