@@ -6,7 +6,6 @@ and two writers can never mix. Source: https://cloud.google.com/storage/docs/req
 
 import base64
 import hashlib
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,25 +18,34 @@ if TYPE_CHECKING:
     from google.cloud.storage import Blob, Bucket
 
 CHUNK = 4 * 1024 * 1024  # what an upload or a read holds in memory; a multiple of 256 KiB
+BLOCK = 256 * 1024  # what is hashed and handed on at once
 NETWORK_SECONDS = 60
 SIGN_SECONDS = 5
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
 class Sink:
-    """Bytes on their way into an object: counted and hashed as they pass."""
+    """Bytes on their way into an object, in blocks; `size` and `sha256` are right once the upload has ended."""
 
     def __init__(self, target: Any) -> None:
         self._target = target
         self._digest = hashlib.sha256()
+        self._waiting = bytearray()
         self.size = 0
 
     def write(self, data: bytes, /) -> int:
-        """Take the next bytes."""
-        self._digest.update(data)
-        self.size += len(data)
-        self._target.write(data)
+        """Take the next bytes, however few."""
+        self._waiting += data
+        if len(self._waiting) >= BLOCK:
+            self.pass_on()
         return len(data)
+
+    def pass_on(self) -> None:
+        """Hash what has come together and hand it to the upload."""
+        self._digest.update(self._waiting)
+        self.size += len(self._waiting)
+        self._target.write(bytes(self._waiting))
+        self._waiting.clear()
 
     def flush(self) -> None:
         """Nothing: an upload is flushed by its end."""
@@ -61,13 +69,16 @@ def uploading(name: str, content_type: str) -> Iterator[Sink]:
         checksum="crc32c",
     )
     with writer:
-        yield Sink(writer)
+        sink = Sink(writer)
+        yield sink
+        sink.pass_on()
 
 
-def lines(name: str) -> Iterator[bytes]:
-    """The lines of an object, read a chunk at a time. Raises google.api_core.exceptions.NotFound."""
+def blocks(name: str) -> Iterator[bytes]:
+    """An object's bytes, a chunk at a time. Raises google.api_core.exceptions.NotFound."""
     with _blob(name).open("rb", chunk_size=CHUNK, timeout=NETWORK_SECONDS) as reader:
-        yield from io.BufferedReader(reader, CHUNK)
+        while block := reader.read(CHUNK):
+            yield block
 
 
 def delete(name: str) -> None:

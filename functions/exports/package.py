@@ -1,6 +1,6 @@
 """The package: one ZIP, written as a stream. Data, schemas, what the law wants told, a page for people, the manifest.
 
-Memory holds one line of data at a time, and the first rows of each table for the page.
+Memory holds one block of data at a time, and the first rows of each table for the page.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ from functions.exports.copying import COPIES
 from functions.exports.queries import Part
 
 SHOWN_BYTES = 128 * 1024  # of each table on the page
-Lines = Callable[[str], Iterable[bytes]]
+COMPRESSION = 3  # of zlib: an eighth larger than with the default, in a third of the time (measured)
+Blocks = Callable[[str], Iterable[bytes]]
 TYPES = {
     "uuid": {"type": ["string", "null"], "format": "uuid"},
     "timestamp with time zone": {"type": ["string", "null"], "format": "date-time"},
@@ -68,7 +69,7 @@ class Package:
         """A new file; `facts` go into the manifest beside its size and hash."""
         info = zipfile.ZipInfo(path, self.moment.timetuple()[:6])
         info.compress_type = zipfile.ZIP_DEFLATED
-        info.external_attr = 0o600 << 16
+        info._compresslevel = COMPRESSION  # type: ignore[attr-defined]  # the archive's level is not for such entries
         with self.archive.open(info, "w", force_zip64=True) as target:
             entry = Entry(target)
             yield entry
@@ -85,9 +86,9 @@ class Package:
 
 
 def write(
-    target: Sink, request: dict[str, Any], parts: list[Part], types: dict[str, dict[str, str]], lines: Lines
+    target: Sink, request: dict[str, Any], parts: list[Part], types: dict[str, dict[str, str]], blocks: Blocks
 ) -> None:
-    """Write the package of a request. `types` is column → type for each table, `lines(object)` reads a stored part.
+    """Write the package of a request. `types` is column → type for each table, `blocks(object)` reads a stored part.
 
     Raises Altered when a part is not what was uploaded.
     """
@@ -97,7 +98,7 @@ def write(
         shown: dict[str, overview.Shown] = {}
         for name, copy in COPIES.items():
             of_table = [part for part in parts if part.table_name == name]
-            shown[name] = _data(package, copy.table, of_table, lines)
+            shown[name] = _data(package, copy.table, of_table, blocks)
             package.add_json(f"schema/{copy.table.relation}.json", schema(copy.table, types[name]))
         package.add_json("processing.json", processing())
         package.add("index.html", overview.page(request, shown, package.moment))
@@ -105,29 +106,33 @@ def write(
         package.add_json("manifest.json", _manifest(request, package, counts))
 
 
-def _data(package: Package, table: Table, parts: list[Part], lines: Lines) -> "overview.Shown":
-    """data/<table>.json: an array with one row a line, exactly as PostgreSQL wrote it."""
-    shown = overview.Shown(table, sum(part.rows for part in parts))
-    kept, before = 0, b"[\n"
+def _data(package: Package, table: Table, parts: list[Part], blocks: Blocks) -> overview.Shown:
+    """data/<table>.json: an array with one row a line, exactly as PostgreSQL wrote it.
+
+    Rows are JSON without raw line ends: every line end stands between rows and gets a comma, but for the last.
+    """
+    shown, start = overview.Shown(table, sum(part.rows for part in parts)), b""
     with package.file(f"data/{table.relation}.json", rows=shown.rows) as entry:
-        for line in _rows(parts, lines):
-            entry.write(before + line)
-            before = b",\n"
-            kept += len(line)
-            if kept <= SHOWN_BYTES:
-                shown.first.append(json.loads(line))
-        entry.write(b"\n]\n" if before == b",\n" else b"[]\n")
+        entry.write(b"[")
+        open_end = b"\n"  # the line end that waits to be known as the last one or not
+        for block in _stored(parts, blocks):
+            start = start if len(start) >= SHOWN_BYTES else start + block[:SHOWN_BYTES]
+            ends = block.endswith(b"\n")
+            entry.write(open_end + (block[:-1] if ends else block).replace(b"\n", b",\n"))
+            open_end = b",\n" if ends else b""
+        entry.write(b"\n]\n" if shown.rows else b"]\n")
+    shown.first = [json.loads(line) for line in start.split(b"\n")[:-1]]
     return shown
 
 
-def _rows(parts: list[Part], lines: Lines) -> Iterator[bytes]:
-    """The rows of stored parts, without their line ends."""
+def _stored(parts: list[Part], blocks: Blocks) -> Iterator[bytes]:
+    """The bytes of stored parts, one after the other."""
     for part in parts:
         digest = hashlib.sha256()
         if part.rows and part.object_name:
-            for line in lines(part.object_name):
-                digest.update(line)
-                yield line.rstrip(b"\n")
+            for block in blocks(part.object_name):
+                digest.update(block)
+                yield block
         if digest.hexdigest() != part.sha256:
             raise Altered(part.name)
 

@@ -102,7 +102,7 @@ def assemble(call: Call) -> Json:
         raise errors.conflict("conflict", "A part is missing.")
     place = _place(job_id, "package")
     with storage.uploading(place, ZIP_TYPE) as sink:
-        package.write(sink, request, parts, types, storage.lines)
+        package.write(sink, request, parts, types, storage.blocks)
     with database().transaction(jobs.claim(job_id, request["organization_id"])) as tx:
         counts = queries.finish_package(
             tx,

@@ -3,6 +3,7 @@
 import os
 import signal
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -81,6 +82,26 @@ def test_a_job_that_fell_silent_goes_on_in_another_execution(admin, alice, expor
     assert exports.state(alice, job)["status"] == "ready"
     assert backstage.step(job, "finish", "first").status_code == 409
     assert backstage.step(job, "finish", "second").status_code == 200
+
+
+def test_the_slower_of_two_uploads_leaves_nothing(admin, alice, backstage, standing_still):
+    job = backstage.queued(alice)
+    backstage.step(job, "claim", "first")
+    backstage.step(job, "plan", "first")
+    with ThreadPoolExecutor() as pool:
+        with standing_still():
+            slower = pool.submit(backstage.step, job, "parts/registrations", "first")
+            waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'COPY%registrations%'"
+            wait_until(lambda: admin.run(waiting), 10, "the COPY")
+            admin.run(
+                "UPDATE platform.export_parts SET status = 'done', row_count = 0, bytes = 0, object_name = 'faster'"
+                " WHERE job_id = :job AND name = 'registrations'",
+                job=job,
+            )
+        assert slower.result().status_code == 200
+
+    assert backstage.objects(job) == []
+    assert admin.run("SELECT progress_done FROM platform.exports WHERE id = :job", job=job) == [[0]]
 
 
 def test_no_package_without_all_parts(alice, exports, backstage):
