@@ -51,13 +51,22 @@ def wrong_files(package: zipfile.ZipFile) -> list[str]:
     return sorted(wrong)
 
 
+def written(package: zipfile.ZipFile) -> dict[str, tuple[str, str]]:
+    """The projects and tasks in a package: id → name and text."""
+    found = {row["id"]: (row["name"], row["description"]) for row in _data(package, "projects")}
+    return found | {row["id"]: (row["title"], row["description"]) for row in _data(package, "tasks")}
+
+
 def lost_texts(package: zipfile.ZipFile, person: Person) -> list[str]:
     """Ids of what the person typed and the package does not have, byte by byte; and of what she did not type."""
-    rows = [(row["id"], row["name"], row["description"]) for row in _data(package, "projects")]
-    rows += [(row["id"], row["title"], row["description"]) for row in _data(package, "tasks")]
-    found = {id: (name.encode(), text.encode()) for id, name, text in rows}
+    found = {id: (name.encode(), text.encode()) for id, (name, text) in written(package).items()}
     typed = {id: (name.encode(), text.encode()) for id, (name, text) in person.typed.items()}
     return [id for id in {*found, *typed} if found.get(id) != typed.get(id)]
+
+
+def digest(content: bytes) -> str:
+    """Hex SHA-256."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def opened(content: bytes) -> zipfile.ZipFile:

@@ -1,6 +1,5 @@
 """The first half of the story, which both people go through at the same time: from the registration to the export."""
 
-import hashlib
 import time
 from http.cookies import SimpleCookie
 from typing import Any
@@ -168,7 +167,7 @@ def download(console: Console, person: Person, other: Person) -> str:
     content = answer.content
     package = proof.opened(content)
     export = person.export
-    sizes = (len(content), hashlib.sha256(content).hexdigest())
+    sizes = (len(content), proof.digest(content))
     console.check(
         sizes == (export["size_bytes"], export["sha256"]), person.nick, "size and SHA-256 are those that the API told"
     )

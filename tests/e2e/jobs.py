@@ -1,0 +1,182 @@
+"""People with thousands of rows, their exports and erasures, and whether each came to the one right end."""
+
+import json
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pg8000.native
+import requests
+
+from local.demo import proof
+from local.demo.client import RECEIPT, SIGNED_URL, fragment
+from local.identity import Issuer
+from local.layout import HOST, PROJECT, REGION, Layout, catalog, service_account
+from tests.conftest import Api, Inbox, People, Person, database, pid_of, wait_until
+
+END_SECONDS = 90
+BACK_SECONDS = 20
+PROJECTS, TASKS = 40, 4000
+ROWS = """
+WITH made AS (
+    INSERT INTO app.projects (tenant_id, name, description, created_by)
+    SELECT :tenant, 'Project ' || n || ' ‮"<é>', repeat('long text ' || n || ' ', 30), :person
+    FROM generate_series(1, CAST(:projects AS integer)) n RETURNING id
+), numbered AS (
+    SELECT id, row_number() OVER () - 1 AS n FROM made
+)
+INSERT INTO app.tasks (tenant_id, project_id, title, description, created_by)
+SELECT :tenant, numbered.id, 'Task ' || t, repeat(md5(t::text), 8), :person
+FROM generate_series(1, CAST(:tasks AS integer)) t
+JOIN numbered ON numbered.n = t % CAST(:projects AS integer)
+"""
+TYPED = """
+SELECT id::text, name, description FROM app.projects WHERE tenant_id = :tenant
+UNION ALL SELECT id::text, title, description FROM app.tasks WHERE tenant_id = :tenant
+"""
+
+
+class Stage:
+    """A running stack, the people in it, and the operator behind it. `admin` is replaced after PostgreSQL's end."""
+
+    def __init__(self, stack: dict[str, Any], api: Api, inbox: Inbox) -> None:
+        self.stack, self.api, self.inbox = stack, api, inbox
+        self.layout = Layout.load(Path(stack["path"]).with_name("layout.json"))
+        self.issuer = Issuer(self.layout.root)
+        self._admin: pg8000.native.Connection | None = None
+
+    def run(self, sql: str, **values: Any) -> list[list[Any]]:
+        """Rows, as the superuser; asked again on a new connection while PostgreSQL is away."""
+
+        def answered() -> list[list[list[Any]]] | None:
+            try:
+                if self._admin is None:
+                    self._admin = database(self.stack["postgres"]["admin"])
+                return [self._admin.run(sql, **values)]
+            except (pg8000.native.InterfaceError, pg8000.native.DatabaseError, OSError):
+                self.close()
+                return None
+
+        found: list[list[list[Any]]] = wait_until(answered, BACK_SECONDS, "PostgreSQL")
+        return found[0]
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._admin is not None:
+            with suppress(pg8000.native.InterfaceError, OSError):
+                self._admin.close()
+        self._admin = None
+
+    def settled(self) -> Person:
+        """The owner of an organization with thousands of rows."""
+        self.run("SELECT 1")
+        assert self._admin
+        person = People(self.stack, self._admin).create("owner")
+        self.run(ROWS, tenant=person.tenant_id, person=person.user_id, projects=PROJECTS, tasks=TASKS)
+        return person
+
+    def typed(self, person: Person) -> dict[str, tuple[str, str]]:
+        """Everything that a person has written: id → name and text."""
+        return {id: (name, text) for id, name, text in self.run(TYPED, tenant=person.tenant_id)}
+
+    def ask(self, kind: str, person: Person) -> str:
+        """The id of a new export or erasure: `kind` is exports or deletions."""
+        answer = self.api.post(f"/v1/{kind}", json={"scope": "me"}, headers=person)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json["id"])
+
+    def over(self, job: str) -> str:
+        """Wait for the end of a job; its status."""
+        sql = "SELECT status FROM platform.jobs WHERE id = :job AND status NOT IN ('queued', 'running')"
+        return str(wait_until(lambda: self.run(sql, job=job), END_SECONDS, f"the end of job {job}")[0][0])
+
+    def kill(self, service: str) -> float:
+        """Kill -9 a service; how long until another process of it answers."""
+        old, began = pid_of(self.stack, service), time.monotonic()
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda: self._is_back(service, old), BACK_SECONDS + 10, f"another {service}")
+        return time.monotonic() - began
+
+    def _is_back(self, service: str, old: int) -> bool:
+        if json.loads(Path(self.stack["path"]).read_text())["pids"].get(service, old) == old:
+            return False
+        port = "smtp" if service == "mail" else f"function:{service}" if service in catalog() else service
+        port = f"metadata:{'gateway'}" if service == "metadata" else port
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, self.layout.ports[port])) == 0
+
+    def token(self, account: str) -> dict[str, str]:
+        """Headers of a service account for Google's APIs."""
+        return {"Authorization": f"Bearer {self.issuer.access_token(service_account(account))}"}
+
+    def execute(self, workflow: str, job: str) -> Any:
+        """Start one more execution of a workflow for a job, as Cloud Tasks does."""
+        parent = f"projects/{PROJECT}/locations/{REGION}/workflows/{workflow}"
+        url = f"{self.layout.url('workflows')}/v1/{parent}/executions"
+        return self.api.post(url, json={"argument": json.dumps({"request_id": job})}, headers=self.token("tasks"))
+
+    def step(self, kind: str, job: str, name: str, execution: str) -> Any:
+        """Call a step of a job service by its run URL, as the workflow does."""
+        url = self.layout.run_url(f"{kind}-jobs")
+        token = self.issuer.identity_token(service_account("workflows"), url)
+        headers = {"Authorization": f"Bearer {token}"}
+        return self.api.post(f"{url}/internal/{kind}/{job}/{name}", json={"execution": execution}, headers=headers)
+
+    def objects(self, job: str) -> list[str]:
+        """The names of what is stored for an export."""
+        url = f"{self.layout.url('storage')}/storage/v1/b/{PROJECT}-exports/o?prefix=exports/{job}/"
+        return [item["name"] for item in self.api.get(url, headers=self.token("tasks")).json.get("items", [])]
+
+    def mails(self, person: Person, pattern: Any) -> list[str]:
+        """The links of this kind in all mails of a person, newest first; one per mail."""
+        return [found[0] for m in self.inbox.messages(person.email) if (found := pattern.findall(m["text"]))]
+
+
+def check_export(stage: Stage, person: Person, job: str, typed: dict[str, tuple[str, str]], *, mails: int) -> None:
+    """Ready, with all that was typed and nothing else, told in one to `mails` mails, once in the chain, no litter."""
+    assert stage.over(job) == "done"
+    shown = stage.api.get(f"/v1/exports/{job}", headers=person).json
+    assert (shown["status"], shown["progress"]["percent"], shown["error"]) == ("ready", 100, None)
+    links = stage.mails(person, SIGNED_URL)
+    assert 1 <= len(links) <= mails
+    answer = stage.api.get(f"/v1/exports/{job}/download", headers=person)
+    assert answer.status_code == 302, answer.text
+    with requests.Session() as session:
+        session.trust_env = False
+        content = session.get(answer.headers["Location"], timeout=30).content
+        assert all(session.get(link, timeout=30).content == content for link in links)
+    package = proof.opened(content)
+    assert (shown["size_bytes"], shown["sha256"]) == (len(content), proof.digest(content))
+    assert proof.wrong_files(package) == []
+    assert proof.written(package) == typed
+    assert len(stage.objects(job)) == 1
+    chain = "SELECT count(*) FROM app.audit_events WHERE tenant_id = :tenant AND action = 'export.completed'"
+    assert stage.run(chain, tenant=person.tenant_id) == [[1]]
+    assert stage.api.get("/v1/audit-events/verify", headers=person).json["valid"] is True
+
+
+def check_erasure(stage: Stage, person: Person, job: str, *, mails: int, tasks: int = TASKS) -> None:
+    """Completed, certified with the true figures, told in one to `mails` mails, and nothing of the person is left."""
+    assert stage.over(job) == "done"
+    links = stage.mails(person, RECEIPT)
+    assert 1 <= len(links) <= mails
+    receipt = fragment(links[0], "receipt")
+    shown = stage.api.get(f"/v1/deletions/{job}/status?receipt={receipt}").json
+    assert shown["status"] == "completed"
+    assert {step["status"] for step in shown["steps"]} <= {"done", "skipped"}
+    certificate = stage.api.get(f"/v1/deletions/{job}/certificate?receipt={receipt}").json
+    keys = stage.api.get("/v1/deletions/certificate-keys").json["keys"]
+    assert proof.seals(certificate, keys) == (True, True)
+    rows = {entry["table"]: entry["rows"] for entry in certificate["tables"] if entry["action"] == "delete"}
+    told = [rows.get(name) for name in ("app.projects", "app.tasks", "app.organizations", "identity.accounts")]
+    assert told == [PROJECTS, tasks, 1, 1]
+    assert certificate["scan"]["hits"] == 0
+    for table in ("projects", "tasks", "members", "organizations", "audit_events"):
+        left = stage.run(f"SELECT count(*) FROM app.{table} WHERE tenant_id = :tenant", tenant=person.tenant_id)
+        assert left == [[0]], table
+    assert stage.run("SELECT count(*) FROM identity.accounts WHERE id = :id", id=person.user_id) == [[0]]
+    assert stage.api.get("/v1/auth/me", headers=person).status_code == 401
