@@ -637,8 +637,11 @@ BEGIN
     ELSIF NOT platform.finish_job(job, execution, outcome) THEN
         RETURN false;
     END IF;
+    -- With the account untouched there is nothing to start anew with: the copies of address and name go at once.
     UPDATE platform.deletions SET finished_at = coalesce(finished_at, clock_timestamp()),
-        error = CASE outcome WHEN 'failed' THEN why END
+        error = CASE outcome WHEN 'failed' THEN why END, reason = CASE WHEN frozen_at IS NOT NULL THEN reason END,
+        mail_to = CASE WHEN frozen_at IS NOT NULL THEN mail_to END,
+        name_to_find = CASE WHEN frozen_at IS NOT NULL THEN name_to_find END
     WHERE job_id = job;
     UPDATE platform.deletion_steps SET status = 'failed', at = clock_timestamp()
     WHERE job_id = job AND status = 'running' AND outcome = 'failed';
@@ -690,6 +693,15 @@ BEGIN
         WHEN 'platform.outbox' THEN
             DELETE FROM platform.outbox WHERE id IN (
                 SELECT o.id FROM platform.outbox o WHERE o.created_at < edge AND o.sent_at < edge
+                LIMIT most FOR UPDATE SKIP LOCKED);
+        WHEN 'platform.exports' THEN
+            DELETE FROM platform.jobs WHERE id IN (
+                SELECT e.id FROM platform.exports e WHERE e.requested_at < edge AND e.removed_at IS NOT NULL
+                LIMIT most FOR UPDATE SKIP LOCKED);
+        WHEN 'platform.deletions' THEN
+            DELETE FROM platform.jobs WHERE id IN (
+                SELECT d.job_id FROM platform.deletions d
+                WHERE d.received_at < edge AND d.finished_at IS NOT NULL
                 LIMIT most FOR UPDATE SKIP LOCKED);
     END CASE;
     GET DIAGNOSTICS retired = ROW_COUNT;

@@ -21,7 +21,14 @@ DRAIN_SECONDS = 45.0  # the next drain starts after a minute
 ROWS = 5000
 RUN_SECONDS = 1200.0
 PAUSE_SECONDS = 3600  # before a failed erasure starts anew
-PERIODICAL = ("identity.refresh_tokens", "identity.login_sessions", "identity.registrations", "platform.outbox")
+PERIODICAL = (
+    "identity.refresh_tokens",
+    "identity.login_sessions",
+    "identity.registrations",
+    "platform.outbox",
+    "platform.exports",
+    "platform.deletions",
+)
 
 
 @routes.on("POST", "/internal/outbox/drain", needs=SCHEDULER, body=None, answers=Drained)
@@ -68,10 +75,10 @@ def requeue(_call: Call) -> Json:
 def run(_call: Call) -> Json:
     """Remove what the register's periods have ended for: rows in batches, and the files of expired exports."""
     deadline = time.monotonic() + RUN_SECONDS
+    expired = _expire_exports(deadline)
     removed = {table: _retire(table, deadline) for table in PERIODICAL}
-    removed["platform.exports"] = _expire_exports(deadline)
-    log.entry("INFO", "retention", removed=removed)
-    return {"removed": removed}
+    log.entry("INFO", "retention", removed=removed, expired_exports=expired)
+    return {"removed": removed, "expired_exports": expired}
 
 
 def _retire(table: str, deadline: float) -> int:

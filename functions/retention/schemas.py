@@ -20,6 +20,7 @@ class Requeued(Schema):
 
 
 class Report(Schema):
-    """Rows or files that were removed, by table."""
+    """Rows that were removed, by table, and exports whose files were."""
 
     removed = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    expired_exports = fields.Integer(required=True)

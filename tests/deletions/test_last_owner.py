@@ -56,6 +56,9 @@ def test_last_owner_by_the_time_it_starts(
     erasures.ended(job, "failed")
     shown = api.get(f"/v1/deletions/{job}", headers=alice).json
     assert (shown["status"], shown["error"]) == ("failed", "last_owner")
+    kept = admin.run("SELECT mail_to, name_to_find FROM platform.deletions WHERE job_id = :id", id=job)
+    assert kept == [[None, None]]
+    assert api.get("/v1/projects", headers=alice).status_code == 200
     assert count(admin, "app.members", alice.tenant_id) == 2
 
 

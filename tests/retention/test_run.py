@@ -107,10 +107,21 @@ def test_an_expired_export_loses_its_file(
     wait_until(lambda: api.get(f"/v1/exports/{export_id}", headers=alice).json["status"] == "ready", what="an export")
     admin.run("UPDATE platform.exports SET expires_at = now() WHERE id = :id", id=export_id)
 
-    assert backstage.call("retention", "scheduler", RUN).json["removed"]["platform.exports"] >= 1
+    assert backstage.call("retention", "scheduler", RUN).json["expired_exports"] >= 1
 
     assert api.get(f"/v1/exports/{export_id}", headers=alice).json["status"] == "expired"
-    assert backstage.call("retention", "scheduler", RUN).json["removed"]["platform.exports"] == 0
+    assert backstage.call("retention", "scheduler", RUN).json["expired_exports"] == 0
+
+
+def test_proofs_are_kept_for_their_time(people: People, backstage: Backstage, admin: pg8000.native.Connection) -> None:
+    old, young = backstage.queued(people.create("owner")), backstage.queued(people.create("owner"))
+    admin.run("UPDATE platform.deletions SET finished_at = now() WHERE job_id IN (:a, :b)", a=old, b=young)
+    admin.run("UPDATE platform.deletions SET received_at = now() - interval '37 months' WHERE job_id = :id", id=old)
+
+    assert backstage.call("retention", "scheduler", RUN).json["removed"]["platform.deletions"] == 1
+
+    assert not present(admin, "platform.jobs", old)
+    assert present(admin, "platform.jobs", young)
 
 
 def test_only_the_scheduler_may_call(backstage: Backstage) -> None:
