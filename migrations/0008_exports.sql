@@ -77,6 +77,12 @@ ALTER TABLE platform.seal_key ALTER COLUMN outer_pad SET STATISTICS 0;
 CREATE INDEX projects_by_author ON app.projects (tenant_id, created_by);
 CREATE INDEX tasks_by_author ON app.tasks (tenant_id, created_by);
 
+-- A time as API.md writes it.
+CREATE FUNCTION platform.utc(moment timestamptz) RETURNS text
+LANGUAGE sql STABLE
+RETURN to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+GRANT EXECUTE ON FUNCTION platform.utc(timestamptz) TO exports_fn, exports_jobs_fn, context_definer;
+
 CREATE FUNCTION platform.export_json(e platform.exports) RETURNS json
 LANGUAGE sql STABLE
 RETURN json_build_object(
@@ -85,10 +91,10 @@ RETURN json_build_object(
     'progress', json_build_object(
         'done', e.progress_done, 'total', e.progress_total,
         'percent', CASE WHEN e.progress_total = 0 THEN 0 ELSE 100 * e.progress_done / e.progress_total END),
-    'requested_at', to_char(e.requested_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-    'due_at', to_char(e.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-    'completed_at', to_char(e.completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-    'expires_at', to_char(e.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+    'requested_at', platform.utc(e.requested_at),
+    'due_at', platform.utc(e.due_at),
+    'completed_at', platform.utc(e.completed_at),
+    'expires_at', platform.utc(e.expires_at),
     'size_bytes', e.size_bytes, 'sha256', e.sha256, 'error', e.error);
 GRANT EXECUTE ON FUNCTION platform.export_json(platform.exports) TO exports_fn;
 
@@ -169,8 +175,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT json_build_object(
         'id', e.id, 'scope', e.scope, 'format', e.format, 'subject_user_id', e.subject_account_id,
         'requested_by', e.requested_by, 'organization_id', e.organization_id, 'object_name', e.object_name,
-        'requested_at', to_char(e.requested_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        'due_at', to_char(e.due_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        'requested_at', platform.utc(e.requested_at),
+        'due_at', platform.utc(e.due_at),
         'organizations', (
             SELECT coalesce(json_agg(json_build_object('id', o.tenant_id, 'slug', o.slug, 'name', o.name)
                                      ORDER BY o.tenant_id), '[]')
@@ -179,17 +185,19 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     FROM platform.sealed_export() e
 $$;
 
--- The plan, once: parts are [{name, table_name, tenant_id, range_from, range_to}]. One more step than parts: the package.
+-- The plan, once: parts are [{name, table_name, tenant_id, range_from, range_to}]. The package is one more step.
 CREATE FUNCTION platform.plan_export(parts jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     export platform.exports;
 BEGIN
-    SELECT e.* INTO STRICT export FROM platform.exports e WHERE e.id IN (SELECT id FROM platform.sealed_export()) FOR UPDATE;
+    SELECT e.* INTO STRICT export FROM platform.exports e
+    WHERE e.id IN (SELECT id FROM platform.sealed_export()) FOR UPDATE;
     IF export.progress_total = 0 THEN
         INSERT INTO platform.export_parts (job_id, name, table_name, tenant_id, range_from, range_to)
         SELECT export.id, p.name, p.table_name, p.tenant_id, p.range_from, p.range_to
-        FROM jsonb_to_recordset(parts) AS p (name text, table_name text, tenant_id uuid, range_from text, range_to text);
+        FROM jsonb_to_recordset(parts) AS p (name text, table_name text, tenant_id uuid, range_from text,
+                                             range_to text);
         UPDATE platform.exports e SET progress_total = jsonb_array_length(parts) + 1 WHERE e.id = export.id;
     END IF;
 END
@@ -321,14 +329,16 @@ $$;
 CREATE FUNCTION platform.export_accounts() RETURNS SETOF json
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT row_to_json(r) FROM (
-        SELECT a.id, a.email, a.display_name, a.status, a.email_verified_at, a.created_at, a.updated_at
+        SELECT a.id, a.email, a.display_name, a.status, platform.utc(a.email_verified_at) AS email_verified_at,
+               platform.utc(a.created_at) AS created_at, platform.utc(a.updated_at) AS updated_at
         FROM identity.accounts a WHERE a.id = platform.export_subject()) r
 $$;
 
 CREATE FUNCTION platform.export_registrations() RETURNS SETOF json
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT row_to_json(r) FROM (
-        SELECT p.id, p.email, p.display_name, p.organization_name, p.consents, p.created_at, p.expires_at
+        SELECT p.id, p.email, p.display_name, p.organization_name, p.consents,
+               platform.utc(p.created_at) AS created_at, platform.utc(p.expires_at) AS expires_at
         FROM identity.registrations p JOIN identity.accounts a ON a.email = p.email
         WHERE a.id = platform.export_subject() ORDER BY p.created_at, p.id) r
 $$;
@@ -336,8 +346,9 @@ $$;
 CREATE FUNCTION platform.export_login_sessions() RETURNS SETOF json
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT row_to_json(r) FROM (
-        SELECT s.id, s.account_id, s.tenant_id, s.created_at, s.last_used_at, s.auth_time, s.amr, s.ip, s.user_agent,
-               s.expires_at, s.revoked_at
+        SELECT s.id, s.account_id, s.tenant_id, platform.utc(s.created_at) AS created_at,
+               platform.utc(s.last_used_at) AS last_used_at, platform.utc(s.auth_time) AS auth_time, s.amr, s.ip, s.user_agent,
+               platform.utc(s.expires_at) AS expires_at, platform.utc(s.revoked_at) AS revoked_at
         FROM identity.login_sessions s WHERE s.account_id = platform.export_subject() ORDER BY s.created_at, s.id) r
 $$;
 
@@ -345,7 +356,9 @@ CREATE FUNCTION platform.export_exports() RETURNS SETOF json
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT row_to_json(r) FROM (
         SELECT e.id, e.requested_by, e.subject_account_id, e.organization_id, e.scope, e.format, e.status,
-               e.requested_at, e.due_at, e.completed_at, e.expires_at, e.size_bytes, e.sha256, e.error, e.mailed_at
+               platform.utc(e.requested_at) AS requested_at, platform.utc(e.due_at) AS due_at,
+               platform.utc(e.completed_at) AS completed_at, platform.utc(e.expires_at) AS expires_at, e.size_bytes,
+               e.sha256, e.error, platform.utc(e.mailed_at) AS mailed_at
         FROM platform.exports e WHERE platform.export_subject() IN (e.subject_account_id, e.requested_by)
         ORDER BY e.requested_at, e.id) r
 $$;
@@ -353,7 +366,8 @@ $$;
 CREATE FUNCTION platform.export_outbox() RETURNS SETOF json
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT row_to_json(r) FROM (
-        SELECT o.id, o.kind, o.name, o.reference, o.created_at, o.sent_at, o.delivered_at
+        SELECT o.id, o.kind, o.name, o.reference, platform.utc(o.created_at) AS created_at,
+               platform.utc(o.sent_at) AS sent_at, platform.utc(o.delivered_at) AS delivered_at
         FROM platform.outbox o
         WHERE o.reference = platform.export_subject()
             OR o.reference IN (SELECT e.id FROM platform.exports e

@@ -5,12 +5,14 @@ seal, the key range from settings of the transaction; everything else in the tex
 """
 
 import itertools
+import re
 from dataclasses import dataclass
 
 from common.db import Tx
 from common.register import Subject, Table, register
 from functions.exports.queries import Part
 
+TIME = re.compile(r"(^|_)(at|time)$")
 PART_ROWS = 50_000  # about this many rows a part: small enough for its deadline, even beside a slow network
 # One row of JSON a line, as it is: JSON text holds no raw control character, so CSV never quotes with these.
 FORMAT = "(FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')"
@@ -38,6 +40,11 @@ def _is_hers(subject: Subject) -> str:
     return f"({found} AND t.{subject.without} IS NULL)" if subject.without else found
 
 
+def _shown(column: str) -> str:
+    """The column as a copy shows it: times as everywhere in the API. Their names end so; a test sees to it."""
+    return f"platform.utc(t.{column}) AS {column}" if TIME.search(column) else f"t.{column}"
+
+
 def _tenant_copy(table: Table) -> Copy:
     """An organization's rows in which the person is a subject; ranges by `id` or `seq` where there is one."""
     key = next((name for name in ("id", "seq") if name in table.columns), None)
@@ -51,7 +58,7 @@ def _tenant_copy(table: Table) -> Copy:
             f" AND t.{key} >= CAST(current_setting('export.first') AS {kind})"
             f" AND t.{key} <= CAST(current_setting('export.last') AS {kind})"
         )
-    columns = ", ".join(f"t.{name}" for name in table.exported)
+    columns = ", ".join(_shown(name) for name in table.exported)
     rows = f"SELECT {columns} FROM {table.name} t WHERE {where} ORDER BY {f't.{key}' if key else '1'}"  # noqa: S608
     return Copy(table, f"COPY (SELECT row_to_json(r) FROM ({rows}) r) TO STDOUT {FORMAT}", counted, key)  # noqa: S608
 

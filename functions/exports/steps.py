@@ -4,8 +4,11 @@ What a step makes in storage has a name of its own; the database takes the first
 what it made. The order of steps stands in workflows/gdpr_export.yaml.
 """
 
+import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from common import errors, jobs, storage
 from common.db import Tx, database
@@ -18,6 +21,7 @@ from functions.exports.schemas import Claimed, Done, Plan
 routes = Routes("exports-jobs")
 STEP = "/internal/exports/<uuid:job_id>"
 WORKFLOWS = "service:workflows"
+HEARTBEAT_SECONDS = 30
 ROWS_TYPE, ZIP_TYPE = "application/x-ndjson", "application/zip"
 
 
@@ -102,7 +106,7 @@ def assemble(call: Call) -> Json:
         raise errors.conflict("conflict", "A part is missing.")
     place = _place(job_id, "package")
     with storage.uploading(place, ZIP_TYPE) as sink:
-        package.write(sink, request, parts, types, storage.blocks)
+        package.write(sink, request, parts, types, partial(_blocks, job_id, execution))
     with database().transaction(jobs.claim(job_id, request["organization_id"])) as tx:
         counts = queries.finish_package(
             tx,
@@ -117,6 +121,16 @@ def assemble(call: Call) -> Json:
     if not counts:
         _yield_to_another(job_id, execution, place)
     return {"state": "ready"}
+
+
+def _blocks(job_id: str, execution: str, name: str) -> Iterator[bytes]:
+    """An object's blocks, with a heartbeat every now and then: a large package takes longer than silence may last."""
+    beaten = time.monotonic()
+    for block in storage.blocks(name):
+        if time.monotonic() - beaten > HEARTBEAT_SECONDS:
+            jobs.check_alive(job_id, execution)
+            beaten = time.monotonic()
+        yield block
 
 
 def _yield_to_another(job_id: str, execution: str, place: str) -> None:

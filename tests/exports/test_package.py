@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import datetime
 
 from common.register import register
 from tests.conftest import PASSWORD
@@ -117,6 +118,9 @@ def test_each_row_of_each_table_has_the_form_that_its_schema_says(admin, api, al
             assert list(row) == schema["required"] == list(schema["properties"])
             for name, value in row.items():
                 form = schema["properties"][name].get("type")
+                if schema["properties"][name].get("format") == "date-time" and value:
+                    assert value.endswith("Z")
+                    datetime.fromisoformat(value)
                 if isinstance(value, str) and form:
                     assert "string" in form
                 if isinstance(value, int) and form:

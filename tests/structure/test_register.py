@@ -3,6 +3,7 @@
 import pytest
 
 from common.register import RegisterError, parse, register
+from functions.exports.copying import TIME
 
 OURS = "('app', 'identity', 'platform')"
 COLUMNS = f"""
@@ -100,6 +101,15 @@ def test_the_job_service_reads_what_a_copy_holds_and_no_more(admin):
         expected = set(table.exported) if table.of_tenant else set()
         if table.name != "platform.roles":
             assert {name for (name,) in granted} == expected, table.name
+
+
+def test_times_of_a_copy_have_the_names_of_times(admin):
+    live = columns(admin)
+
+    for table in register().exported(of_tenant=True):
+        for name in table.exported:
+            is_time = live[table.name, name][2] == "timestamp with time zone"
+            assert is_time == bool(TIME.search(name)), (table.name, name)
 
 
 def test_each_of_the_platforms_exported_tables_has_its_function(admin):
