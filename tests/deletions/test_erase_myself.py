@@ -5,8 +5,8 @@ from typing import Any
 
 import pg8000.native
 
-from tests.conftest import Api, Inbox, People, Person, last_audit_event, wait_until
-from tests.deletions.conftest import Erasures, count
+from tests.conftest import PASSWORD, Api, Inbox, People, Person, last_audit_event, wait_until
+from tests.deletions.conftest import Backstage, Erasures, count
 
 
 def test_it_works(api: Api, alice: Person, erasures: Erasures, admin: pg8000.native.Connection) -> None:
@@ -37,6 +37,20 @@ def test_her_tokens_are_dead_at_once(
 
     wait_until(lambda: api.get("/v1/projects", headers=alice).status_code == 401, what="the end of her session")
     assert api.get("/v1/projects", headers=elsewhere).status_code == 401
+
+
+def test_a_frozen_account_is_dead_before_anything_goes(
+    api: Api, alice: Person, backstage: Backstage, admin: pg8000.native.Connection
+) -> None:
+    credentials = {"email": alice.email, "password": PASSWORD}
+    assert api.post("/v1/auth/login", json=credentials).status_code == 200
+    job = backstage.queued(alice)
+    for step in ("claim", "plan", "freeze"):
+        backstage.step(job, step, "e")
+
+    assert api.get("/v1/projects", headers=alice).status_code == 401
+    assert api.post("/v1/auth/login", json=credentials).status_code == 401
+    assert count(admin, "app.members", alice.tenant_id) == 1
 
 
 def test_the_last_mail_brings_the_receipt(
