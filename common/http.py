@@ -49,6 +49,7 @@ class Route:
     step_up: bool = False
     records: bool = False  # a GET that writes an audit event opens read-write
     errors: tuple[str, ...] = ()
+    also: tuple[int, type[marshmallow.Schema]] | None = None  # a second success: its status and what it answers
 
     @property
     def summary(self) -> str:

@@ -56,6 +56,8 @@ class RouteLike(Protocol):
     def step_up(self) -> bool: ...
     @property
     def errors(self) -> Sequence[str]: ...
+    @property
+    def also(self) -> tuple[int, type[Schema]] | None: ...
 
 
 class TableLike(Protocol):
@@ -200,7 +202,13 @@ def _success(route: RouteLike) -> Json:
     answer: Json = {"description": HTTPStatus(route.status).phrase, "headers": _headers(names)}
     if route.answers is not None:
         answer["content"] = {"application/json": {"schema": route.answers}}
-    return {str(route.status): answer}
+    return {str(route.status): answer} | (_second(*route.also) if route.also else {})
+
+
+def _second(status: int, schema: type[Schema]) -> Json:
+    headers = _headers(["RequestId", "RateLimit", "RateLimitPolicy"])
+    content = {"application/json": {"schema": schema}}
+    return {str(status): {"description": HTTPStatus(status).phrase, "headers": headers, "content": content}}
 
 
 def _problems(route: RouteLike, authenticated: bool) -> Json:

@@ -19,6 +19,7 @@ from functions.deletions.schemas import (
     DeletionFilter,
     DeletionPage,
     NewDeletion,
+    Plan,
     Receipt,
     RequiredReceipt,
 )
@@ -30,7 +31,7 @@ DELETION = "/v1/deletions/<uuid:deletion_id>"
 
 @routes.on(
     "POST", "/v1/deletions", needs=access.SIGNED_IN, body=NewDeletion, answers=Deletion, status=202, step_up=True,
-    errors=("last_owner", "deletion_in_progress"),
+    also=(200, Plan), errors=("last_owner", "deletion_in_progress"),
 )  # fmt: skip
 def request_deletion(call: Call) -> Json | Response:
     """Ask for the erasure of your own account and data; with `dry_run`, read what it would do (200)."""

@@ -45,6 +45,7 @@ class Line:
     summary: str = "What it does."
     step_up: bool = False
     errors: tuple[str, ...] = ()
+    also: tuple[int, type[Schema]] | None = None
 
 
 @dataclass(frozen=True)
