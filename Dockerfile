@@ -1,17 +1,19 @@
 # One image for every function and for the migrations: SERVICE says which function it is.
 # A release gives both images by digest: --build-arg BUILDER=…@sha256:… --build-arg RUNTIME=…@sha256:…
-ARG BUILDER=python:3.11-slim-bookworm
+ARG BUILDER=debian:bookworm-slim
 ARG RUNTIME=gcr.io/distroless/python3-debian12:nonroot
 
+# Debian's own Python is the runtime's, to the last digit: the lock file has a line that depends on it (async-timeout).
 FROM ${BUILDER} AS builder
+RUN apt-get update && apt-get install --yes --no-install-recommends python3-pip
 WORKDIR /app
 COPY requirements.txt .
-RUN pip install --no-cache-dir --no-compile --require-hashes --only-binary :all: --target lib -r requirements.txt
+RUN python3 -m pip install --no-cache-dir --no-compile --require-hashes --only-binary :all: --target lib -r requirements.txt
 COPY common common
 COPY functions functions
 COPY migrations migrations
-# The runtime has the same Python 3.11; it never checks the sources for changes.
-RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash lib common functions migrations
+# Byte-code that never looks at its sources again.
+RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash lib common functions migrations
 
 FROM ${RUNTIME}
 WORKDIR /app
