@@ -149,10 +149,14 @@ def notify(call: Call) -> Json:
 
 @routes.on("POST", f"{STEP}/finish", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))
 def finish(call: Call) -> Json:
-    """Delete the parts and end the job."""
+    """Delete the parts, and packages that a crash left uncounted, and end the job."""
     job_id = call.path["job_id"]
     jobs.check_alive(job_id, call.body["execution"])
-    storage.delete_all(f"exports/{job_id}/parts/")
+    with database().transaction(jobs.claim(job_id), read_only=True) as tx:
+        kept = queries.select_request(tx)["object_name"]
+    for name in storage.names(f"exports/{job_id}/"):
+        if name != kept:
+            storage.delete(name)
     jobs.finish(job_id, call.body["execution"], jobs.DONE)
     return {"state": "done"}
 
