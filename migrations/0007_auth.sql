@@ -1,7 +1,9 @@
 -- What log-in, verification and refreshing look up before anybody is known.
 
 SET LOCAL ROLE context_definer;
+-- squawk-ignore ban-drop-function
 DROP FUNCTION identity.account_by_email(text);
+-- squawk-ignore ban-drop-function
 DROP FUNCTION identity.lock_refresh_family(bytea);
 SET LOCAL ROLE context_owner;
 

@@ -81,7 +81,8 @@ def test_a_cut_tail_is_found(api, admin, busy):
 
 def test_an_appended_event_is_found(api, admin, busy):
     admin.run(
-        "INSERT INTO app.audit_events SELECT tenant_id, 6, at, actor_type, actor_id, action, resource_type, resource_id,"
+        "INSERT INTO app.audit_events"
+        " SELECT tenant_id, 6, at, actor_type, actor_id, action, resource_type, resource_id,"
         " outcome, request_id, data, personal, personal_salt, personal_hash, hash, hash FROM app.audit_events"
         " WHERE tenant_id = :t AND seq = 5",
         t=busy.tenant_id,

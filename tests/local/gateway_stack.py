@@ -36,6 +36,7 @@ class Line:
     summary: str = ""
     step_up: bool = False
     errors: tuple[str, ...] = ()
+    also: None = None
 
 
 @dataclass(frozen=True)
