@@ -93,11 +93,21 @@ def _refuse(call: Call, found: Credential | None, started: float) -> NoReturn:
     else:
         log.entry("NOTICE", "log-in failed", account_id=found.account_id)
         for tenant_id in found.organizations[: found.live]:
-            with database().transaction(Claim("u", tenant_id, found.account_id)) as tx:
-                audit_failure(call, tx, "login.failed", found.account_id)
+            _record_failure(call, Claim("u", tenant_id, found.account_id))
     elapsed = time.monotonic() - started
     time.sleep(FAILURE_SECONDS - elapsed % FAILURE_SECONDS)
     raise wrong_password()
+
+
+def _record_failure(call: Call, claim: Claim) -> None:
+    """An event in one organization's chain. A membership that ended since the look-up has no chain any more."""
+    try:
+        with database().transaction(claim) as tx:
+            audit_failure(call, tx, "login.failed", claim.principal_id)
+    except errors.Problem as problem:
+        if problem.status >= errors.CODES["internal_error"][0]:
+            raise
+        log.entry("NOTICE", "the membership of a failed log-in is gone", account_id=claim.principal_id)
 
 
 def audit_failure(call: Call, tx: Tx, action: str, resource_id: str) -> None:
