@@ -10,6 +10,7 @@ import html
 import importlib.util
 import json
 import subprocess
+import unicodedata
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,21 +23,18 @@ DUMP_SECONDS = 120
 
 
 def forms(text: str) -> set[bytes]:
-    """How a text may be written down: as it is, in JSON, in a URL, in HTML, in hex, in base64; in lower case."""
+    """How a text may be written down: as it is, in JSON, in a URL, in HTML, in hex, in base64; ASCII in lower case."""
+    spellings = {text, text.lower(), text.upper(), *(unicodedata.normalize(form, text) for form in ("NFC", "NFD"))}
+    return {form.lower() for spelling in spellings for form in _written(spelling)}
+
+
+def _written(text: str) -> Iterator[bytes]:
     plain = text.encode()
-    written = {
-        text,
-        json.dumps(text)[1:-1],
-        json.dumps(json.dumps(text))[2:-2],
-        quote(text, safe=""),
-        quote(text),
-        quote_plus(text),
-        html.escape(text),
-        text.encode("ascii", "xmlcharrefreplace").decode(),
-        plain.hex(),
-    }
-    found = {form.lower().encode() for form in written}
-    return found | {part.lower() for part in _in_base64(plain)} | {text.encode("utf-16-le").lower()}
+    yield from (plain, plain.hex().encode(), text.encode("utf-16-le"), text.encode("ascii", "xmlcharrefreplace"))
+    once = json.dumps(text)[1:-1]
+    for form in (once, json.dumps(once)[1:-1], quote(text, safe=""), quote(text), quote_plus(text), html.escape(text)):
+        yield form.encode()
+    yield from _in_base64(plain)
 
 
 def _in_base64(plain: bytes) -> Iterator[bytes]:
@@ -51,7 +49,7 @@ def _in_base64(plain: bytes) -> Iterator[bytes]:
 
 
 def hits(content: bytes, needles: Iterable[bytes]) -> int:
-    """How many of the needles occur; both sides in lower case."""
+    """How many of the needles occur, without regard to the case of ASCII letters."""
     lower = content.lower()
     return sum(needle in lower for needle in needles)
 

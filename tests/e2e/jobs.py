@@ -5,12 +5,17 @@ import os
 import signal
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import grpc
 import pg8000.native
 import requests
+from google.cloud import tasks_v2
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 
 from local.demo import proof
 from local.demo.client import RECEIPT, SIGNED_URL, fragment
@@ -38,6 +43,11 @@ TYPED = """
 SELECT id::text, name, description FROM app.projects WHERE tenant_id = :tenant
 UNION ALL SELECT id::text, title, description FROM app.tasks WHERE tenant_id = :tenant
 """
+
+
+def queue_path(queue: str) -> str:
+    """The resource name of a queue of Cloud Tasks."""
+    return f"projects/{PROJECT}/locations/{REGION}/queues/{queue}"
 
 
 class Stage:
@@ -105,7 +115,7 @@ class Stage:
         if json.loads(Path(self.stack["path"]).read_text())["pids"].get(service, old) == old:
             return False
         port = "smtp" if service == "mail" else f"function:{service}" if service in catalog() else service
-        port = f"metadata:{'gateway'}" if service == "metadata" else port
+        port = "metadata:gateway" if service == "metadata" else port
         with socket.socket() as probe:
             return probe.connect_ex((HOST, self.layout.ports[port])) == 0
 
@@ -115,9 +125,8 @@ class Stage:
 
     def execute(self, workflow: str, job: str) -> Any:
         """Start one more execution of a workflow for a job, as Cloud Tasks does."""
-        parent = f"projects/{PROJECT}/locations/{REGION}/workflows/{workflow}"
-        url = f"{self.layout.url('workflows')}/v1/{parent}/executions"
-        return self.api.post(url, json={"argument": json.dumps({"request_id": job})}, headers=self.token("tasks"))
+        argument = json.dumps({"request_id": job})
+        return self.api.post(self._executions(workflow), json={"argument": argument}, headers=self.token("tasks"))
 
     def step(self, kind: str, job: str, name: str, execution: str) -> Any:
         """Call a step of a job service by its run URL, as the workflow does."""
@@ -126,10 +135,67 @@ class Stage:
         headers = {"Authorization": f"Bearer {token}"}
         return self.api.post(f"{url}/internal/{kind}/{job}/{name}", json={"execution": execution}, headers=headers)
 
+    def queue_again(self, outbox_id: str) -> None:
+        """Create the Cloud Task of an outbox row once more, under another name."""
+        kind, name, reference = self.run(
+            "SELECT kind, name, reference::text FROM platform.outbox WHERE id = :id", id=outbox_id
+        )[0]
+        account = service_account("tasks")
+        headers = {"Content-Type": "application/json"}
+        if kind == "mail":
+            auth = self.layout.run_url("auth")
+            request: dict[str, Any] = {"url": f"{auth}/internal/mails/{outbox_id}", "body": b"{}"}
+            request["oidc_token"] = {"service_account_email": account, "audience": auth}
+        else:
+            body = json.dumps({"argument": json.dumps({"request_id": reference})}).encode()
+            request = {"url": self._executions(name), "body": body}
+            request["oauth_token"] = {"service_account_email": account}
+        self._tasks().create_task(
+            parent=queue_path("mails" if kind == "mail" else "jobs"),
+            task={"http_request": {**request, "http_method": "POST", "headers": headers}},
+            timeout=10,
+        )
+
+    def idle(self, queue: str) -> bool:
+        """Whether every task of a queue has been executed."""
+        return not list(self._tasks().list_tasks(parent=queue_path(queue), timeout=10))
+
+    @contextmanager
+    def paused(self, queue: str) -> Iterator[None]:
+        """Nothing of this queue is dispatched inside the block."""
+        self._tasks().pause_queue(name=queue_path(queue), timeout=10)
+        yield
+        self._tasks().resume_queue(name=queue_path(queue), timeout=10)
+        wait_until(lambda: self.idle(queue), 20, "the end of the tasks")
+
+    def _tasks(self) -> tasks_v2.CloudTasksClient:
+        trusted = grpc.ssl_channel_credentials(self.layout.path("tls", "ca.pem").read_bytes())
+        token = grpc.access_token_call_credentials(self.issuer.access_token(service_account("exports")))
+        secured = grpc.composite_channel_credentials(trusted, token)
+        channel = grpc.secure_channel(f"{HOST}:{self.layout.ports['tasks']}", secured)
+        return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
+
+    def _executions(self, workflow: str) -> str:
+        parent = f"projects/{PROJECT}/locations/{REGION}/workflows/{workflow}"
+        return f"{self.layout.url('workflows')}/v1/{parent}/executions"
+
+    def drain(self) -> None:
+        """Let Cloud Scheduler start the outbox drain now, which else it does every minute."""
+        name = f"projects/{PROJECT}/locations/{REGION}/jobs/outbox-drain:run"
+        answer = self.api.post(f"{self.layout.url('scheduler')}/v1/{name}", json={}, headers=self.token("scheduler"))
+        assert answer.status_code == 200, answer.text
+
     def objects(self, job: str) -> list[str]:
         """The names of what is stored for an export."""
         url = f"{self.layout.url('storage')}/storage/v1/b/{PROJECT}-exports/o?prefix=exports/{job}/"
         return [item["name"] for item in self.api.get(url, headers=self.token("tasks")).json.get("items", [])]
+
+    def put(self, name: str, content: bytes) -> None:
+        """Store an object in the bucket of exports."""
+        bucket = f"{self.layout.url('storage')}/upload/storage/v1/b/{PROJECT}-exports"
+        url = f"{bucket}/o?uploadType=media&name={quote(name, safe='')}"
+        answer = self.api.post(url, data=content, headers=self.token("exports-jobs"))
+        assert answer.status_code == 200, answer.text
 
     def mails(self, person: Person, pattern: Any) -> list[str]:
         """The links of this kind in all mails of a person, newest first; one per mail."""
