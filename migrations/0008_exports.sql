@@ -347,7 +347,8 @@ CREATE FUNCTION platform.export_login_sessions() RETURNS SETOF json
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT row_to_json(r) FROM (
         SELECT s.id, s.account_id, s.tenant_id, platform.utc(s.created_at) AS created_at,
-               platform.utc(s.last_used_at) AS last_used_at, platform.utc(s.auth_time) AS auth_time, s.amr, s.ip, s.user_agent,
+               platform.utc(s.last_used_at) AS last_used_at, platform.utc(s.auth_time) AS auth_time, s.amr,
+               s.ip, s.user_agent,
                platform.utc(s.expires_at) AS expires_at, platform.utc(s.revoked_at) AS revoked_at
         FROM identity.login_sessions s WHERE s.account_id = platform.export_subject() ORDER BY s.created_at, s.id) r
 $$;

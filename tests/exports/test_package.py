@@ -31,14 +31,15 @@ def test_it_holds_the_persons_data(api, alice, dan, exports):
 
 
 def test_it_holds_failed_log_ins_of_the_person_alone(admin, alice, dan, exports):
-    for seq, person in ((101, alice), (102, dan)):
+    for seq, person, actor in ((101, alice, None), (102, dan, None), (103, alice, dan.user_id)):
         admin.run(
-            "INSERT INTO app.audit_events (tenant_id, seq, at, actor_type, action, resource_type, resource_id, outcome,"
-            " request_id, personal_hash, prev_hash, hash)"
-            " VALUES (:tenant, :seq, now(), 'system', 'login.failed', 'login', :person, 'failure', 'r', '', '', '')",
+            "INSERT INTO app.audit_events (tenant_id, seq, at, actor_type, actor_id, action, resource_type,"
+            " resource_id, outcome, request_id, personal_hash, prev_hash, hash) VALUES"
+            " (:tenant, :seq, now(), 'system', :actor, 'login.failed', 'login', :person, 'failure', 'r', '', '', '')",
             tenant=alice.tenant_id,
             seq=seq,
             person=person.user_id,
+            actor=actor,
         )
 
     assert [event["seq"] for event in exports.package(alice).rows("audit_events") if event["seq"] > 100] == [101]
