@@ -18,7 +18,7 @@ help:  ## Show this list
 run: $(STAMP)  ## Start the whole cloud on this machine (VERBOSE=1 shows every log line)
 	@exec $(BIN)/python -m local.supervisor
 
-demo: $(STAMP)  ## Walk through the product against the running stack
+demo: $(STAMP)  ## Tell the story of the product on a stack of its own, with checks
 	@$(BIN)/python -m local.demo
 
 test: lint  ## Lint, then every test
