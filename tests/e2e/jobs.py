@@ -150,9 +150,10 @@ class Stage:
             body = json.dumps({"argument": json.dumps({"request_id": reference})}).encode()
             request = {"url": self._executions(name), "body": body}
             request["oauth_token"] = {"service_account_email": account}
+        task: Any = {"http_request": {**request, "http_method": "POST", "headers": headers}}
         self._tasks().create_task(
             parent=queue_path("mails" if kind == "mail" else "jobs"),
-            task={"http_request": {**request, "http_method": "POST", "headers": headers}},
+            task=task,
             timeout=10,
         )
 

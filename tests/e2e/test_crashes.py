@@ -1,6 +1,7 @@
 """Kill -9 of every process in the middle of exports and erasures: each still comes to its one right end."""
 
 import uuid
+from functools import partial
 
 import pytest
 import requests
@@ -81,7 +82,7 @@ def test_killed_while_the_last_mails_are_sent(stage: Stage) -> None:
         export, erasure = stage.ask("exports", exporter), stage.ask("deletions", leaver)
         begun.append((exporter, typed, export, leaver, erasure))
         job = export if point in EXPORT_POINTS else erasure
-        wait_until(lambda sql=POINTS[point], job=job: stage.run(sql, job=job), BACK_SECONDS, point)
+        wait_until(partial(stage.run, POINTS[point], job=job), BACK_SECONDS, point)
         assert stage.kill(victim) < BACK_SECONDS
 
     for exporter, typed, export, leaver, erasure in begun:
@@ -105,7 +106,7 @@ def test_no_registration_mail_is_lost(stage: Stage, victim: str) -> None:
 
     assert addresses[:2] == accepted[:2]
     for address in accepted:
-        wait_until(lambda to=address: _mailed(stage, to), 60, f"a mail to {address}")
+        wait_until(partial(_mailed, stage, address), 60, f"a mail to {address}")
     assert all(_mailed(stage, address) <= 2 for address in accepted)
 
 
