@@ -2,7 +2,6 @@
 
 from marshmallow import fields, validate
 
-from common.jobs import Step
 from common.schemas import Moment, Page, Schema
 
 SCOPES = ("me", "user", "organization")
@@ -70,6 +69,3 @@ class Done(Schema):
     """A step's outcome, for the workflow's log."""
 
     state = fields.String(required=True)
-
-
-__all__ = ["Claimed", "Done", "Export", "ExportFilter", "ExportPage", "NewExport", "Plan", "Progress", "Step"]
