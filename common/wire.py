@@ -168,6 +168,10 @@ class Connection:
         except InterfaceError:
             if context.error is None:
                 raise
+        except OSError as error:  # a reset connection; but what the target of a COPY raises is its own
+            if context.stream is not None:
+                raise
+            raise InterfaceError("network error") from error
 
 
 def _parsed(_data: bytes, context: Context) -> None:
