@@ -111,6 +111,23 @@ BEGIN
 END
 $$;
 
+-- Whether this transaction was sealed for somebody who is not known yet. What log-in, registration and the sending of
+-- mails look up is for such a transaction alone: one that works for a person cannot go back.
+CREATE FUNCTION app.is_nobody() RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN coalesce(app.sealed(1) = 'u', false) AND app.sealed(3) IS NULL;
+END
+$$;
+
+-- Whether a system transaction may touch a job: the one that its seal names or, sealed for none, any.
+CREATE FUNCTION app.may_handle(job uuid) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN coalesce(app.sealed(1) = 's' AND job = coalesce(app.sealed(3)::uuid, job), false);
+END
+$$;
+
 -- Verify a context token, prove the credential, seal this transaction; answers the caller's role and permissions as JSON.
 -- Token: v1.kid.kind.tenant.principal.login session.pid.expiry in Unix seconds.mac
 -- SQLSTATE: CX400 token refused, CX401 credential dead, CX402 the connection was tampered with, CX403 suspended.
@@ -160,4 +177,6 @@ ALTER FUNCTION platform.hmac_pad(bytea, integer) OWNER TO context_definer;
 ALTER FUNCTION app.sealed(integer) OWNER TO context_definer;
 ALTER FUNCTION app.tenant_id() OWNER TO context_definer;
 ALTER FUNCTION app.principal_id() OWNER TO context_definer;
+ALTER FUNCTION app.is_nobody() OWNER TO context_definer;
+ALTER FUNCTION app.may_handle(uuid) OWNER TO context_definer;
 ALTER FUNCTION app.authorize(text) OWNER TO context_definer;

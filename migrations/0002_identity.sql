@@ -75,7 +75,7 @@ CREATE POLICY principal ON identity.login_sessions
     USING (account_id = (SELECT app.principal_id())) WITH CHECK (account_id = (SELECT app.principal_id()));
 CREATE POLICY principal ON identity.refresh_tokens
     USING (account_id = (SELECT app.principal_id())) WITH CHECK (account_id = (SELECT app.principal_id()));
-CREATE POLICY registration ON identity.registrations FOR INSERT TO auth_fn WITH CHECK (true);
+CREATE POLICY registration ON identity.registrations FOR INSERT TO auth_fn WITH CHECK ((SELECT app.is_nobody()));
 
 ALTER TABLE identity.accounts ALTER COLUMN email SET STATISTICS 0;
 ALTER TABLE identity.accounts ALTER COLUMN display_name SET STATISTICS 0;
@@ -91,7 +91,7 @@ ALTER TABLE identity.login_sessions ALTER COLUMN user_agent SET STATISTICS 0;
 ALTER TABLE identity.refresh_tokens ALTER COLUMN token_hash SET STATISTICS 0;
 
 GRANT USAGE ON SCHEMA identity TO auth_fn;
-GRANT SELECT, UPDATE ON identity.accounts TO auth_fn;
+GRANT SELECT, UPDATE (display_name, password_hash, updated_at, version) ON identity.accounts TO auth_fn;
 GRANT SELECT, INSERT, UPDATE ON identity.login_sessions TO auth_fn;
 GRANT SELECT, INSERT, UPDATE ON identity.refresh_tokens TO auth_fn;
 GRANT INSERT ON identity.registrations TO auth_fn;

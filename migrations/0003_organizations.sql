@@ -111,7 +111,7 @@ DECLARE
     new_account uuid := gen_random_uuid();
     new_tenant uuid := gen_random_uuid();
 BEGIN
-    SELECT * INTO pending FROM identity.registrations r WHERE r.token_hash = mailed FOR UPDATE;
+    SELECT * INTO pending FROM identity.registrations r WHERE r.token_hash = mailed AND app.is_nobody() FOR UPDATE;
     IF NOT FOUND OR pending.expires_at <= now() THEN
         RETURN QUERY SELECT 'unknown', NULL::uuid, NULL::uuid, NULL::text;
     ELSIF NOT proved AND (browser IS NULL OR sha256(pending.browser_hash) <> sha256(browser)) THEN
@@ -190,6 +190,6 @@ GRANT EXECUTE ON FUNCTION app.authorize(text), app.tenant_id(), app.principal_id
     TO auth_fn, organizations_fn, projects_fn, exports_fn, exports_jobs_fn, deletions_fn, deletions_jobs_fn,
     audit_fn, retention_fn, context_owner;
 GRANT EXECUTE ON FUNCTION identity.account_by_email(text), identity.lock_refresh_family(bytea),
-    identity.activate_registration(bytea, bytea, boolean), identity.organizations() TO auth_fn;
+    identity.activate_registration(bytea, bytea, boolean), identity.organizations(), app.is_nobody() TO auth_fn;
 GRANT EXECUTE ON FUNCTION app.member_people() TO organizations_fn;
 SET LOCAL ROLE context_owner;

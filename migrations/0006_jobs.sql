@@ -32,7 +32,8 @@ CREATE TABLE platform.outbox (
     leased_until timestamptz,
     sent_at timestamptz,
     claimed_until timestamptz,
-    delivered_at timestamptz
+    delivered_at timestamptz,
+    CHECK (kind <> 'workflow' OR name ~ '^[a-z_]+$') -- a part of the URL that is called
 );
 CREATE INDEX outbox_unsent ON platform.outbox (not_before) WHERE sent_at IS NULL;
 
@@ -50,9 +51,11 @@ END
 $$;
 GRANT USAGE ON SCHEMA platform TO auth_fn, organizations_fn, projects_fn, exports_fn, exports_jobs_fn, deletions_fn,
     deletions_jobs_fn, audit_fn, retention_fn;
-CREATE POLICY written ON platform.outbox FOR INSERT WITH CHECK (sent_at IS NULL AND delivered_at IS NULL);
+-- A function writes its own kind of message, about what its caller may speak of; exports and deletions follow.
+CREATE POLICY mails ON platform.outbox FOR INSERT TO auth_fn
+    WITH CHECK (kind = 'mail' AND ((SELECT app.is_nobody()) OR reference = (SELECT app.principal_id())));
 GRANT INSERT (id, kind, name, reference, task_name, not_before) ON platform.outbox
-    TO auth_fn, exports_fn, deletions_fn, retention_fn;
+    TO auth_fn, exports_fn, deletions_fn;
 
 CREATE FUNCTION platform.outbox_sent(sent uuid) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -80,7 +83,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     entry platform.outbox;
 BEGIN
-    SELECT * INTO entry FROM platform.outbox o WHERE o.id = mail AND o.kind = 'mail' FOR UPDATE;
+    SELECT * INTO entry FROM platform.outbox o WHERE o.id = mail AND o.kind = 'mail' AND app.is_nobody() FOR UPDATE;
     IF NOT FOUND THEN
         RETURN QUERY SELECT 'unknown', NULL::text, NULL::uuid;
     ELSIF entry.delivered_at IS NOT NULL THEN
@@ -96,17 +99,7 @@ $$;
 
 CREATE FUNCTION platform.mail_delivered(mail uuid) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    UPDATE platform.outbox SET delivered_at = clock_timestamp() WHERE id = mail
-$$;
-
--- The address and name behind a mail that the caller has claimed; no row when the person is gone.
-CREATE FUNCTION platform.mail_recipient(mail uuid) RETURNS TABLE (email text, display_name text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT r.email, r.display_name FROM platform.outbox o JOIN identity.registrations r ON r.id = o.reference
-    WHERE o.id = mail AND o.claimed_until > clock_timestamp() AND o.delivered_at IS NULL
-    UNION ALL
-    SELECT a.email, a.display_name FROM platform.outbox o JOIN identity.accounts a ON a.id = o.reference
-    WHERE o.id = mail AND o.claimed_until > clock_timestamp() AND o.delivered_at IS NULL
+    UPDATE platform.outbox SET delivered_at = clock_timestamp() WHERE id = mail AND app.is_nobody()
 $$;
 
 -- A system token is good while its job runs, in the organizations that the job names.
@@ -137,6 +130,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
         UPDATE platform.jobs SET status = 'running', execution_id = execution, attempts = attempts + 1,
             heartbeat_at = clock_timestamp()
         WHERE id = job AND kind = wanted_kind AND (status = 'queued' OR (status = 'running' AND execution_id = execution))
+            AND app.may_handle(job)
         RETURNING 1
     )
     SELECT EXISTS (SELECT FROM claimed)
@@ -147,7 +141,7 @@ CREATE FUNCTION platform.job_alive(job uuid, execution text) RETURNS boolean
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WITH alive AS (
         UPDATE platform.jobs SET heartbeat_at = clock_timestamp()
-        WHERE id = job AND status = 'running' AND execution_id = execution
+        WHERE id = job AND status = 'running' AND execution_id = execution AND app.may_handle(job)
         RETURNING 1
     )
     SELECT EXISTS (SELECT FROM alive)
@@ -158,7 +152,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     WITH finished AS (
         UPDATE platform.jobs SET status = outcome, finished_at = clock_timestamp(), heartbeat_at = clock_timestamp()
         WHERE id = job AND execution_id = execution AND outcome IN ('done', 'failed')
-            AND (status = 'running' OR status = outcome)
+            AND (status = 'running' OR status = outcome) AND app.may_handle(job)
         RETURNING 1
     )
     SELECT EXISTS (SELECT FROM finished)
@@ -188,7 +182,6 @@ ALTER FUNCTION platform.outbox_sent(uuid) OWNER TO context_definer;
 ALTER FUNCTION platform.outbox_lease(integer) OWNER TO context_definer;
 ALTER FUNCTION platform.mail_claim(uuid) OWNER TO context_definer;
 ALTER FUNCTION platform.mail_delivered(uuid) OWNER TO context_definer;
-ALTER FUNCTION platform.mail_recipient(uuid) OWNER TO context_definer;
 ALTER FUNCTION app.job_credential(uuid, uuid) OWNER TO context_definer;
 ALTER FUNCTION platform.claim_job(uuid, text, text) OWNER TO context_definer;
 ALTER FUNCTION platform.job_alive(uuid, text) OWNER TO context_definer;
@@ -197,8 +190,7 @@ ALTER FUNCTION platform.requeue_stuck_jobs(interval) OWNER TO context_definer;
 SET LOCAL ROLE context_definer;
 GRANT EXECUTE ON FUNCTION platform.outbox_sent(uuid) TO auth_fn, exports_fn, deletions_fn, retention_fn;
 GRANT EXECUTE ON FUNCTION platform.outbox_lease(integer), platform.requeue_stuck_jobs(interval) TO retention_fn;
-GRANT EXECUTE ON FUNCTION platform.mail_claim(uuid), platform.mail_delivered(uuid), platform.mail_recipient(uuid)
-    TO auth_fn;
+GRANT EXECUTE ON FUNCTION platform.mail_claim(uuid), platform.mail_delivered(uuid) TO auth_fn;
 GRANT EXECUTE ON FUNCTION platform.claim_job(uuid, text, text), platform.job_alive(uuid, text),
     platform.finish_job(uuid, text, text) TO exports_jobs_fn, deletions_jobs_fn;
 SET LOCAL ROLE context_owner;

@@ -24,11 +24,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         FROM app.members m JOIN app.organizations o ON o.tenant_id = m.tenant_id
         WHERE m.user_id = a.id
     ) AS m
-    WHERE a.email = wanted
+    WHERE a.email = wanted AND app.is_nobody()
     UNION ALL
     (SELECT NULL, r.password_hash, 'pending', '{}', 0
      FROM identity.registrations r
-     WHERE r.email = wanted AND r.expires_at > now()
+     WHERE r.email = wanted AND r.expires_at > now() AND app.is_nobody()
          AND NOT EXISTS (SELECT FROM identity.accounts a WHERE a.email = wanted)
      ORDER BY r.created_at DESC LIMIT 1)
 $$;
@@ -37,7 +37,7 @@ $$;
 CREATE FUNCTION identity.pending_registration(wanted text) RETURNS uuid
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT r.id FROM identity.registrations r
-    WHERE r.email = wanted AND r.expires_at > now()
+    WHERE r.email = wanted AND r.expires_at > now() AND app.is_nobody()
         AND NOT EXISTS (SELECT FROM identity.accounts a WHERE a.email = wanted)
     ORDER BY r.created_at DESC LIMIT 1
 $$;
@@ -51,7 +51,7 @@ RETURNS TABLE (account_id uuid, login_session_id uuid, tenant_id uuid, generatio
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM FROM identity.login_sessions s JOIN identity.refresh_tokens r ON r.login_session_id = s.id
-    WHERE r.token_hash = presented FOR UPDATE OF s;
+    WHERE r.token_hash = presented AND app.is_nobody() FOR UPDATE OF s;
     RETURN QUERY
     SELECT r.account_id, r.login_session_id, s.tenant_id, r.generation, s.tip,
            extract(epoch FROM clock_timestamp() - r.first_used_at)::double precision,
@@ -60,7 +60,7 @@ BEGIN
            EXISTS (SELECT FROM app.members m JOIN app.organizations o ON o.tenant_id = m.tenant_id
                    WHERE m.tenant_id = s.tenant_id AND m.user_id = s.account_id AND o.suspended_at IS NULL)
     FROM identity.refresh_tokens r JOIN identity.login_sessions s ON s.id = r.login_session_id
-    WHERE r.token_hash = presented;
+    WHERE r.token_hash = presented AND app.is_nobody();
 END
 $$;
 
@@ -71,7 +71,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT r.email, r.token_hash, EXISTS (SELECT FROM identity.accounts a WHERE a.email = r.email)
     FROM platform.outbox o JOIN identity.registrations r ON r.id = o.reference
     WHERE o.id = mail AND o.claimed_until > clock_timestamp() AND o.delivered_at IS NULL
-        AND r.expires_at > clock_timestamp()
+        AND r.expires_at > clock_timestamp() AND app.is_nobody()
 $$;
 
 ALTER FUNCTION identity.account_by_email(text) OWNER TO context_definer;

@@ -59,6 +59,9 @@ $$;
 CREATE POLICY person ON platform.exports FOR SELECT TO exports_fn
     USING (requested_by = (SELECT app.principal_id()) OR subject_account_id = (SELECT app.principal_id()));
 GRANT SELECT ON platform.exports TO exports_fn;
+CREATE POLICY exports ON platform.outbox FOR INSERT TO exports_fn
+    WITH CHECK (kind = 'workflow' AND name = 'gdpr_export'
+                AND EXISTS (SELECT FROM platform.exports e WHERE e.id = reference)); -- one that the person may see
 
 -- What a copy holds of an organization, column by column as the register says; a test compares both.
 GRANT SELECT (tenant_id, user_id, role, created_at, updated_at) ON app.members TO exports_jobs_fn;
@@ -153,7 +156,8 @@ BEGIN
         RETURN 'export';
     END IF;
     PERFORM FROM platform.exports e
-    WHERE e.id = export AND e.status IN ('cancelled', 'expired', 'failed') AND e.removed_at IS NULL;
+    WHERE e.id = export AND e.status IN ('cancelled', 'expired', 'failed') AND e.removed_at IS NULL
+        AND app.may_handle(export);
     RETURN CASE WHEN FOUND THEN 'remove' END;
 END
 $$;
@@ -219,7 +223,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     job uuid := (SELECT e.id FROM platform.sealed_export() e);
 BEGIN
-    IF NOT platform.job_alive(job, execution) THEN
+    IF NOT platform.job_alive(job, execution) OR NOT starts_with(object, 'exports/' || job || '/') THEN
         RETURN false;
     END IF;
     UPDATE platform.export_parts p
@@ -239,7 +243,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     job uuid := (SELECT e.id FROM platform.sealed_export() e);
 BEGIN
-    IF NOT platform.job_alive(job, execution) THEN
+    IF NOT platform.job_alive(job, execution) OR NOT starts_with(object, 'exports/' || job || '/') THEN
         RETURN false;
     END IF;
     UPDATE platform.exports e
@@ -302,6 +306,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     WITH over AS (
         UPDATE platform.exports SET removed_at = clock_timestamp(), object_name = NULL
         WHERE id = export AND status IN ('cancelled', 'expired', 'failed') AND removed_at IS NULL
+            AND app.may_handle(export)
         RETURNING id
     )
     DELETE FROM platform.export_parts WHERE job_id IN (SELECT id FROM over)

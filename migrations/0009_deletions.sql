@@ -76,6 +76,9 @@ $$;
 CREATE POLICY requester ON platform.deletions FOR SELECT TO deletions_fn
     USING (subject_id = (SELECT app.principal_id()));
 GRANT SELECT (job_id, subject_id, received_at) ON platform.deletions TO deletions_fn;
+CREATE POLICY deletions ON platform.outbox FOR INSERT TO deletions_fn
+    WITH CHECK (kind = 'workflow' AND name = 'gdpr_erasure'
+                AND EXISTS (SELECT FROM platform.deletions d WHERE d.job_id = reference)); -- the person's own
 
 -- The definer counts and searches an organization's content only under that organization's seal: the tenant policies
 -- bind it like everybody else.
@@ -307,7 +310,11 @@ $$;
 CREATE FUNCTION platform.claim_deletion(job uuid, execution text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF EXISTS (SELECT FROM platform.deletions d WHERE d.job_id = job AND d.execute_after > clock_timestamp()) THEN
+    IF NOT app.may_handle(job) THEN
+        RETURN 'lost';
+    ELSIF EXISTS (
+        SELECT FROM platform.deletions d WHERE d.job_id = job AND d.execute_after > clock_timestamp())
+    THEN
         RETURN 'early';
     ELSIF NOT platform.claim_job(job, 'deletion', execution) THEN
         RETURN 'lost';
@@ -677,6 +684,9 @@ DECLARE
     edge timestamptz := clock_timestamp() - period;
     retired integer;
 BEGIN
+    IF period < interval '0' THEN
+        RAISE EXCEPTION 'a period is not negative' USING ERRCODE = '22023';
+    END IF;
     CASE wanted
         WHEN 'identity.refresh_tokens' THEN
             DELETE FROM identity.refresh_tokens WHERE token_hash IN (

@@ -58,7 +58,7 @@ def test_no_policy_opens_a_table_to_everyone_but_the_definer(admin):
             AND roles <> '{{context_definer}}'
         """
     )
-    allowed = {"platform.roles": ["public"], "identity.registrations": ["auth_fn"]}
+    allowed = {"platform.roles": ["public"]}
     assert {table: roles for table, roles in found if allowed.get(table) != roles} == {}
 
 
