@@ -522,7 +522,8 @@ $$;
 
 -- Rows of one table that still hold an identifier of the erased person, from before the account was frozen:
 -- her e-mail address anywhere; her name in a row that carries her id; in the platform's own tables her id itself.
--- Of app tables only the sealed organization's rows.
+-- Of app tables only the sealed organization's rows. What other people of the platform typed about themselves is theirs,
+-- whatever it says: otherwise anybody could stop an erasure by writing the address into a name.
 CREATE FUNCTION platform.scan_table(wanted text) RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -541,14 +542,16 @@ BEGIN
     WHERE n.nspname || '.' || c.relname = wanted AND n.nspname IN ('app', 'identity', 'platform')
         AND c.relkind IN ('r', 'p');
     SELECT array_agg(format('t.%I::text', a.attname)) FILTER (WHERE a.atttypid IN (
-               'text'::regtype, 'varchar'::regtype, 'jsonb'::regtype, 'json'::regtype, 'text[]'::regtype)),
+               'text'::regtype, 'varchar'::regtype, 'jsonb'::regtype, 'json'::regtype, 'text[]'::regtype)
+               AND (place.schema = 'app' OR a.attname NOT IN (
+                   'email', 'display_name', 'organization_name', 'user_agent'))),
            array_agg(format('t.%I', a.attname)) FILTER (WHERE a.atttypid = 'uuid'::regtype AND a.attname <> 'tenant_id')
     INTO texts, ids
     FROM pg_attribute a WHERE a.attrelid = place.oid AND a.attnum > 0 AND NOT a.attisdropped;
     IF place.schema = 'app' THEN
         scope := 't.tenant_id = app.tenant_id()';
     ELSIF place.name = 'deletions' THEN
-        scope := 't.job_id <> $5';
+        scope := 't.job_id <> $5 AND t.subject_id = $3';
         ids := NULL;
     END IF;
     IF EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = place.oid AND a.attname = 'created_at'
@@ -559,6 +562,11 @@ BEGIN
         -- The cheap search first: the exact one, which knows where an address begins and ends, judges what it finds.
         conditions := conditions || format('(strpos(lower(concat_ws(E''\n'', %1$s)), $6) > 0'
                                            ' AND concat_ws(E''\n'', %1$s) ~* $1)', array_to_string(texts, ', '));
+    END IF;
+    IF place.schema <> 'app' AND EXISTS (
+        SELECT FROM pg_attribute a WHERE a.attrelid = place.oid AND a.attname = 'email' AND NOT a.attisdropped)
+    THEN
+        conditions := conditions || 'lower(t.email) = $6'::text;
     END IF;
     IF ids IS NOT NULL AND place.schema <> 'app' THEN
         conditions := conditions || format('$3 IN (%s)', array_to_string(ids, ', '));
