@@ -22,4 +22,7 @@ def app() -> Any:
     service = settings().service
     folder = service.split("-")[0]
     source = Path(__file__).parent.parent / "functions" / folder / "main.py"
-    return create_app(target=service.replace("-", "_"), source=str(source))  # type: ignore[no-untyped-call]
+    application: Any = create_app(target=service.replace("-", "_"), source=str(source))  # type: ignore[no-untyped-call]
+    # A path with a line end matches no route of the framework: the answer is the function's all the same.
+    application.register_error_handler(404, lambda _error: application.view_functions["run"](path=""))
+    return application

@@ -59,6 +59,9 @@ def test_unknown_addresses_and_methods(api, alice):
     assert (answer.status_code, answer.json["code"]) == (405, "method_not_allowed")
     assert set(answer.headers["Allow"].replace(" ", "").split(",")) == {"GET", "HEAD", "POST"}
     assert api.get("/v1/projects/", headers=alice).status_code == 404
+    answer = api.get("/docs/errors/%0A")  # a line end, which the framework's own route does not match
+    assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_route_is_judged_before_the_token(api):
