@@ -61,7 +61,8 @@ OTHERS = {
     "a name": "UPDATE identity.accounts SET display_name = 'like ' || :email WHERE id = :other",
     "a browser": "UPDATE identity.login_sessions SET user_agent = 'x ' || :email WHERE account_id = :other",
     "an organization to be": "INSERT INTO identity.registrations (id, email, display_name, organization_name,"
-    " password_hash, browser_hash, token_hash, created_at, expires_at) VALUES (CAST(:other AS uuid), CAST(:other AS text) || '@example.org', 'N',"
+    " password_hash, browser_hash, token_hash, created_at, expires_at) VALUES (CAST(:other AS uuid),"
+    " CAST(:other AS text) || '@example.org', 'N',"
     " 'of ' || :email, 'x', 'x', uuid_send(gen_random_uuid()), now() - interval '1 hour', now() + interval '1 day')",
     "an address that ends like hers": "INSERT INTO identity.registrations (id, email, display_name, organization_name,"
     " password_hash, browser_hash, token_hash, created_at, expires_at) VALUES (CAST(:other AS uuid), 'x/' || :email,"
