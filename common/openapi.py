@@ -23,7 +23,7 @@ SESSIONS = "/v1/sessions"
 INTERNAL = "/internal/"
 
 # What the one error boundary may answer on any route of a kind, before and beside the codes that the route names.
-ALWAYS = (405, 429, 500, 503)
+ALWAYS = (405, 500, 503)
 AUTHENTICATED = (400, 401, 403)
 WITH_BODY = (400, 413, 415, 422)
 
@@ -155,7 +155,7 @@ def _operation(service: str, route: RouteLike) -> Json:
         "summary": route.summary,
         "tags": [service],
         "security": SECURITY if authenticated else [],
-        "parameters": _parameters(route, authenticated),
+        "parameters": _parameters(route),
         "responses": _success(route) | _problems(route, authenticated),
     }
     if authenticated:
@@ -172,16 +172,12 @@ def operation_id(method: str, rule: str) -> str:
     return "_".join([method.lower(), *re.findall(r"[A-Za-z0-9]+", PLACEHOLDER.sub(lambda m: m["name"], rule))])
 
 
-def _parameters(route: RouteLike, authenticated: bool) -> list[Any]:
+def _parameters(route: RouteLike) -> list[Any]:
     own = template(route.path).parameters
     parameters: list[Any] = [{key: part for key, part in each.items() if not key.startswith("x-")} for each in own]
     if route.query is not None:
         parameters.append({"in": "query", "schema": route.query})
     names = ["RequestId"]
-    if authenticated and route.method != "GET":
-        names.append("CsrfToken")
-    if authenticated and route.method == "POST":
-        names.append("IdempotencyKey")
     if route.method in {"PATCH", "DELETE"}:
         names.append("IfMatch")
     return parameters + names
@@ -192,7 +188,7 @@ def _headers(names: Iterable[str]) -> Json:
 
 
 def _success(route: RouteLike) -> Json:
-    names = ["RequestId", "RateLimit", "RateLimitPolicy"]
+    names = ["RequestId"]
     if route.answers is not None and "version" in route.answers._declared_fields:
         names.append("ETag")
     if route.query is not None and "cursor" in route.query._declared_fields:
@@ -206,7 +202,7 @@ def _success(route: RouteLike) -> Json:
 
 
 def _second(status: int, schema: type[Schema]) -> Json:
-    headers = _headers(["RequestId", "RateLimit", "RateLimitPolicy"])
+    headers = _headers(["RequestId"])
     content = {"application/json": {"schema": schema}}
     return {str(status): {"description": HTTPStatus(status).phrase, "headers": headers, "content": content}}
 
@@ -236,7 +232,7 @@ def _implied(route: RouteLike, authenticated: bool) -> set[int]:
 
 
 def _problem(status: int, codes: Sequence[str]) -> Json:
-    names = ["RequestId", *{429: ["RetryAfter"], 401: ["WwwAuthenticate"]}.get(status, [])]
+    names = ["RequestId", *{503: ["RetryAfter"], 401: ["WwwAuthenticate"]}.get(status, [])]
     media: Json = {"schema": {"$ref": f"{REF}schemas/Problem"}}
     phrase = HTTPStatus(status).phrase
     if codes:

@@ -8,26 +8,15 @@ Json = dict[str, Any]
 
 SECURITY_SCHEMES: dict[str, Json] = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "An access token."},
-    "cookie": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "__Host-access",
-        "description": "The access token as a cookie; unsafe methods need X-CSRF-Token beside it.",
-    },
-    "apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "ctx_", "description": "An API key as bearer."},
 }
-SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"cookie": []}, {"apiKey": []}]
+SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
 
 HEADER_PARAMETERS: dict[str, tuple[str, str]] = {
     "RequestId": ("X-Request-Id", "Carried into the answer and the logs; made when absent."),
-    "CsrfToken": ("X-CSRF-Token", "Value of the cookie `__Host-csrf`; needed when the cookies authenticate."),
-    "IdempotencyKey": ("Idempotency-Key", "The same key and body replays the stored answer for 24 hours."),
     "IfMatch": ("If-Match", 'The ETag that was read, e.g. `"3"`; 412 when it is stale or weak.'),
 }
 ANSWER_HEADERS: dict[str, tuple[str, str]] = {
     "RequestId": ("X-Request-Id", "The id of this request in logs and errors."),
-    "RateLimit": ("RateLimit", "What is left of the limit (IETF draft ratelimit-headers)."),
-    "RateLimitPolicy": ("RateLimit-Policy", "The limits that apply (IETF draft ratelimit-headers)."),
     "ETag": ("ETag", 'The version of the object, e.g. `"3"`.'),
     "Link": ("Link", 'The next page, `rel="next"`.'),
     "Location": ("Location", "Where the object, or the state of the accepted work, is read."),

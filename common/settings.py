@@ -57,7 +57,6 @@ class Settings:
     signed_url_seconds: int = 3600
     export_file_seconds: int = 604_800
     deletion_grace_user_seconds: int = 0
-    deletion_grace_organization_seconds: int = 604_800
     job_silence_seconds: int = 900
     argon2_memory_kib: int = 19_456
     argon2_time_cost: int = 2

@@ -23,6 +23,8 @@ import pg8000.native
 import pytest
 import requests
 
+from local.processes import die_with_parent
+
 CHECKOUT = Path(__file__).parent.parent
 READY_SECONDS = 120
 PASSWORD = "correct horse battery staple"  # pragma: allowlist secret
@@ -46,7 +48,15 @@ def running_stack(folder: Path, **settings: str) -> Iterator[dict[str, Any]]:
     log = (folder / "supervisor.log").open("wb")
     command = [sys.executable, "-m", "local.supervisor", "--ephemeral"]
     environment = {**os.environ, **SETTINGS, **settings, "TMPDIR": str(folder)}
-    process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=die_with_parent(),  # noqa: PLW1509 - prctl alone
+    )
     try:
         deadline = time.monotonic() + READY_SECONDS
         while not (found := list(folder.glob("dev-context-stack-*/stack.json"))):
