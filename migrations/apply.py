@@ -68,9 +68,8 @@ def migrate(url: str, database: str) -> list[str]:
         connection.run("SELECT pg_advisory_lock(:lock)", lock=LOCK)
         connection.run("SET ROLE context_owner")
         # Bodies stay unchecked here: a definer's queries would be judged by the owner's policies.
-        connection.run(
-            "SET lock_timeout = '5s'; SET statement_timeout = '15min'; SET row_security = off; SET check_function_bodies = off"
-        )
+        connection.run("SET lock_timeout = '5s'; SET statement_timeout = '15min'")
+        connection.run("SET row_security = off; SET check_function_bodies = off")
         connection.run("CREATE SCHEMA IF NOT EXISTS migrations")
         connection.run(
             "CREATE TABLE IF NOT EXISTS migrations.applied"

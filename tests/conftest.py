@@ -55,7 +55,7 @@ def running_stack(folder: Path, **settings: str) -> Iterator[dict[str, Any]]:
         stdout=log,
         stderr=log,
         start_new_session=True,
-        preexec_fn=die_with_parent(),  # noqa: PLW1509 - prctl alone
+        preexec_fn=die_with_parent(),
     )
     try:
         deadline = time.monotonic() + READY_SECONDS
