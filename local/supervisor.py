@@ -16,7 +16,8 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=Path(".local"), help="folder of the stack's data")
     parser.add_argument("--ephemeral", action="store_true", help="a new folder, deleted at the end; no fsync")
     arguments = parser.parse_args()
-    problems = missing(arguments.root.absolute())
+    place = Path(tempfile.gettempdir(), "stack") if arguments.ephemeral else arguments.root
+    problems = missing(place.absolute())
     if problems:
         sys.stderr.write("".join(f"{problem}\n" for problem in problems))
         return 1
