@@ -49,6 +49,7 @@ CREATE TABLE identity.refresh_tokens (
     account_id uuid NOT NULL REFERENCES identity.accounts ON DELETE CASCADE,
     login_session_id uuid NOT NULL REFERENCES identity.login_sessions ON DELETE CASCADE,
     generation integer NOT NULL,
+    kid text, -- the version of the refresh key that made it, so that a rotated key still leads to the next one
     created_at timestamptz NOT NULL DEFAULT now(),
     first_used_at timestamptz,
     expires_at timestamptz NOT NULL
@@ -96,27 +97,50 @@ GRANT SELECT, INSERT, UPDATE ON identity.login_sessions TO auth_fn;
 GRANT SELECT, INSERT, UPDATE ON identity.refresh_tokens TO auth_fn;
 GRANT INSERT ON identity.registrations TO auth_fn;
 
--- Before log-in three one-row look-ups exist; these are two of them, and activate_registration is the third.
+-- Before log-in few one-row look-ups exist, each for a transaction that is sealed for nobody; these are two of them.
+
+-- Look-up by e-mail: the account or, while there is none, the newest pending registration (then without an id).
+-- The organizations come live ones first, then the oldest membership; `live` is how many are not suspended.
 CREATE FUNCTION identity.account_by_email(wanted text)
-RETURNS TABLE (id uuid, password_hash text, status text)
+RETURNS TABLE (account_id uuid, password_hash text, status text, organizations text[], live integer)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT a.id, a.password_hash, a.status FROM identity.accounts a WHERE a.email = wanted
+    SELECT a.id, a.password_hash, a.status, m.organizations, m.live
+    FROM identity.accounts a
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(o.tenant_id::text ORDER BY o.suspended_at IS NOT NULL, m.created_at, m.tenant_id),
+                        '{}') AS organizations,
+               count(*) FILTER (WHERE o.suspended_at IS NULL)::integer AS live
+        FROM app.members m JOIN app.organizations o ON o.tenant_id = m.tenant_id
+        WHERE m.user_id = a.id
+    ) AS m
+    WHERE a.email = wanted AND app.is_nobody()
+    UNION ALL
+    (SELECT NULL, r.password_hash, 'pending', '{}', 0
+     FROM identity.registrations r
+     WHERE r.email = wanted AND r.expires_at > now() AND app.is_nobody()
+         AND NOT EXISTS (SELECT FROM identity.accounts a WHERE a.email = wanted)
+     ORDER BY r.created_at DESC LIMIT 1)
 $$;
 
 -- The family of a refresh token; its login session stays locked to the end of the transaction, so that parallel
--- refreshes take their turn.
+-- refreshes take their turn. `dead`: the family has ended, or its current token has expired.
+-- `member`: the person still belongs to the organization, which is not suspended.
 CREATE FUNCTION identity.lock_refresh_family(presented bytea)
 RETURNS TABLE (account_id uuid, login_session_id uuid, tenant_id uuid, generation integer, tip integer,
-               since_first_use interval, dead boolean)
+               seconds_since_use double precision, dead boolean, member boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM FROM identity.login_sessions s JOIN identity.refresh_tokens r ON r.login_session_id = s.id
-    WHERE r.token_hash = presented FOR UPDATE OF s;
+    WHERE r.token_hash = presented AND app.is_nobody() FOR UPDATE OF s;
     RETURN QUERY
-    SELECT r.account_id, r.login_session_id, s.tenant_id, r.generation, s.tip, clock_timestamp() - r.first_used_at,
-           s.revoked_at IS NOT NULL OR r.expires_at <= clock_timestamp() OR s.expires_at <= clock_timestamp()
+    SELECT r.account_id, r.login_session_id, s.tenant_id, r.generation, s.tip,
+           extract(epoch FROM clock_timestamp() - r.first_used_at)::double precision,
+           s.revoked_at IS NOT NULL OR s.expires_at <= clock_timestamp()
+               OR (r.generation = s.tip AND r.expires_at <= clock_timestamp()),
+           EXISTS (SELECT FROM app.members m JOIN app.organizations o ON o.tenant_id = m.tenant_id
+                   WHERE m.tenant_id = s.tenant_id AND m.user_id = s.account_id AND o.suspended_at IS NULL)
     FROM identity.refresh_tokens r JOIN identity.login_sessions s ON s.id = r.login_session_id
-    WHERE r.token_hash = presented;
+    WHERE r.token_hash = presented AND app.is_nobody();
 END
 $$;
 ALTER FUNCTION identity.account_by_email(text) OWNER TO context_definer;

@@ -102,6 +102,12 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     UPDATE platform.outbox SET delivered_at = clock_timestamp() WHERE id = mail AND app.is_nobody()
 $$;
 
+-- The sending failed and nobody is at it any more: the next try need not wait for the claim to run out.
+CREATE FUNCTION platform.mail_release(mail uuid) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE platform.outbox SET claimed_until = NULL WHERE id = mail AND delivered_at IS NULL AND app.is_nobody()
+$$;
+
 -- A system token is good while its job runs, in the organizations that the job names.
 CREATE FUNCTION app.job_credential(tenant uuid, job uuid) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -182,6 +188,7 @@ ALTER FUNCTION platform.outbox_sent(uuid) OWNER TO context_definer;
 ALTER FUNCTION platform.outbox_lease(integer) OWNER TO context_definer;
 ALTER FUNCTION platform.mail_claim(uuid) OWNER TO context_definer;
 ALTER FUNCTION platform.mail_delivered(uuid) OWNER TO context_definer;
+ALTER FUNCTION platform.mail_release(uuid) OWNER TO context_definer;
 ALTER FUNCTION app.job_credential(uuid, uuid) OWNER TO context_definer;
 ALTER FUNCTION platform.claim_job(uuid, text, text) OWNER TO context_definer;
 ALTER FUNCTION platform.job_alive(uuid, text) OWNER TO context_definer;
@@ -190,7 +197,8 @@ ALTER FUNCTION platform.requeue_stuck_jobs(interval) OWNER TO context_definer;
 SET LOCAL ROLE context_definer;
 GRANT EXECUTE ON FUNCTION platform.outbox_sent(uuid) TO auth_fn, exports_fn, deletions_fn, retention_fn;
 GRANT EXECUTE ON FUNCTION platform.outbox_lease(integer), platform.requeue_stuck_jobs(interval) TO retention_fn;
-GRANT EXECUTE ON FUNCTION platform.mail_claim(uuid), platform.mail_delivered(uuid) TO auth_fn;
+GRANT EXECUTE ON FUNCTION platform.mail_claim(uuid), platform.mail_delivered(uuid), platform.mail_release(uuid)
+    TO auth_fn;
 GRANT EXECUTE ON FUNCTION platform.claim_job(uuid, text, text), platform.job_alive(uuid, text),
     platform.finish_job(uuid, text, text) TO exports_jobs_fn, deletions_jobs_fn;
 SET LOCAL ROLE context_owner;

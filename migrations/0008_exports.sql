@@ -277,6 +277,12 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION platform.release_export_mail() RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE platform.exports SET mail_claimed_until = NULL
+    WHERE id IN (SELECT e.id FROM platform.sealed_export() e) AND mailed_at IS NULL
+$$;
+
 CREATE FUNCTION platform.export_mailed() RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     UPDATE platform.exports SET mailed_at = clock_timestamp()
@@ -394,6 +400,7 @@ ALTER FUNCTION platform.planned_parts() OWNER TO context_definer;
 ALTER FUNCTION platform.finish_part(text, text, text, bigint, bigint, text) OWNER TO context_definer;
 ALTER FUNCTION platform.finish_package(text, text, bigint, text, interval) OWNER TO context_definer;
 ALTER FUNCTION platform.claim_export_mail() OWNER TO context_definer;
+ALTER FUNCTION platform.release_export_mail() OWNER TO context_definer;
 ALTER FUNCTION platform.export_mailed() OWNER TO context_definer;
 ALTER FUNCTION platform.fail_export(uuid, text, text) OWNER TO context_definer;
 ALTER FUNCTION platform.export_removed(uuid) OWNER TO context_definer;
@@ -410,7 +417,7 @@ GRANT EXECUTE ON FUNCTION platform.claim_export(uuid, text), platform.export_sub
     platform.plan_export(jsonb), platform.planned_parts(),
     platform.finish_part(text, text, text, bigint, bigint, text),
     platform.finish_package(text, text, bigint, text, interval), platform.claim_export_mail(),
-    platform.export_mailed(), platform.fail_export(uuid, text, text), platform.export_removed(uuid),
+    platform.release_export_mail(), platform.export_mailed(), platform.fail_export(uuid, text, text), platform.export_removed(uuid),
     platform.export_accounts(), platform.export_registrations(), platform.export_login_sessions(),
     platform.export_exports(), platform.export_outbox()
     TO exports_jobs_fn;

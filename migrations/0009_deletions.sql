@@ -629,6 +629,11 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     RETURNING deletions.mail_to, deletions.receipt_hash
 $$;
 
+CREATE FUNCTION platform.release_deletion_mail() RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE platform.deletions SET mail_claimed_until = NULL WHERE job_id = app.principal_id() AND mail_to IS NOT NULL
+$$;
+
 CREATE FUNCTION platform.deletion_mail_pending() RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT mail_to IS NOT NULL FROM platform.deletions WHERE job_id = app.principal_id()
@@ -727,6 +732,17 @@ BEGIN
 END
 $$;
 
+-- A person's copy holds her requests for erasure as well.
+CREATE FUNCTION platform.export_deletions() RETURNS SETOF json
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT row_to_json(r) FROM (
+        SELECT d.job_id, d.subject_id, d.scope, d.reason, platform.utc(d.received_at) AS received_at,
+               platform.utc(d.execute_after) AS execute_after, platform.utc(d.due_at) AS due_at,
+               platform.utc(d.started_at) AS started_at, platform.utc(d.frozen_at) AS frozen_at,
+               platform.utc(d.completed_at) AS completed_at, platform.utc(d.finished_at) AS finished_at, d.error
+        FROM platform.deletions d WHERE d.subject_id = platform.export_subject() ORDER BY d.received_at, d.job_id) r
+$$;
+
 DO $$
 DECLARE
     signature text;
@@ -743,7 +759,8 @@ BEGIN
         'app.erase_personal(integer)', 'platform.leave_organization()', 'platform.subject_exports()',
         'platform.objects_found(integer)', 'platform.erase_account(integer)', 'platform.scan_table(text)',
         'platform.literal_pattern(text)', 'platform.scan_result(integer, integer)', 'platform.deletion_facts()',
-        'platform.put_certificate(jsonb)', 'platform.claim_deletion_mail()', 'platform.deletion_mail_pending()',
+        'platform.put_certificate(jsonb)', 'platform.claim_deletion_mail()', 'platform.release_deletion_mail()',
+        'platform.deletion_mail_pending()', 'platform.export_deletions()',
         'platform.forget_subject()', 'platform.finish_deletion(uuid, text, text, text)', 'platform.moment(timestamptz)',
         'platform.requeue_failed_deletions(interval)', 'platform.retire(text, interval, integer)'
     ] LOOP
@@ -761,8 +778,10 @@ GRANT EXECUTE ON FUNCTION platform.claim_deletion(uuid, text), platform.deletion
     app.erase_personal(integer), platform.leave_organization(), platform.subject_exports(),
     platform.objects_found(integer), platform.erase_account(integer), platform.scan_table(text),
     platform.scan_result(integer, integer), platform.deletion_facts(), platform.put_certificate(jsonb),
-    platform.claim_deletion_mail(), platform.deletion_mail_pending(), platform.forget_subject(),
+    platform.claim_deletion_mail(), platform.release_deletion_mail(), platform.deletion_mail_pending(),
+    platform.forget_subject(),
     platform.finish_deletion(uuid, text, text, text), platform.erases_organization() TO deletions_jobs_fn;
+GRANT EXECUTE ON FUNCTION platform.export_deletions() TO exports_jobs_fn;
 GRANT EXECUTE ON FUNCTION platform.requeue_failed_deletions(interval), platform.retire(text, interval, integer)
     TO retention_fn;
 SET LOCAL ROLE context_owner;

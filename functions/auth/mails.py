@@ -50,7 +50,8 @@ def _hand_over(mail: Mail, mail_id: str) -> None:
         log.entry("WARNING", "a recipient was refused for good", message_id=mail_id)
     except NotSent as error:
         log.entry("WARNING", "a mail waits for another try", message_id=mail_id, error=str(error))
-        raise errors.Problem("unavailable", headers={"Retry-After": "30"}) from error
+        queries.release_mail(mail_id)
+        raise errors.Problem("unavailable", headers={"Retry-After": "5"}) from error
 
 
 def registration(mail_id: str, registration_id: str) -> Mail | None:

@@ -144,6 +144,11 @@ def find_mail_registration(mail_id: str) -> tuple[str, bytes, bool] | None:
     return (found[0][0], found[0][1], found[0][2]) if found else None
 
 
+def release_mail(mail_id: str) -> None:
+    """The sending failed: the next try may begin at once."""
+    database().single(NOBODY, "SELECT platform.mail_release(:mail)", mail=mail_id)
+
+
 def mark_delivered(mail_id: str) -> None:
     """The mail is out, or will never be."""
     database().single(NOBODY, "SELECT platform.mail_delivered(:mail)", mail=mail_id)

@@ -146,6 +146,11 @@ def claim_mail(tx: Tx) -> tuple[str, bytes] | None:
     return (found[0], found[1]) if found else None
 
 
+def release_mail(tx: Tx) -> None:
+    """The sending failed: the next try may begin at once."""
+    tx.rows("SELECT platform.release_deletion_mail()")
+
+
 def mail_pending(tx: Tx) -> bool:
     """Whether the last mail has not been sent."""
     return bool(tx.value("SELECT platform.deletion_mail_pending()"))

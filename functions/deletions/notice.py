@@ -35,6 +35,8 @@ def send(job_id: str) -> None:
     try:
         mail.send(_message(job_id, claimed[0], _receipt(job_id, claimed[1])), job_id)
     except mail.NotSent as error:
+        with database().transaction(jobs.claim(job_id)) as tx:
+            queries.release_mail(tx)
         raise errors.Problem("unavailable", "The mail server takes nothing.", headers={"Retry-After": "5"}) from error
     except mail.Undeliverable:
         pass  # nobody reads it; the erasure is complete all the same

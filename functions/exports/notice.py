@@ -1,4 +1,4 @@
-"""The mail that says a package is ready: a link for an hour, and the page that makes a new one."""
+"""The mail that says a package is ready: a link for a while, and the page that tells how to get a new one."""
 
 import html
 
@@ -10,7 +10,7 @@ TEXT = """Hello {name},
 
 the copy of your data that you asked for is ready.
 
-Download it with this link, which works for one hour:
+Download it with this link, which works for {minutes} minutes:
 {url}
 
 The file is kept until it expires after some days. Until then, this page says how to get a new link:
@@ -20,7 +20,7 @@ If you did not ask for this copy, change your password and tell us.
 """
 HTML = """<p>Hello {name},</p>
 <p>the copy of your data that you asked for is ready.</p>
-<p><a href="{url}">Download it</a> with this link, which works for one hour.</p>
+<p><a href="{url}">Download it</a> with this link, which works for {minutes} minutes.</p>
 <p>The file is kept until it expires after some days. Until then, <a href="{page}">this page</a> says how to get a new
 link.</p>
 <p>If you did not ask for this copy, change your password and tell us.</p>
@@ -39,15 +39,26 @@ def send(job_id: str) -> str:
         raise errors.Problem("unavailable", "The mail is being sent.", headers={"Retry-After": "5"})
     if state != "claimed":
         return str(state)
+    over = False
     try:
         mail.send(_message(job_id, email, name, object_name), job_id)
+        over = True
     except mail.NotSent as error:
         raise errors.Problem("unavailable", "The mail server takes nothing.", headers={"Retry-After": "5"}) from error
     except mail.Undeliverable:
-        state = "undeliverable"
+        state, over = "undeliverable", True
+    finally:
+        if not over:
+            _release(job_id)
     with database().transaction(jobs.claim(job_id)) as tx:
         tx.rows("SELECT platform.export_mailed()")
     return "sent" if state == "claimed" else state
+
+
+def _release(job_id: str) -> None:
+    """The mail did not go out: the next try may begin at once."""
+    with database().transaction(jobs.claim(job_id)) as tx:
+        tx.rows("SELECT platform.release_export_mail()")
 
 
 def _message(job_id: str, email: str, name: str, object_name: str) -> mail.Mail:
@@ -55,6 +66,7 @@ def _message(job_id: str, email: str, name: str, object_name: str) -> mail.Mail:
         "name": name,
         "url": storage.signed_url(object_name, "export.zip", "application/zip"),
         "page": f"{settings().public_url}/export#id={job_id}",
+        "minutes": str(max(1, settings().signed_url_seconds // 60)),
     }
     escaped = {key: html.escape(value) for key, value in words.items()}
     return mail.Mail(email, "Your data export is ready", TEXT.format(**words), HTML.format(**escaped))

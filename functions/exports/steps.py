@@ -154,9 +154,7 @@ def finish(call: Call) -> Json:
     jobs.check_alive(job_id, call.body["execution"])
     with database().transaction(jobs.claim(job_id), read_only=True) as tx:
         kept = queries.select_request(tx)["object_name"]
-    for name in storage.names(f"exports/{job_id}/"):
-        if name != kept:
-            storage.delete(name)
+    _keep_only(job_id, kept)
     jobs.finish(job_id, call.body["execution"], jobs.DONE)
     return {"state": "done"}
 
@@ -176,6 +174,8 @@ def failed(call: Call) -> Json:
         raise jobs.lost()
     if state == "failed":
         _remove(job_id)
+    else:  # only its mail could not be sent: the package stays
+        storage.delete_all(f"exports/{job_id}/parts/")
     return {"state": state}
 
 
@@ -194,6 +194,12 @@ def remove(call: Call) -> Json:
     if work == "remove":
         _remove(job_id)
     return {"state": "removed"}
+
+
+def _keep_only(job_id: str, kept: str) -> None:
+    for name in storage.names(f"exports/{job_id}/"):
+        if name != kept:
+            storage.delete(name)
 
 
 def _remove(job_id: str) -> None:
