@@ -12,7 +12,6 @@ from local.workflows.values import Value, fault, is_number, kind
 MAX_RESPONSE = 2 * 1024 * 1024
 DEFAULT_TIMEOUT = 300.0
 MAX_TIMEOUT = 1800.0
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 Outcome = dict[str, Any]
 """JSON: `{"code", "headers", "body": base64}` of a response, or `{"tag", "message"}` of a failure without one."""
@@ -20,28 +19,30 @@ Outcome = dict[str, Any]
 
 @dataclass(frozen=True)
 class Http:
-    """One request as it goes out; `auth` is None or (type, audience or scopes)."""
+    """One request as it goes out; `audience` is None without `auth`."""
 
     method: str
     url: str
     headers: dict[str, str]
     body: bytes | None
-    auth: tuple[str, str] | None
+    audience: str | None
     timeout: float
 
 
 def request(function: str, arguments: dict[str, Value]) -> Http:
     """The request of an http.* call. Raises TypeError or ValueError of the language."""
-    method = arguments["method"] if function == "http.request" else function.removeprefix("http.").upper()
-    if need(method, "string").upper() not in METHODS:
-        raise fault("ValueError", f"unknown HTTP method {method}")
     headers = _texts("headers", arguments.get("headers"))
     body, content_type = _body(arguments.get("body"), headers)
     if content_type and not _header(headers, "content-type"):
         headers["Content-Type"] = content_type
     url = _url(need(arguments["url"], "string"), arguments.get("query"))
     return Http(
-        method.upper(), url, headers, body, _auth(arguments.get("auth"), url), _timeout(arguments.get("timeout"))
+        method=function.removeprefix("http.").upper(),
+        url=url,
+        headers=headers,
+        body=body,
+        audience=_audience(arguments.get("auth"), url),
+        timeout=_timeout(arguments.get("timeout")),
     )
 
 
@@ -85,19 +86,9 @@ def _url(url: str, query: Value) -> str:
     return urlunsplit(parts._replace(query="&".join(each for each in (parts.query, more) if each), fragment=""))
 
 
-def _auth(auth: Value, url: str) -> tuple[str, str] | None:
+def _audience(auth: Value, url: str) -> str | None:
     """The audience defaults to the URL of the request, as documented; a Cloud Run service wants its root URL."""
-    if auth is None:
-        return None
-    unknown = set(need(auth, "map")) - {"type", "audience", "scope", "scopes"}
-    if unknown:
-        raise fault("ValueError", f"unknown auth field {min(unknown)}")
-    if auth.get("type") == "OIDC":
-        return "OIDC", str(need(auth.get("audience", url), "string"))
-    if auth.get("type") == "OAuth2":
-        scopes = auth.get("scopes", auth.get("scope", "https://www.googleapis.com/auth/cloud-platform"))
-        return "OAuth2", " ".join(scopes) if isinstance(scopes, list) else str(need(scopes, "string"))
-    raise fault("ValueError", "auth type is OIDC or OAuth2")
+    return None if auth is None else str(need(auth.get("audience", url), "string"))
 
 
 def _timeout(timeout: Value) -> float:

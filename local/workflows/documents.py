@@ -7,13 +7,12 @@ from typing import NoReturn
 import yaml
 
 from local.workflows import expressions
-from local.workflows.model import Const, Expression, ListOf, MapOf, Mark, Template
-from local.workflows.values import INT_MAX, INT_MIN, Value
+from local.workflows.model import Const, Expression, MapOf, Mark, Template
+from local.workflows.values import INT_MAX, INT_MIN
 
-SCALARS = {"str", "int", "float", "bool", "null"}
-NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-BOOLEANS = {"true", "True", "TRUE", "false", "False", "FALSE"}
-NULLS = {"null", "Null", "NULL", "~", ""}
+INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+BOOLEANS = {"true": True, "false": False}
 
 
 class Refused(Exception):
@@ -96,40 +95,42 @@ class Document:
             self.refuse(node, f"{what} is a name")
         return value
 
-    def scalar(self, node: yaml.Node, what: str) -> Value:
-        """A plain value; what YAML versions read differently must be quoted."""
+    def scalar(self, node: yaml.Node, what: str) -> str | int | bool:
+        """Text, an integer or a boolean; what YAML versions read differently must be quoted."""
         if not isinstance(node, yaml.ScalarNode):
             self.refuse(node, f"{what} is a single value")
         text = str(node.value)
         if node.style is not None or (node.tag.endswith(":str") and not NUMBER.fullmatch(text)):
             return text
         if text in BOOLEANS:
-            return text.lower() == "true"
-        if text in NULLS:
-            return None
-        if NUMBER.fullmatch(text):
-            return self._number(node, text)
-        self.refuse(node, f"YAML versions disagree about {text!r}: quote it")
-
-    def _number(self, node: yaml.Node, text: str) -> int | float:
-        if not re.fullmatch(r"-?[0-9]+", text):
-            return float(text)
+            return BOOLEANS[text]
+        if not INTEGER.fullmatch(text):
+            self.refuse(node, f"{text!r} is not text, an integer, true or false: quote it if it is text")
         if not INT_MIN <= int(text) <= INT_MAX:
             self.refuse(node, f"{text} does not fit in a 64-bit integer")
         return int(text)
 
+    def count(self, node: yaml.Node, what: str) -> int:
+        """An integer that is not negative."""
+        value = self.scalar(node, what)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            self.refuse(node, f"{what} is an integer that is not negative")
+        return value
+
     def template(self, node: yaml.Node, what: str) -> Template:
-        """Any value, with expressions where it has `${…}`."""
-        if isinstance(node, yaml.SequenceNode):
-            items = tuple(self.template(each, what) for each in node.value)
-            constant = [each.value for each in items if isinstance(each, Const)]
-            return Const(constant) if len(constant) == len(items) else ListOf(items)
+        """Any value but a list, with expressions where it has `${…}`."""
         if isinstance(node, yaml.MappingNode):
-            pairs = tuple((self.string(k, key), self.template(v, what)) for key, k, v in self.pairs(node, what))
-            fixed = {k.value: v.value for k, v in pairs if isinstance(k, Const) and isinstance(v, Const)}
+            pairs = tuple((self.key(k, key), self.template(v, what)) for key, k, v in self.pairs(node, what))
+            fixed = {key: value.value for key, value in pairs if isinstance(value, Const)}
             return Const(fixed) if len(fixed) == len(pairs) else MapOf(pairs)
         value = self.scalar(node, what)
         return self.string(node, value) if isinstance(value, str) else Const(value)
+
+    def key(self, node: yaml.Node, text: str) -> str:
+        """The key of a map, which is no expression."""
+        if "${" in text:
+            self.refuse(node, "the key of a map is no expression")
+        return text
 
     def string(self, node: yaml.Node, text: str) -> Template:
         """A string, which is an expression as a whole or not at all."""

@@ -1,8 +1,9 @@
-"""Parser of `${…}`: text to a small tree. Precedence as the Data types page lists it: `not` binds tighter than `==`."""
+"""Parser of `${…}`: text to a small tree. It knows what our workflows write, with the documented precedence."""
 
 import re
 from dataclasses import dataclass
-from typing import Any
+
+from local.workflows.values import INT_MAX
 
 MAX_LENGTH = 400
 MAX_NESTING = 50
@@ -14,9 +15,9 @@ class BadExpression(Exception):
 
 @dataclass(frozen=True)
 class Literal:
-    """A number, string, boolean or null."""
+    """An integer or a string."""
 
-    value: Any
+    value: int | str
 
 
 @dataclass(frozen=True)
@@ -35,27 +36,11 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Index:
-    """`owner[key]`."""
-
-    owner: "Node"
-    key: "Node"
-
-
-@dataclass(frozen=True)
 class Call:
     """`function(arguments)`; the function's dotted name is already joined."""
 
     function: str
     arguments: tuple["Node", ...]
-
-
-@dataclass(frozen=True)
-class Unary:
-    """`not x` or `-x`."""
-
-    operator: str
-    operand: "Node"
 
 
 @dataclass(frozen=True)
@@ -67,26 +52,24 @@ class Binary:
     right: "Node"
 
 
-Node = Literal | Name | Member | Index | Call | Unary | Binary
+Node = Literal | Name | Member | Call | Binary
 
 TOKEN = re.compile(
     r"""\s*(?:
-        (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
+        (?P<number>\d+)
       | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-      | (?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-      | (?P<operator>//|==|!=|<=|>=|[-+*/%<>()\[\].,])
+      | (?P<string>"[^"\\]*")
+      | (?P<operator>==|!=|>=|[+().,])
     )""",
     re.VERBOSE | re.DOTALL,
 )
-ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "'": "'", "\\": "\\", "/": "/", "b": "\b", "f": "\f"}
-WORDS = {"and", "or", "not", "in"}
-CONSTANTS = {"true": True, "false": False, "null": None}
+WORDS = {"and", "or", "in"}
+KEYWORDS = WORDS | {"not", "true", "false", "null"}
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"or"}),
     frozenset({"and"}),
-    frozenset({"<", "<=", ">=", ">", "==", "!=", "in"}),
-    frozenset({"+", "-"}),
-    frozenset({"*", "/", "//", "%"}),
+    frozenset({">=", "==", "!=", "in"}),
+    frozenset({"+"}),
 )
 
 
@@ -115,13 +98,10 @@ def _tokens(text: str) -> list[tuple[str, str]]:
 
 
 def _token(group: str, text: str) -> tuple[str, str]:
-    """Keywords are lower-case or upper-case, never mixed; booleans also capitalized."""
-    if group == "word":
-        lower = text.lower()
-        if lower in WORDS and text in (lower, text.upper()):
-            return "operator", lower
-        if lower in CONSTANTS and text in (lower, text.upper(), text.capitalize()):
-            return "constant", lower
+    if group == "word" and text.lower() in KEYWORDS:
+        if text not in WORDS:
+            raise BadExpression(f"unexpected {text!r}")
+        return "operator", text
     return group, text
 
 
@@ -153,31 +133,20 @@ class _Parser:
     def level(self, number: int) -> Node:
         """Left-associative operators of one level of precedence."""
         if number == len(LEVELS):
-            return self.unary()
+            return self.postfix()
         node = self.level(number + 1)
         while operator := self.accept(*LEVELS[number]):
             node = Binary(operator, node, self.level(number + 1))
         return node
 
-    def unary(self) -> Node:
+    def postfix(self) -> Node:
         self.depth += 1
         if self.depth > MAX_NESTING:
             raise BadExpression(f"nested deeper than {MAX_NESTING}")
-        operator = self.accept("-", "not")
-        node = Unary(operator, self.unary()) if operator else self.postfix()
-        self.depth -= 1
-        return node
-
-    def postfix(self) -> Node:
         node = self.primary()
-        while operator := self.accept(".", "[", "("):
-            if operator == ".":
-                node = Member(node, self.word())
-            elif operator == "[":
-                node = Index(node, self.level(0))
-                self.expect("]")
-            else:
-                node = Call(function_name(node), self.arguments())
+        while operator := self.accept(".", "("):
+            node = Member(node, self.word()) if operator == "." else Call(function_name(node), self.arguments())
+        self.depth -= 1
         return node
 
     def word(self) -> str:
@@ -201,9 +170,7 @@ class _Parser:
         if group == "number":
             return Literal(_number(text))
         if group == "string":
-            return Literal(_string(text))
-        if group == "constant":
-            return Literal(CONSTANTS[text])
+            return Literal(text[1:-1])
         if group == "word":
             return Name(text)
         if (group, text) == ("operator", "("):
@@ -214,7 +181,7 @@ class _Parser:
 
 
 def function_name(node: Node) -> str:
-    """`text.split` of Member(Name("text"), "split"); BadExpression when the tree is not a dotted name."""
+    """`map.get` of Member(Name("map"), "get"); BadExpression when the tree is not a dotted name."""
     if isinstance(node, Name):
         return node.name
     if isinstance(node, Member):
@@ -222,22 +189,7 @@ def function_name(node: Node) -> str:
     raise BadExpression("only a function can be called")
 
 
-def _number(text: str) -> int | float:
-    if text.isdigit():
-        number = int(text)
-        if number >= 2**63:
-            raise BadExpression(f"{text} does not fit in a 64-bit integer")
-        return number
-    double = float(text)
-    if double == float("inf"):
-        raise BadExpression(f"{text} does not fit in a double")
-    return double
-
-
-def _string(text: str) -> str:
-    def unescape(match: re.Match[str]) -> str:
-        if match[1] not in ESCAPES:
-            raise BadExpression(f"unknown escape \\{match[1]}")
-        return ESCAPES[match[1]]
-
-    return re.sub(r"\\(.)", unescape, text[1:-1], flags=re.DOTALL)
+def _number(text: str) -> int:
+    if int(text) > INT_MAX:
+        raise BadExpression(f"{text} does not fit in a 64-bit integer")
+    return int(text)

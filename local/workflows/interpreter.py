@@ -4,37 +4,35 @@ Nothing here knows time, network or disk: between two outcomes a workflow is a f
 execution replayed with the same outcomes in the same order arrives at the same place.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
 from local.workflows import calls, retrying
-from local.workflows.effects import Fiber, Flow, Jump, Request, Returned, World, impure, log, sleep
+from local.workflows.effects import Fiber, Flow, Host, Jump, Request, Returned, World, get_env, sleep
 from local.workflows.evaluate import boolean, evaluate
-from local.workflows.library import IMPURE, PREDICATES, PURE, ordered
+from local.workflows.library import CALLS, PURE
 from local.workflows.model import (
     Action,
     Assign,
     Call,
     Const,
     Expression,
-    For,
-    ListOf,
     MapOf,
     Parallel,
     Raise,
+    Retry,
     Return,
     Routine,
     Step,
     Steps,
     Switch,
-    Target,
     Template,
     Try,
 )
 from local.workflows.parallel import parallel
 from local.workflows.scopes import Scope
-from local.workflows.values import MAX_STEPS, Value, WorkflowError, copied, fault, kind, numbers
+from local.workflows.values import MAX_STEPS, Value, WorkflowError, fault, kind
 
 MAX_CALL_DEPTH = 20
 
@@ -69,7 +67,7 @@ class Interpreter:
             self.world.steps += 1
             if self.world.steps > MAX_STEPS:
                 raise fault("ResourceLimitError", f"more than {MAX_STEPS} steps")
-            signal = (yield from self.action(step.action, scope)) if step.action is not None else None
+            signal = yield from self.action(step.action, scope)
         except WorkflowError as error:
             if not error.trace or error.trace[-1][1] != self.routine.name:
                 error.trace.append((step.name, self.routine.name, step.mark.line, step.mark.column))
@@ -81,19 +79,15 @@ class Interpreter:
         match action:
             case Assign(items):
                 for target, template in items:
-                    self.assign(target, self.render(template, scope), scope)
+                    scope.write(target.name, self.render(template, scope))
             case Call():
                 yield from self.call(action, scope)
             case Switch():
                 return (yield from self.switch(action, scope))
-            case Steps():
-                return (yield from self.steps(action, scope))
             case Return(template):
-                return Returned(copied(self.render(template, scope)))
+                return Returned(self.render(template, scope))
             case Raise(template):
                 raise WorkflowError(_raisable(self.render(template, scope)))
-            case For():
-                return (yield from self.loop(action, scope))
             case Parallel():
                 yield from parallel(self, action, scope)
             case Try():
@@ -106,45 +100,19 @@ class Interpreter:
             case Const(value):
                 return value
             case Expression(node, _):
-                return evaluate(node, _Names(self, scope))
-            case ListOf(items):
-                return [self.render(each, scope) for each in items]
+                return evaluate(node, _Names(self.world.host, scope))
             case MapOf(pairs):
-                return {self.key(key, scope): self.render(value, scope) for key, value in pairs}
-
-    def key(self, template: Template, scope: Scope) -> str:
-        """A map's key, which must be a string."""
-        key = self.render(template, scope)
-        if not isinstance(key, str):
-            raise fault("TypeError", f"the key of a map is a string, not {kind(key)}")
-        return key
-
-    def assign(self, target: Target, value: Value, scope: Scope) -> None:
-        """Write a variable or an element inside one."""
-        if target.path:
-            path = [evaluate(node, _Names(self, scope)) for node in target.path]
-            scope.write_inside(target.name, path, value)
-        else:
-            scope.write(target.name, value)
+                return {key: self.render(value, scope) for key, value in pairs}
 
     def call(self, call: Call, scope: Scope) -> Generator[Request, Any, None]:
-        """A `call` step: library function, blocking function or subworkflow."""
+        """A `call` step: http function or subworkflow."""
         arguments = {name: self.render(template, scope) for name, template in call.arguments}
-        result: Value = None
-        if call.function in PURE:
-            result = PURE[call.function][1](*ordered(PURE[call.function][0].parameters, arguments))
-        elif call.function in IMPURE:
-            result = impure(self.world, self.fiber, call.function, ordered(IMPURE[call.function].parameters, arguments))
-        elif call.function == "sys.sleep":
-            yield from sleep(self.world, self.fiber, arguments["seconds"])
-        elif call.function == "sys.log":
-            log(self.world, self.fiber, arguments)
-        elif call.function in self.world.workflow.routines:
-            result = yield from self.subworkflow(call.function, arguments)
-        else:
+        if call.function in CALLS:
             result = calls.answer((yield calls.request(call.function, arguments)))
+        else:
+            result = yield from self.subworkflow(call.function, arguments)
         if call.result is not None:
-            self.assign(call.result, result, scope)
+            scope.write(call.result.name, result)
 
     def subworkflow(self, name: str, arguments: dict[str, Value]) -> Generator[Request, Any, Value]:
         """The value a subworkflow returns, null when it just ends."""
@@ -159,8 +127,7 @@ class Interpreter:
         scope = Scope(self.world.memory)
         try:
             for parameter in self.routine.parameters:
-                default = parameter.default.value if parameter.default is not None else None
-                scope.declare(parameter.name, arguments.get(parameter.name, default))
+                scope.declare(parameter, arguments.get(parameter))
             signal = yield from self.steps(self.routine.steps, scope)
         finally:
             scope.close()
@@ -170,50 +137,22 @@ class Interpreter:
         """The first case whose condition is true."""
         for case in switch.cases:
             if boolean(self.render(case.condition, scope), "a condition"):
-                signal = (yield from self.action(case.action, scope)) if case.action is not None else None
+                signal = (yield from self.block(case.action, scope)) if case.action is not None else None
                 return Jump(case.next) if signal is None and case.next is not None else signal
         return None
 
-    def elements(self, loop: For, scope: Scope) -> Iterator[tuple[int, Value]]:
-        """(index, value) of each iteration."""
-        if loop.range is not None:
-            first, last = (self.render(each, scope) for each in loop.range)
-            return enumerate(numbers(first, last))
-        items = self.render(loop.items or Const([]), scope)
-        if not isinstance(items, list | dict):
-            raise fault("TypeError", f"for needs a list or a map, not {kind(items)}")
-        return enumerate(list(items))
-
-    def iteration(self, loop: For, index: int, value: Value, scope: Scope) -> Flow:
-        """One pass through a loop's steps, with variables of its own."""
-        inner = Scope(scope.memory, scope)
-        try:
-            inner.declare(loop.value, value)
-            if loop.index is not None:
-                inner.declare(loop.index, index)
-            signal = yield from self.steps(loop.steps, inner)
-        finally:
-            inner.close()
-        return None if signal == Jump("continue") else signal
-
-    def loop(self, loop: For, scope: Scope) -> Flow:
-        """`for`."""
-        for index, value in self.elements(loop, scope):
-            signal = yield from self.iteration(loop, index, value, scope)
-            if signal == Jump("break"):
-                return None
-            if signal is not None:
-                return signal
-        return None
+    def block(self, block: Steps | Action, scope: Scope) -> Flow:
+        """Run what `try` or a condition holds: a list of steps, or what one step would do."""
+        return (yield from (self.steps(block, scope) if isinstance(block, Steps) else self.action(block, scope)))
 
     def attempt(self, action: Try, scope: Scope) -> Flow:
         """`try`, with its retries and its handler."""
         attempt = 1
         while True:
             try:
-                return (yield from self.action(action.body, scope))
+                return (yield from self.block(action.body, scope))
             except WorkflowError as error:
-                wait = yield from self.wait_before_retry(action, attempt, error, scope)
+                wait = yield from self.wait_before_retry(action.retry, attempt, error)
                 if wait is None:
                     if action.handler is None:
                         raise
@@ -222,20 +161,14 @@ class Interpreter:
             yield from sleep(self.world, self.fiber, wait)
 
     def wait_before_retry(
-        self, action: Try, attempt: int, error: WorkflowError, scope: Scope
-    ) -> Generator[Request, Any, float | None]:
+        self, retry: Retry | None, attempt: int, error: WorkflowError
+    ) -> Generator[Request, Any, int | None]:
         """Seconds until the next attempt, or None when there is none."""
-        retry = action.retry
-        if retry is None:
+        wait = retrying.delay(retry, attempt) if retry is not None else None
+        if retry is None or wait is None:
             return None
-        wait = retrying.delay(retry, attempt, lambda template: self.render(template, scope))
-        if wait is None:
-            return None
-        if retry.predicate in PREDICATES:
-            wanted: Value = PREDICATES[retry.predicate](error.payload)
-        else:
-            parameter = self.world.workflow.routines[retry.predicate].parameters[0].name
-            wanted = yield from self.subworkflow(retry.predicate, {parameter: error.payload})
+        parameter = self.world.workflow.routines[retry.predicate].parameters[0]
+        wanted = yield from self.subworkflow(retry.predicate, {parameter: error.payload})
         return wait if boolean(wanted, "a retry predicate") else None
 
     def handle(self, action: Try, error: WorkflowError, scope: Scope) -> Flow:
@@ -253,8 +186,8 @@ class Interpreter:
 class _Names:
     """Variables and functions for one expression."""
 
-    def __init__(self, interpreter: Interpreter, scope: Scope) -> None:
-        self.interpreter = interpreter
+    def __init__(self, host: Host, scope: Scope) -> None:
+        self.host = host
         self.scope = scope
 
     def read(self, name: str) -> Value:
@@ -263,10 +196,10 @@ class _Names:
     def call(self, function: str, arguments: list[Value]) -> Value:
         if function in PURE:
             return PURE[function][1](*arguments)
-        return impure(self.interpreter.world, self.interpreter.fiber, function, arguments)
+        return get_env(self.host, arguments)
 
 
 def _raisable(value: Value) -> Value:
     if not isinstance(value, str | dict):
         raise fault("TypeError", f"raise needs a string or a map, not {kind(value)}")
-    return copied(value)
+    return value

@@ -11,7 +11,6 @@ from typing import Any
 
 from local.durable import database, transaction
 from local.workflows.calls import Outcome
-from local.workflows.values import Value
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS revisions (
@@ -97,13 +96,13 @@ class Journal:
         sql = "INSERT INTO outcomes (execution, key, outcome) VALUES (?, ?, ?)"
         self._write((sql, (execution, key, json.dumps(outcome))))
 
-    def remember(self, execution: str, key: str, learn: Callable[[], Value]) -> Value:
+    def remember(self, execution: str, key: str, learn: Callable[[], float]) -> float:
         """What the execution learned under this key, learned now if it is the first time."""
         found = self.rows("SELECT value FROM facts WHERE execution = ? AND key = ?", execution, key)
         if found:
-            return json.loads(found[0]["value"])
+            return float(found[0]["value"])
         value = learn()
-        self._write(("INSERT INTO facts VALUES (?, ?, ?)", (execution, key, json.dumps(value))))
+        self._write(("INSERT INTO facts VALUES (?, ?, ?)", (execution, key, repr(value))))
         return value
 
     def finish(self, execution: str, state: str, result: str | None, error: str | None, place: tuple[str, str]) -> bool:

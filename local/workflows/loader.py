@@ -8,18 +8,15 @@ import yaml
 
 from local.workflows import names, retrying
 from local.workflows.documents import Document, Refused
-from local.workflows.expressions import Index, Literal, Member, Name, Node
-from local.workflows.library import BLOCKING, IMPURE, PURE
+from local.workflows.expressions import KEYWORDS
+from local.workflows.library import CALLS, FUNCTIONS
 from local.workflows.model import (
     Action,
     Assign,
     Call,
     Case,
-    Const,
     Except,
-    For,
     Parallel,
-    Parameter,
     Raise,
     Return,
     Routine,
@@ -36,7 +33,8 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MAX_ITEMS = 50
 MAX_SOURCE = 128 * 1024
 CALL_KEYS = ("call", "args", "result")
-KINDS = ("assign", "call", "switch", "steps", "return", "raise", "for", "parallel", "try")
+KINDS = ("assign", "call", "switch", "return", "raise", "parallel", "try")
+RESERVED = ("end", "break", "continue")
 
 __all__ = ["Refused", "load", "read"]
 
@@ -70,29 +68,24 @@ class _Loader:
 
     def routine(self, name: str, node: yaml.Node) -> Routine:
         self.routine_name, self.step_names = name, set()
-        if not VARIABLE.fullmatch(name) or name in PURE:
+        if not VARIABLE.fullmatch(name) or name in FUNCTIONS:
             self.document.refuse(node, f"{name!r} cannot be the name of a subworkflow")
         fields = self.document.fields(node, name, ("params",), ("steps",))
         parameters = self.parameters(fields["params"]) if "params" in fields else ()
         return Routine(name, parameters, self.steps(fields["steps"]), self.document.mark(node))
 
-    def parameters(self, node: yaml.Node) -> tuple[Parameter, ...]:
-        found: dict[str, Parameter] = {}
+    def parameters(self, node: yaml.Node) -> tuple[str, ...]:
+        found: list[str] = []
         for each in self.document.items(node, "params"):
-            if isinstance(each, yaml.MappingNode):
-                key, _, value = self.document.single(each, "a parameter with a default")
-                default = self.document.template(value, "a default")
-                if not isinstance(default, Const):
-                    self.document.refuse(value, "a default is a value without expressions")
-            else:
-                key, default = self.document.word(each, "a parameter"), None
-            if key in found:
-                self.document.refuse(each, f"parameter {key!r} is given twice")
-            found[key] = Parameter(self.variable(each, key), default)
-        return tuple(found.values())
+            name = self.variable(each, "a parameter")
+            if name in found:
+                self.document.refuse(each, f"parameter {name!r} is given twice")
+            found.append(name)
+        return tuple(found)
 
-    def variable(self, node: yaml.Node, name: str) -> str:
-        if not VARIABLE.fullmatch(name):
+    def variable(self, node: yaml.Node, what: str) -> str:
+        name = self.document.word(node, what)
+        if not VARIABLE.fullmatch(name) or name.lower() in KEYWORDS:
             self.document.refuse(node, f"{name!r} is not a variable name")
         return name
 
@@ -100,31 +93,35 @@ class _Loader:
         steps: list[Step] = []
         for each in self.document.items(node, "steps"):
             name, key_node, body = self.document.single(each, "a step")
-            if name in self.step_names or name in ("end", "break", "continue"):
+            if name in self.step_names or name in RESERVED:
                 self.document.refuse(key_node, f"step name {name!r} is reserved, or used twice in {self.routine_name}")
             self.step_names.add(name)
             steps.append(self.step(name, key_node, body))
         return Steps(tuple(steps), {step.name: number for number, step in enumerate(steps)})
 
     def step(self, name: str, key_node: yaml.Node, body: yaml.Node) -> Step:
-        action, following = self.body(body, f"step {name!r}", KINDS)
-        if action is None and following is None:
-            self.document.refuse(body, f"step {name!r} does nothing")
-        return Step(name, action, following, self.document.mark(key_node))
+        what = f"step {name!r}"
+        fields = self.document.fields(body, what, {*KINDS, "args", "result", "retry", "except", "next"})
+        kind = self.kind(body, what, fields, KINDS)
+        if not kind:
+            self.document.refuse(body, f"{what} does nothing")
+        self.companions(body, what, fields, kind)
+        return Step(name, self.action(kind, fields), self.following(kind, fields), self.document.mark(key_node))
 
-    def body(self, node: yaml.Node, what: str, kinds: tuple[str, ...]) -> tuple[Action | None, str | None]:
-        """The one action of a step (or none) and its `next`."""
-        extra = {"args", "result"} if "call" in kinds else set()
-        extra |= {"retry", "except"} if "try" in kinds else set()
-        fields = self.document.fields(node, what, {*kinds, *extra, "next"})
+    def kind(self, node: yaml.Node, what: str, fields: dict[str, yaml.Node], kinds: tuple[str, ...]) -> str:
+        """Which of `kinds` it is, at most one of them; empty when it is none."""
         present = [kind for kind in kinds if kind in fields]
         if len(present) > 1:
             self.document.refuse(node, f"{what} has both {present[0]!r} and {present[1]!r}")
-        self.companions(node, what, fields, present[0] if present else "")
-        if present and present[0] in ("return", "raise") and "next" in fields:
-            self.document.refuse(fields["next"], f"nothing follows {present[0]!r}")
-        following = self.document.word(fields["next"], "next") if "next" in fields else None
-        return (self.action(present[0], fields) if present else None), following
+        return present[0] if present else ""
+
+    def following(self, kind: str, fields: dict[str, yaml.Node]) -> str | None:
+        """The target of `next`."""
+        if "next" not in fields:
+            return None
+        if kind in ("return", "raise"):
+            self.document.refuse(fields["next"], f"nothing follows {kind!r}")
+        return self.document.word(fields["next"], "next")
 
     def companions(self, node: yaml.Node, what: str, fields: dict[str, yaml.Node], kind: str) -> None:
         belongs = {"args": "call", "result": "call", "retry": "try", "except": "try"}
@@ -140,116 +137,87 @@ class _Loader:
         builders: dict[str, Callable[[yaml.Node], Action]] = {
             "assign": self.assign,
             "switch": self.switch,
-            "steps": self.steps,
-            "return": lambda value: Return(self.document.template(value, "return")),
-            "raise": lambda value: Raise(self.document.template(value, "raise")),
-            "for": self.loop,
+            "return": self.returned,
+            "raise": self.raised,
             "parallel": self.parallel,
         }
         return builders[kind](fields[kind])
 
+    def returned(self, node: yaml.Node) -> Return:
+        return Return(self.document.template(node, "return"))
+
+    def raised(self, node: yaml.Node) -> Raise:
+        return Raise(self.document.template(node, "raise"))
+
     def assign(self, node: yaml.Node) -> Assign:
         items: list[tuple[Target, Template]] = []
         for each in self.document.items(node, "assign"):
-            key, key_node, value = self.document.single(each, "an assignment")
-            items.append((self.target(key_node, key), self.document.template(value, "a value")))
+            _, key_node, value = self.document.single(each, "an assignment")
+            items.append((self.target(key_node, "a variable"), self.document.template(value, "a value")))
         if len(items) > MAX_ITEMS:
             self.document.refuse(node, f"a step has at most {MAX_ITEMS} assignments")
         return Assign(tuple(items))
 
-    def target(self, node: yaml.Node, text: str) -> Target:
-        path: list[Node] = []
-        tree = self.document.parse(node, text)
-        while not isinstance(tree, Name):
-            if isinstance(tree, Member):
-                path.insert(0, Literal(tree.key))
-            elif isinstance(tree, Index):
-                path.insert(0, tree.key)
-            else:
-                self.document.refuse(node, f"cannot assign to {text!r}")
-            tree = tree.owner
-        return Target(tree.name, tuple(path), self.document.mark(node))
+    def target(self, node: yaml.Node, what: str) -> Target:
+        return Target(self.variable(node, what), self.document.mark(node))
 
     def call(self, fields: dict[str, yaml.Node]) -> Call:
         function = self.document.word(fields["call"], "call")
+        if "." in function and function not in CALLS:
+            self.document.refuse(fields["call"], f"unknown function {function!r}; known are {', '.join(CALLS)}")
         arguments: list[tuple[str, Template]] = []
         if "args" in fields:
             for key, _, node in self.document.pairs(fields["args"], "args"):
+                if function in CALLS and key == "auth":
+                    self.auth(node)
                 arguments.append((key, self.document.template(node, key)))
-        result = None
-        if "result" in fields:
-            name = self.document.word(fields["result"], "result")
-            result = Target(self.variable(fields["result"], name), (), self.document.mark(fields["result"]))
-        if "." in function and function not in {*PURE, *IMPURE, *BLOCKING}:
-            self.document.refuse(fields["call"], f"unknown function {function!r}")
+        result = self.target(fields["result"], "result") if "result" in fields else None
         return Call(function, tuple(arguments), result, self.document.mark(fields["call"]))
 
+    def auth(self, node: yaml.Node) -> None:
+        fields = self.document.fields(node, "auth", ("audience",), ("type",))
+        if self.document.word(fields["type"], "type") != "OIDC":
+            self.document.refuse(fields["type"], "the only type of auth is OIDC")
+
     def switch(self, node: yaml.Node) -> Switch:
-        cases: list[Case] = []
-        for each in self.document.items(node, "switch"):
-            fields = {key: value for key, _, value in self.document.pairs(each, "a condition")}
-            if "condition" not in fields:
-                self.document.refuse(each, "a condition needs 'condition'")
-            condition = self.document.template(fields["condition"], "condition")
-            rest = yaml.MappingNode(
-                each.tag, [pair for pair in each.value if pair[0].value != "condition"], each.start_mark, each.end_mark
-            )
-            action, following = self.body(rest, "a condition", ("steps", "return", "raise", "assign", "call"))
-            cases.append(Case(condition, action, following))
+        cases = tuple(self.case(each) for each in self.document.items(node, "switch"))
         if len(cases) > MAX_ITEMS:
             self.document.refuse(node, f"a switch has at most {MAX_ITEMS} conditions")
-        return Switch(tuple(cases))
+        return Switch(cases)
 
-    def loop(self, node: yaml.Node) -> For:
-        fields = self.document.fields(node, "for", ("index", "in", "range"), ("value", "steps"))
-        if ("in" in fields) == ("range" in fields) or ("index" in fields and "range" in fields):
-            self.document.refuse(node, "for needs either 'in', with 'index' if wanted, or 'range'")
-        index = self.document.word(fields["index"], "index") if "index" in fields else None
-        bounds = None
-        if "range" in fields:
-            low_high = [self.document.template(each, "range") for each in self.document.items(fields["range"], "range")]
-            if len(low_high) != 2:
-                self.document.refuse(fields["range"], "range is [first, last]")
-            bounds = (low_high[0], low_high[1])
-        return For(
-            value=self.variable(fields["value"], self.document.word(fields["value"], "value")),
-            index=index and self.variable(fields["index"], index),
-            items=self.document.template(fields["in"], "in") if "in" in fields else None,
-            range=bounds,
-            steps=self.steps(fields["steps"]),
-            mark=self.document.mark(node),
-        )
+    def case(self, node: yaml.Node) -> Case:
+        what, kinds = "a condition", ("steps", "return", "raise")
+        fields = self.document.fields(node, what, (*kinds, "next"), ("condition",))
+        kind = self.kind(node, what, fields, kinds)
+        following = self.following(kind, fields)
+        builders: dict[str, Callable[[yaml.Node], Steps | Return | Raise]] = {
+            "steps": self.steps,
+            "return": self.returned,
+            "raise": self.raised,
+        }
+        action = builders[kind](fields[kind]) if kind else None
+        if action is None and following is None:
+            self.document.refuse(node, f"{what} needs one of {', '.join(kinds)}, next")
+        return Case(self.document.template(fields["condition"], "condition"), action, following)
 
     def parallel(self, node: yaml.Node) -> Parallel:
-        known = ("shared", "concurrency_limit", "exception_policy", "branches", "for")
-        fields = self.document.fields(node, "parallel", known)
-        if ("branches" in fields) == ("for" in fields):
-            self.document.refuse(node, "parallel needs either 'branches' or 'for'")
-        policy = fields.get("exception_policy")
-        if policy and self.document.word(policy, "exception_policy") != "continueAll":
-            self.document.refuse(policy, "the only exception_policy is continueAll")
-        limit = fields.get("concurrency_limit")
+        fields = self.document.fields(node, "parallel", ("shared", "concurrency_limit"), ("for",))
+        loop = self.document.fields(fields["for"], "for", (), ("value", "in", "steps"))
+        shared = self.document.items(fields["shared"], "shared") if "shared" in fields else ()
         return Parallel(
-            shared=tuple(
-                self.variable(each, self.document.word(each, "shared"))
-                for each in (self.document.items(fields["shared"], "shared") if "shared" in fields else ())
-            ),
-            limit=self.document.template(limit, "concurrency_limit") if limit else None,
-            branches=self.branches(fields["branches"]) if "branches" in fields else (),
-            loop=self.loop(fields["for"]) if "for" in fields else None,
+            shared=tuple(self.variable(each, "shared") for each in shared),
+            limit=self.limit(fields["concurrency_limit"]) if "concurrency_limit" in fields else None,
+            value=self.variable(loop["value"], "value"),
+            items=self.document.template(loop["in"], "in"),
+            steps=self.steps(loop["steps"]),
             mark=self.document.mark(node),
         )
 
-    def branches(self, node: yaml.Node) -> tuple[tuple[str, Steps], ...]:
-        found: list[tuple[str, Steps]] = []
-        for each in self.document.items(node, "branches"):
-            name, _, body = self.document.single(each, "a branch")
-            if name in dict(found):
-                self.document.refuse(each, f"branch {name!r} is given twice")
-            found.append((name, self.steps(self.document.fields(body, "a branch", (), ("steps",))["steps"])))
-        if not 2 <= len(found) <= 10:
-            self.document.refuse(node, "parallel has 2 to 10 branches")
-        return tuple(found)
+    def limit(self, node: yaml.Node) -> int:
+        limit = self.document.count(node, "concurrency_limit")
+        if limit == 0:
+            self.document.refuse(node, "concurrency_limit is at least 1")
+        return limit
 
     def trying(self, fields: dict[str, yaml.Node]) -> Try:
         inner = self.document.fields(fields["try"], "try", ("steps", *CALL_KEYS))
@@ -261,6 +229,7 @@ class _Loader:
         handler = None
         if "except" in fields:
             parts = self.document.fields(fields["except"], "except", (), ("as", "steps"))
-            error = self.variable(parts["as"], self.document.word(parts["as"], "as"))
-            handler = Except(error, self.steps(parts["steps"]), self.document.mark(fields["except"]))
+            handler = Except(
+                self.variable(parts["as"], "as"), self.steps(parts["steps"]), self.document.mark(fields["except"])
+            )
         return Try(body, retry, handler)

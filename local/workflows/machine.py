@@ -58,7 +58,7 @@ class Machine:
         fiber = Fiber("0")
         main = self.world.workflow.routines["main"]
         interpreter = Interpreter(self.world, fiber, main)
-        arguments = {main.parameters[0].name: self.argument} if main.parameters else {}
+        arguments = {main.parameters[0]: self.argument} if main.parameters else {}
         return self._run(_Fiber(fiber, self._main(interpreter, arguments), self._end), None)
 
     def complete(self, key: str, outcome: Outcome | None) -> list[Pending]:

@@ -30,28 +30,20 @@ class Expression:
 
 
 @dataclass(frozen=True)
-class ListOf:
-    """A list with at least one expression in it."""
-
-    items: tuple["Template", ...]
-
-
-@dataclass(frozen=True)
 class MapOf:
-    """A map with at least one expression in a key or a value."""
+    """A map with at least one expression in it."""
 
-    items: tuple[tuple["Template", "Template"], ...]
+    items: tuple[tuple[str, "Template"], ...]
 
 
-Template = Const | Expression | ListOf | MapOf
+Template = Const | Expression | MapOf
 
 
 @dataclass(frozen=True)
 class Target:
-    """What an assignment writes: a variable, or an element inside it."""
+    """The variable that an assignment or a result writes."""
 
     name: str
-    path: tuple[Node, ...]
     mark: Mark
 
 
@@ -64,7 +56,7 @@ class Assign:
 
 @dataclass(frozen=True)
 class Call:
-    """`call` of a library function or a subworkflow."""
+    """`call` of an http function or a subworkflow."""
 
     function: str
     arguments: tuple[tuple[str, Template], ...]
@@ -77,7 +69,7 @@ class Case:
     """One entry of `switch`."""
 
     condition: Template
-    action: "Action | None"
+    action: "Steps | Return | Raise | None"
     next: str | None
 
 
@@ -111,37 +103,26 @@ class Raise:
 
 
 @dataclass(frozen=True)
-class For:
-    """`for` over a list (or a map's keys), or over an inclusive range of numbers."""
+class Parallel:
+    """`parallel`: a loop over a list whose iterations run at once."""
 
+    shared: tuple[str, ...]
+    limit: int | None
     value: str
-    index: str | None
-    items: Template | None
-    range: tuple[Template, Template] | None
+    items: Template
     steps: Steps
     mark: Mark
 
 
 @dataclass(frozen=True)
-class Parallel:
-    """`parallel`: named branches, or a loop whose iterations run at once."""
-
-    shared: tuple[str, ...]
-    limit: Template | None
-    branches: tuple[tuple[str, Steps], ...]
-    loop: For | None
-    mark: Mark
-
-
-@dataclass(frozen=True)
 class Retry:
-    """`retry`: a predicate (library function or subworkflow) and the back-off, in seconds."""
+    """`retry`: a predicate (a subworkflow) and the back-off, in whole seconds."""
 
     predicate: str
-    max_retries: Template
-    initial_delay: Template
-    max_delay: Template
-    multiplier: Template
+    max_retries: int
+    initial_delay: int
+    max_delay: int
+    multiplier: int
     mark: Mark
 
 
@@ -163,7 +144,7 @@ class Try:
     handler: Except | None
 
 
-Action = Assign | Call | Switch | Steps | Return | Raise | For | Parallel | Try
+Action = Assign | Call | Switch | Return | Raise | Parallel | Try
 
 
 @dataclass(frozen=True)
@@ -171,17 +152,9 @@ class Step:
     """One named step."""
 
     name: str
-    action: Action | None
+    action: Action
     next: str | None
     mark: Mark
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of a (sub)workflow; without a default it is required."""
-
-    name: str
-    default: Const | None
 
 
 @dataclass(frozen=True)
@@ -189,7 +162,7 @@ class Routine:
     """`main` or a subworkflow."""
 
     name: str
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[str, ...]
     steps: Steps
     mark: Mark
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from local.workflows import expressions
 from local.workflows.documents import Document
-from local.workflows.library import BLOCKING, IMPURE, PREDICATES, PURE, Signature, signature
+from local.workflows.library import CALLS, FUNCTIONS, Signature
 from local.workflows.model import (
     Action,
     Assign,
@@ -13,8 +13,6 @@ from local.workflows.model import (
     Case,
     Const,
     Expression,
-    For,
-    ListOf,
     MapOf,
     Mark,
     Parallel,
@@ -32,7 +30,7 @@ from local.workflows.model import (
 
 @dataclass
 class Scope:
-    """The variables of a routine, loop, except block or parallel branch; `shared` only for the last."""
+    """The variables of a routine, except block or parallel iteration; `shared` only for the last."""
 
     variables: set[str]
     parent: "Scope | None" = None
@@ -55,7 +53,7 @@ class Place:
 
     scope: Scope
     jumps: frozenset[str]
-    in_branch: bool = False
+    in_parallel: bool = False
 
 
 def check(document: Document, workflow: Workflow) -> None:
@@ -71,16 +69,13 @@ class _Checker:
         self.routine = routine
 
     def run(self) -> None:
-        parameters = {each.name for each in self.routine.parameters}
-        scope = Scope(parameters | _assigned(self.routine.steps))
-        ends = frozenset({"end"}) if self.routine.name == "main" else frozenset()
-        self.steps(self.routine.steps, Place(scope, ends))
+        scope = Scope({*self.routine.parameters} | _assigned(self.routine.steps))
+        self.steps(self.routine.steps, Place(scope, frozenset()))
 
     def steps(self, steps: Steps, place: Place) -> None:
-        inside = Place(place.scope, place.jumps | set(steps.positions), place.in_branch)
+        inside = Place(place.scope, place.jumps | set(steps.positions), place.in_parallel)
         for step in steps.items:
-            if step.action is not None:
-                self.action(step.action, inside, step.mark)
+            self.action(step.action, inside, step.mark)
             self.jump(step.next, inside, step.mark)
 
     def jump(self, target: str | None, place: Place, mark: Mark) -> None:
@@ -98,68 +93,53 @@ class _Checker:
             case Switch(cases):
                 for case in cases:
                     self.case(case, place, mark)
-            case Steps():
-                self.steps(action, place)
             case Return(value):
-                if place.in_branch:
-                    self.document.refuse(mark, "a parallel branch cannot return")
+                if place.in_parallel:
+                    self.document.refuse(mark, "a parallel iteration cannot return")
                 self.template(value, place.scope)
             case Raise(value):
                 self.template(value, place.scope)
-            case For():
-                self.loop(action, place, frozenset({"break", "continue"}) | ({"end"} & place.jumps), None)
             case Parallel():
                 self.parallel(action, place)
             case Try():
                 self.trying(action, place, mark)
 
+    def block(self, block: Steps | Action, place: Place, mark: Mark) -> None:
+        if isinstance(block, Steps):
+            self.steps(block, place)
+        else:
+            self.action(block, place, mark)
+
     def case(self, case: Case, place: Place, mark: Mark) -> None:
         self.template(case.condition, place.scope)
         if case.action is not None:
-            self.action(case.action, place, mark)
+            self.block(case.action, place, mark)
         self.jump(case.next, place, mark)
 
     def trying(self, action: Try, place: Place, mark: Mark) -> None:
-        self.action(action.body, place, mark)
+        self.block(action.body, place, mark)
         if action.retry is not None:
-            retry = action.retry
-            for value in (retry.max_retries, retry.initial_delay, retry.max_delay, retry.multiplier):
-                self.template(value, place.scope)
-            if retry.predicate not in PREDICATES:
-                self.predicate(retry.predicate, retry.mark)
+            self.predicate(action.retry.predicate, action.retry.mark)
         if action.handler is not None:
             handler = action.handler
             self.fresh(handler.error, place.scope, handler.mark)
             scope = Scope({handler.error} | _created(handler.steps, place.scope), place.scope)
-            self.steps(handler.steps, Place(scope, place.jumps, place.in_branch))
+            self.steps(handler.steps, Place(scope, place.jumps, place.in_parallel))
 
     def predicate(self, name: str, mark: Mark) -> None:
         routine = self.workflow.routines.get(name)
         if routine is None or len(routine.parameters) != 1:
             self.document.refuse(mark, f"{name!r} is not a subworkflow with one parameter")
 
-    def loop(self, loop: For, place: Place, jumps: frozenset[str], shared: frozenset[str] | None) -> None:
-        templates = [loop.items] if loop.items is not None else list(loop.range or ())
-        for template in templates:
-            self.template(template, place.scope)
-        variables = {loop.value} | ({loop.index} if loop.index else set())
-        for variable in sorted(variables):
-            self.fresh(variable, place.scope, loop.mark)
-        scope = Scope(variables | _created(loop.steps, place.scope), place.scope, shared)
-        self.steps(loop.steps, Place(scope, jumps, place.in_branch or shared is not None))
-
     def parallel(self, action: Parallel, place: Place) -> None:
-        if action.limit is not None:
-            self.template(action.limit, place.scope)
+        self.template(action.items, place.scope)
         for name in action.shared:
             if not place.scope.sees(name) or not place.scope.writes(name):
                 self.document.refuse(action.mark, f"shared variable {name!r} cannot be written here")
-        shared = frozenset(action.shared)
-        for _, steps in action.branches:
-            scope = Scope(_created(steps, place.scope), place.scope, shared)
-            self.steps(steps, Place(scope, frozenset(), in_branch=True))
-        if action.loop is not None:
-            self.loop(action.loop, place, frozenset({"continue"}), shared)
+        self.fresh(action.value, place.scope, action.mark)
+        variables = {action.value} | _created(action.steps, place.scope)
+        scope = Scope(variables, place.scope, frozenset(action.shared))
+        self.steps(action.steps, Place(scope, frozenset(), in_parallel=True))
 
     def fresh(self, name: str, scope: Scope, mark: Mark) -> None:
         if scope.sees(name):
@@ -168,10 +148,6 @@ class _Checker:
     def target(self, target: Target, scope: Scope) -> None:
         if not scope.writes(target.name):
             self.document.refuse(target.mark, f"variable {target.name!r} is outside and not shared")
-        if target.path and not scope.sees(target.name):
-            self.document.refuse(target.mark, f"unknown variable {target.name!r}")
-        for node in target.path:
-            self.expression(node, scope, target.mark)
 
     def call(self, call: Call, scope: Scope) -> None:
         for _, value in call.arguments:
@@ -188,26 +164,19 @@ class _Checker:
                 self.document.refuse(call.mark, f"{call.function} needs {name!r}")
 
     def signature(self, call: Call) -> Signature:
-        known = signature(call.function) or BLOCKING.get(call.function)
-        if known is not None:
-            return known
+        if call.function in CALLS:
+            return CALLS[call.function]
         routine = self.workflow.routines.get(call.function)
         if routine is None or routine.name == "main":
             self.document.refuse(call.mark, f"unknown function or subworkflow {call.function!r}")
-        ordered = sorted(routine.parameters, key=lambda each: each.default is not None)
-        required = sum(each.default is None for each in ordered)
-        return Signature(tuple(each.name for each in ordered), required)
+        return Signature(routine.parameters, len(routine.parameters))
 
     def template(self, template: Template, scope: Scope) -> None:
         match template:
             case Expression(node, mark):
                 self.expression(node, scope, mark)
-            case ListOf(items):
-                for each in items:
-                    self.template(each, scope)
             case MapOf(pairs):
-                for key, value in pairs:
-                    self.template(key, scope)
+                for _, value in pairs:
                     self.template(value, scope)
             case Const():
                 pass
@@ -217,14 +186,10 @@ class _Checker:
             if isinstance(node, expressions.Name) and not scope.sees(node.name):
                 self.document.refuse(mark, f"unknown variable {node.name!r}")
             if isinstance(node, expressions.Call):
-                wanted = signature(node.function)
+                wanted = FUNCTIONS.get(node.function)
                 if wanted is None:
-                    known = {*PURE, *IMPURE}
-                    hint = (
-                        "a call step"
-                        if node.function in {*BLOCKING, *self.workflow.routines}
-                        else "one of " + ", ".join(sorted(known))
-                    )
+                    step = node.function in CALLS or node.function in self.workflow.routines
+                    hint = "a call step" if step else "one of " + ", ".join(FUNCTIONS)
                     self.document.refuse(mark, f"{node.function!r} cannot be called in an expression: use {hint}")
                 if not wanted.required <= len(node.arguments) <= len(wanted.parameters):
                     self.document.refuse(mark, f"{node.function} takes {', '.join(wanted.parameters) or 'nothing'}")
@@ -235,14 +200,9 @@ def _nodes(root: expressions.Node) -> Iterator[expressions.Node]:
     match root:
         case expressions.Member(owner, _):
             yield from _nodes(owner)
-        case expressions.Index(owner, key):
-            yield from _nodes(owner)
-            yield from _nodes(key)
         case expressions.Call(_, arguments):
             for each in arguments:
                 yield from _nodes(each)
-        case expressions.Unary(_, operand):
-            yield from _nodes(operand)
         case expressions.Binary(_, left, right):
             yield from _nodes(left)
             yield from _nodes(right)
@@ -255,20 +215,20 @@ def _created(steps: Steps, outside: Scope) -> set[str]:
 
 
 def _assigned(steps: Steps) -> set[str]:
-    """Variables that steps create in their own scope: not those of loops, except blocks and branches inside."""
-    return {name for step in steps.items if step.action is not None for name in _assigned_by(step.action)}
+    """Variables that steps create in their own scope: not those of except blocks and parallel iterations inside."""
+    return {name for step in steps.items for name in _assigned_by(step.action)}
 
 
-def _assigned_by(action: Action) -> Iterable[str]:
-    match action:
+def _assigned_by(block: Steps | Action) -> Iterable[str]:
+    match block:
+        case Steps():
+            return _assigned(block)
         case Assign(items):
-            return [target.name for target, _ in items if not target.path]
+            return [target.name for target, _ in items]
         case Call(result=Target(name=name)):
             return [name]
         case Switch(cases):
             return [name for case in cases if case.action is not None for name in _assigned_by(case.action)]
-        case Steps():
-            return _assigned(action)
         case Try(body=body):
             return _assigned_by(body)
         case _:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from sqlite3 import Row
 
@@ -15,7 +14,7 @@ from local.workflows.journal import Journal
 from local.workflows.library import from_json, to_json
 from local.workflows.loader import load
 from local.workflows.machine import Machine, Pending
-from local.workflows.values import Value, WorkflowError, fault
+from local.workflows.values import WorkflowError, fault
 from local.workflows.wire import ACCOUNT, Wire
 
 MAX_RUNNING = 50
@@ -48,22 +47,13 @@ class Outside:
         """An environment variable of the workflow."""
         return self.variables.get(name)
 
-    def remember(self, key: str, learn: Callable[[], Value]) -> Value:
+    def remember(self, key: str, learn: Callable[[], float]) -> float:
         """What the journal has under the key, else what `learn` says, kept."""
         return self.journal.remember(self.execution, key, learn)
 
     def now(self) -> float:
         """Unix seconds."""
         return time.time()
-
-    def random_id(self) -> str:
-        """A random UUID."""
-        return str(uuid.uuid4())
-
-    def log(self, severity: str, data: Value) -> None:
-        """One JSON line on stdout."""
-        entry = {"severity": severity, "execution": self.execution, "data": data}
-        print(json.dumps(entry, default=repr), file=sys.stdout, flush=True)
 
 
 class Runner:

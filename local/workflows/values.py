@@ -1,4 +1,4 @@
-"""The values of the Workflows language: JSON types and bytes, their sizes, copies, equality, and its errors."""
+"""The values of the Workflows language: JSON types and bytes, their sizes, equality, and its errors."""
 
 from typing import Any
 
@@ -45,15 +45,6 @@ def integer(value: int) -> int:
     return value
 
 
-def copied(value: Value) -> Value:
-    """An independent copy: variables are passed by value."""
-    if isinstance(value, dict):
-        return {key: copied(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [copied(each) for each in value]
-    return value
-
-
 def same(left: Value, right: Value) -> bool:
     """Equality of the language: numbers compare by value, other types only with their own."""
     if is_number(left) and is_number(right):
@@ -78,13 +69,3 @@ def size(value: Value) -> int:
     if isinstance(value, dict):
         return 8 + sum(size(key) + size(each) for key, each in value.items())
     return 8
-
-
-def numbers(first: Value, last: Value) -> list[Value]:
-    """The numbers of `range: [first, last]`, both included."""
-    if not (is_number(first) and is_number(last)):
-        raise fault("TypeError", "range needs numbers")
-    count = int(last - first) + 1
-    if count > MAX_STEPS:
-        raise fault("ResourceLimitError", f"more than {MAX_STEPS} iterations")
-    return [integer(first + number) if isinstance(first, int) else first + number for number in range(max(0, count))]

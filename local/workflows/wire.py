@@ -1,4 +1,4 @@
-"""Sends the requests of http.* calls, signed with tokens of the workflows account."""
+"""Sends the requests of http.* calls, with identity tokens of the workflows account."""
 
 import asyncio
 import base64
@@ -27,8 +27,8 @@ class Wire:
     async def send(self, request: Http) -> Outcome:
         """The response, or the tag of the error that Workflows raises without one."""
         headers = CIMultiDict({"User-Agent": AGENT, **request.headers})
-        if request.auth is not None:
-            headers["Authorization"] = f"Bearer {self._token(*request.auth)}"
+        if request.audience is not None:
+            headers["Authorization"] = f"Bearer {self.issuer.identity_token(ACCOUNT, request.audience)}"
         try:
             async with self.session.request(
                 request.method,
@@ -46,11 +46,6 @@ class Wire:
             return _failed("ConnectionFailedError", f"no connection: {type(error).__name__}")
         except (aiohttp.ClientError, OSError) as error:
             return _failed("ConnectionError", f"the connection broke: {type(error).__name__}")
-
-    def _token(self, kind: str, audience: str) -> str:
-        if kind == "OIDC":
-            return self.issuer.identity_token(ACCOUNT, audience)
-        return self.issuer.access_token(ACCOUNT, audience.split())
 
     async def close(self) -> None:
         """Close the client."""

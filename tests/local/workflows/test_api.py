@@ -133,11 +133,11 @@ def test_cancel(cloud: Any, target: Any, answer: Any, eventually: Any) -> None:
 
 
 def test_a_failed_execution(cloud: Any) -> None:
-    cloud.deploy("fails", "main:\n  steps:\n    - a:\n        assign: [{x: '${1 / 0}'}]\n")
+    cloud.deploy("fails", "main:\n  steps:\n    - a:\n        assign: [{x: '${\"a\" + 1}'}]\n")
     cloud.up()
     shown = cloud.wait(cloud.create("fails"))
     assert shown["state"] == "FAILED"
-    assert json.loads(shown["error"]["payload"])["tags"] == ["ZeroDivisionError"]
+    assert json.loads(shown["error"]["payload"])["tags"] == ["TypeError"]
     (element,) = shown["error"]["stackTrace"]["elements"]
     assert (element["step"], element["routine"], element["position"]["line"]) == ("a", "main", "3")
     assert "result" not in shown

@@ -8,24 +8,20 @@ from typing import Any
 import pytest
 import yaml
 
-from local.workflows.loader import Refused, load
-
 CASES: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("language_cases.yaml").read_text())
-REFUSED = {name for name, case in CASES.items() if "refused" in case}
 
 
 @pytest.fixture(scope="module")
 def deployed(new_cloud: Callable[[], Any]) -> Iterator[Any]:
     cloud = new_cloud()
     for name, case in CASES.items():
-        if name not in REFUSED:
-            cloud.deploy(name, yaml.safe_dump(case["workflow"], sort_keys=False))
+        cloud.deploy(name, yaml.safe_dump(case["workflow"], sort_keys=False))
     cloud.up("--env", "OURS=a=b")
     yield cloud
     cloud.down()
 
 
-@pytest.mark.parametrize("name", sorted(set(CASES) - REFUSED))
+@pytest.mark.parametrize("name", sorted(CASES))
 def test_case(deployed: Any, name: str) -> None:
     case = CASES[name]
     shown = deployed.wait(deployed.create(name, case.get("argument")))
@@ -40,12 +36,6 @@ def test_case(deployed: Any, name: str) -> None:
     else:
         assert payload["tags"] == [case["error"]]
         assert payload["message"].startswith(case["error"] + ": ")
-
-
-@pytest.mark.parametrize("name", sorted(REFUSED))
-def test_refused_case(name: str) -> None:
-    with pytest.raises(Refused, match=CASES[name]["refused"]):
-        load(name, f"{name}.yaml", yaml.safe_dump(CASES[name]["workflow"]))
 
 
 def test_an_uncaught_error_names_its_steps(deployed: Any) -> None:

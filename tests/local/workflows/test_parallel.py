@@ -1,5 +1,6 @@
-"""parallel: really at once, never more than the limit, and shared variables that all branches write."""
+"""parallel: really at once, never more than the limit, and shared variables that all iterations write."""
 
+import json
 import threading
 from typing import Any
 
@@ -7,33 +8,34 @@ FAN = """
     main:
       params: [args]
       steps:
-        - a: {assign: [{codes: []}]}
+        - a: {assign: [{names: ""}]}
         - p:
             parallel:
-              shared: [codes]
-              concurrency_limit: ${args.limit}
+              shared: [names]
+              concurrency_limit: LIMIT
               for:
                 value: n
-                range: [1, 6]
+                in: ${args.paths}
                 steps:
-                  - c: {call: http.get, args: {url: "${args.url + string(n)}"}, result: answer}
-                  - s: {assign: [{codes: "${list.concat(codes, answer.code)}"}]}
-        - r: {return: "${codes}"}
+                  - c: {call: http.get, args: {url: "${args.url + n}"}, result: answer}
+                  - s: {assign: [{names: "${names + answer.body}"}]}
+        - r: {return: "${names}"}
 """
+PATHS = ["1", "2", "3", "4", "5", "6"]
 
 
 def fan(cloud: Any, target: Any, answer: Any, eventually: Any, limit: int, expected: int) -> None:
     gate = threading.Event()
     for number in range(1, 7):
-        target.answers[f"/{number}"] = [answer(210 + number, gate=gate)]
-    cloud.deploy("fan", FAN)
+        target.answers[f"/{number}"] = [answer(body=b'"%d"' % number, gate=gate)]
+    cloud.deploy("fan", FAN.replace("LIMIT", str(limit)))
     cloud.up()
-    execution = cloud.create("fan", {"url": target.url + "/", "limit": limit})
+    execution = cloud.create("fan", {"url": target.url + "/", "paths": PATHS})
     eventually(lambda: target.now == expected)
     gate.set()
     shown = cloud.wait(execution)
     assert shown["state"] == "SUCCEEDED", shown
-    assert sorted(map(int, shown["result"].strip("[]").split(","))) == [211, 212, 213, 214, 215, 216]
+    assert sorted(json.loads(shown["result"])) == PATHS
     assert target.most == expected
 
 
@@ -45,11 +47,14 @@ def test_never_more_than_the_limit(cloud: Any, target: Any, answer: Any, eventua
     fan(cloud, target, answer, eventually, 2, 2)
 
 
-def test_an_error_does_not_stop_the_other_branches(cloud: Any, target: Any, answer: Any) -> None:
-    target.answers["/3"] = [answer(500)]
-    cloud.deploy("fan", FAN)
+def test_an_error_does_not_stop_the_other_iterations(cloud: Any, target: Any, answer: Any) -> None:
+    for number in range(1, 7):
+        target.answers[f"/{number}"] = [answer(500 if number == 3 else 200, b'"%d"' % number)]
+    cloud.deploy("fan", FAN.replace("LIMIT", "2"))
     cloud.up()
-    shown = cloud.wait(cloud.create("fan", {"url": target.url + "/", "limit": 2}))
+    shown = cloud.wait(cloud.create("fan", {"url": target.url + "/", "paths": PATHS}))
     assert shown["state"] == "FAILED"
-    assert '"UnhandledBranchError"' in shown["error"]["payload"]
+    payload = json.loads(shown["error"]["payload"])
+    assert payload["tags"] == ["UnhandledBranchError"]
+    assert [(each["id"], each["error"]["code"]) for each in payload["branches"]] == [("2", 500)]
     assert len(target.seen) == 6
