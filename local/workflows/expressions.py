@@ -63,8 +63,7 @@ TOKEN = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
-WORDS = {"and", "or", "in"}
-KEYWORDS = WORDS | {"not", "true", "false", "null"}
+KEYWORDS = {"and", "or", "in", "not", "true", "false", "null"}
 LEVELS: tuple[frozenset[str], ...] = (
     frozenset({"or"}),
     frozenset({"and"}),
@@ -98,11 +97,8 @@ def _tokens(text: str) -> list[tuple[str, str]]:
 
 
 def _token(group: str, text: str) -> tuple[str, str]:
-    if group == "word" and text.lower() in KEYWORDS:
-        if text not in WORDS:
-            raise BadExpression(f"unexpected {text!r}")
-        return "operator", text
-    return group, text
+    """Keywords, in whatever letters, are no names; only `and`, `or` and `in` mean something here."""
+    return ("operator" if group == "word" and text.lower() in KEYWORDS else group), text
 
 
 class _Parser:
