@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from local.layout import HOST
 
+BLOCK = 128
 LOWEST, HIGHEST = 18_000, 31_999  # below the range from which the kernel takes the ports of outgoing connections
 DOOR_PORT = 3307
 GIVEN = {
@@ -36,8 +37,33 @@ def is_free(port: int, host: str = HOST) -> bool:
     return True
 
 
-def choose(names: Iterable[str], earlier: Mapping[str, int], environ: Mapping[str, str]) -> dict[str, int]:
-    """One port per name: the environment's, else the earlier one while it is free, else a free one. Raises Occupied."""
+def reserve(wanted: int = 0) -> tuple[range, socket.socket]:
+    """A block of ports that no other stack of this machine chooses from while the mark is open; the one with `wanted`
+    in it if it can be had. Between choosing a port and listening on it seconds pass. Raises Occupied.
+
+    The mark is an abstract socket (unix(7), Linux), which the kernel forgets together with the process.
+    """
+    firsts = list(range(LOWEST, HIGHEST + 1 - BLOCK, BLOCK))
+    random.shuffle(firsts)
+    for first in sorted(firsts, key=lambda first: wanted not in range(first, first + BLOCK)):
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            if sys.platform == "linux":
+                mark.bind(f"\0dev-context-ports-{first}")
+        except OSError:
+            mark.close()
+        else:
+            return range(first, first + BLOCK), mark
+    raise Occupied("Too many stacks run on this machine.")
+
+
+def choose(
+    names: Iterable[str], earlier: Mapping[str, int], environ: Mapping[str, str], block: range
+) -> dict[str, int]:
+    """One port per name: the environment's, else the earlier one while it is free and in the block, else one of it.
+
+    Raises Occupied.
+    """
     chosen = {name: _given(variable, environ) for variable, name in GIVEN.items() if environ.get(variable)}
     taken = set(chosen.values())
     if len(taken) < len(chosen):
@@ -45,9 +71,12 @@ def choose(names: Iterable[str], earlier: Mapping[str, int], environ: Mapping[st
     for name in names:
         if name in chosen:
             continue
-        port = earlier.get(name, 0)
-        while port in taken or not port or not is_free(port):
-            port = random.randint(LOWEST, HIGHEST)  # noqa: S311 - not a secret
+        free = (
+            port for port in (earlier.get(name, 0), *block) if port in block and port not in taken and is_free(port)
+        )
+        port = next(free, 0)
+        if not port:
+            raise Occupied(f"Other programs listen on too many of the ports {block.start} to {block.stop - 1}.")
         chosen[name] = port
         taken.add(port)
     return chosen

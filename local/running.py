@@ -16,7 +16,7 @@ from local.console import Console
 from local.guardian import Guardian
 from local.layout import Layout
 from local.locks import AlreadyRunning, lock
-from local.ports import Occupied, choose, choose_door
+from local.ports import Occupied, choose, choose_door, reserve
 from local.postgres_home import NotStarted
 from local.services import Service, port_names
 from local.stack import ANNOUNCEMENT
@@ -57,13 +57,17 @@ def run(root: Path, table: Table, environ: Mapping[str, str], *, fast: bool = Fa
         os.close(held)
 
 
-def arrange(root: Path, environ: Mapping[str, str]) -> Layout:
-    """Choose ports and door, the earlier ones as far as they are free, and write layout.json. Raises Occupied."""
+def arrange(root: Path, environ: Mapping[str, str]) -> tuple[Layout, socket.socket]:
+    """Choose ports and door, the earlier ones as far as they are free, and write layout.json. Raises Occupied.
+
+    The socket marks the ports as ours until it is closed.
+    """
     path = root / "layout.json"
     earlier = Layout.load(path) if path.exists() else Layout(str(root), {}, "")
-    layout = Layout(str(root), choose(port_names(), earlier.ports, environ), choose_door(earlier.door))
+    block, mark = reserve(earlier.ports.get("metadata:gateway", 0))
+    layout = Layout(str(root), choose(port_names(), earlier.ports, environ, block), choose_door(earlier.door))
     layout.save()
-    return layout
+    return layout, mark
 
 
 class Supervisor:
@@ -75,7 +79,7 @@ class Supervisor:
         self.began = time.monotonic()
         (root / ANNOUNCEMENT).unlink(missing_ok=True)
         self.root = root
-        self.layout = arrange(root, environ)
+        self.layout, self._mark = arrange(root, environ)
         keys.seed(root, environ)
         keys.mount(root)
         stack.login_passwords(root)

@@ -17,6 +17,7 @@ import pytest
 from local import tls
 from local.identity import Issuer
 from local.layout import HOST, Layout, catalog
+from local.ports import choose, reserve
 
 CHECKOUT = Path(__file__).parents[2]
 NAMES = ["gateway", "postgres", "valkey", "tasks", "secrets", "workflows", "storage", "scheduler"]
@@ -27,12 +28,14 @@ Start = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
+def layout(tmp_path: Path) -> Iterator[Layout]:
     services = catalog()
     names = [*NAMES, "metadata:gateway", *(f"{part}:{s}" for part in ("metadata", "function", "run") for s in services)]
-    layout = Layout(str(tmp_path), dict(zip(names, free_ports(len(names)), strict=True)), HOST)
+    block, mark = reserve()
+    layout = Layout(str(tmp_path), choose(names, {}, {}, block), HOST)
     layout.save()
-    return layout
+    yield layout
+    mark.close()
 
 
 @pytest.fixture(scope="session")
@@ -64,14 +67,6 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
         except OSError:
             assert time.monotonic() < deadline, "the stand-in does not listen"
             time.sleep(0.02)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from typing import Any
 from common.openapi import gateway
 from local.identity import Issuer
 from local.layout import HOST, Layout, catalog
+from local.ports import choose, reserve
 from local.secrets_store import SecretStore
 
 READY_SECONDS = 15
@@ -166,13 +167,6 @@ class Stack:
             return connection.recv(65536).decode()
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def open_port(port: int) -> bool:
     """Whether somebody accepts connections."""
     with socket.socket() as probe:
@@ -214,13 +208,14 @@ def process(log: Path, *arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
         running.wait(timeout=5)
 
 
-def new_layout(root: Path) -> Layout:
-    """A layout with the ports that the gateway and the metadata server need."""
+def new_layout(root: Path) -> tuple[Layout, socket.socket]:
+    """A layout with the ports that the gateway and the metadata server need, and the mark that keeps them ours."""
     names = ["gateway", "metadata:gateway"]
     names += [f"{kind}:{service}" for kind in ("run", "function") for service in catalog()]
-    layout = Layout(str(root), {name: free_port() for name in names}, HOST)
+    block, mark = reserve()
+    layout = Layout(str(root), choose(names, {}, {}, block), HOST)
     layout.save()
-    return layout
+    return layout, mark
 
 
 @contextmanager
@@ -228,7 +223,7 @@ def stack(
     root: Path, *options: str, deadline: float = 15.0, up: tuple[str, ...] = ("auth", "projects")
 ) -> Iterator[Stack]:
     """A whole gateway; the functions named in `up` run."""
-    layout = new_layout(root)
+    layout, mark = new_layout(root)
     SecretStore(root).add("edge-key", b"edge-one")
     document = gateway(TABLES, {name: layout.run_url(name) for name in catalog()})
     for backend in document["x-google-api-management"]["backends"].values():
@@ -236,7 +231,7 @@ def stack(
     path = root / "gateway-document.json"
     path.write_text(json.dumps(document))
     shared = ["--layout", str(root / "layout.json")]
-    with ExitStack() as running:
+    with mark, ExitStack() as running:
         metadata = running.enter_context(process(root / "metadata.log", "local.metadata", *shared))
         until(lambda: open_port(layout.ports["metadata:gateway"]))
         functions = {name: running.enter_context(function(name, layout.ports[f"function:{name}"])) for name in up}

@@ -14,17 +14,20 @@ import pg8000.native
 import pytest
 
 from local import postgres
+from local.ports import choose, reserve
 from local.postgres_home import ELSEWHERE, NotStarted, Owner, binary, home, socket_dir
 from local.processes import working_in
 
 CHECKOUT = Path(__file__).parent.parent.parent
 NOBODY = 65534
+MARKS: list[socket.socket] = []
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that outgoing connections do not take and that no stack chooses."""
+    block, mark = reserve()
+    MARKS.append(mark)
+    return choose(["postgres"], {}, {}, block)["postgres"]
 
 
 def connect(root: Path, port: int) -> pg8000.native.Connection:

@@ -1,6 +1,9 @@
 """What a stack tells: the settings of each function, the addresses in stack.json, the ports of the next start."""
 
 import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -10,14 +13,21 @@ import pytest
 from common.settings import Settings
 from local import keys, stack
 from local.layout import Layout, catalog
-from local.ports import Occupied, choose
+from local.ports import Occupied, choose, reserve
 from local.secrets_store import SecretStore
 from local.services import port_names
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return Layout(str(tmp_path), choose(port_names(), {}, {}), "127.0.0.1")
+def block() -> Iterator[range]:
+    block, mark = reserve()
+    with mark:
+        yield block
+
+
+@pytest.fixture
+def layout(tmp_path: Path, block: range) -> Layout:
+    return Layout(str(tmp_path), choose(port_names(), {}, {}, block), "127.0.0.1")
 
 
 def test_every_function_gets_every_setting_that_has_no_default(layout: Layout) -> None:
@@ -70,21 +80,38 @@ def test_a_service_sees_its_own_secrets_and_their_newest_versions(layout: Layout
     assert (root / "mounts" / "projects" / "edge-key").read_bytes() == b"rotated"
 
 
-def test_ports_stay_while_they_are_free(layout: Layout) -> None:
+def test_ports_stay_while_they_are_free(layout: Layout, block: range) -> None:
     with socket.create_server(("127.0.0.1", layout.ports["tasks"])):
-        again = choose(port_names(), layout.ports, {})
+        again = choose(port_names(), layout.ports, {}, block)
 
     assert again["tasks"] != layout.ports["tasks"]
     assert {**again, "tasks": 0} == {**layout.ports, "tasks": 0}
     assert len(set(again.values())) == len(again)
 
 
-def test_ports_of_the_environment_win(layout: Layout) -> None:
+def test_ports_of_the_environment_win(layout: Layout, block: range) -> None:
     wanted = str(layout.ports["valkey"])
-    chosen = choose(port_names(), layout.ports, {"API_PORT": wanted})
+    chosen = choose(port_names(), layout.ports, {"API_PORT": wanted}, block)
 
     assert chosen["gateway"] == int(wanted) != chosen["valkey"]
     with pytest.raises(Occupied, match="API_PORT=http is not a port"):
-        choose(port_names(), {}, {"API_PORT": "http"})
+        choose(port_names(), {}, {"API_PORT": "http"}, block)
     with pytest.raises(Occupied, match="same port"):
-        choose(port_names(), {}, {"API_PORT": wanted, "MAIL_PORT": wanted})
+        choose(port_names(), {}, {"API_PORT": wanted, "MAIL_PORT": wanted}, block)
+
+
+def test_no_two_stacks_choose_from_the_same_ports(block: range) -> None:
+    """Seconds pass between choosing a port and listening on it: what one process has reserved another does not get."""
+    asked = "from local.ports import reserve; print(reserve({})[0].start)"
+    others = [
+        subprocess.run([sys.executable, "-c", asked.format(block.start)], capture_output=True, text=True, check=True)
+        for _ in range(3)
+    ]
+
+    assert block.start not in {int(other.stdout) for other in others}
+    first, mark = reserve(block.start + 5)
+    assert first != block
+    mark.close()
+    again, mark = reserve(first.start)
+    assert again == first
+    mark.close()
