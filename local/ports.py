@@ -68,13 +68,12 @@ def choose(
     taken = set(chosen.values())
     if len(taken) < len(chosen):
         raise Occupied(f"Two of {', '.join(GIVEN)} ask for the same port.")
+    new = sorted(set(block) - set(earlier.values()))
     for name in names:
         if name in chosen:
             continue
-        free = (
-            port for port in (earlier.get(name, 0), *block) if port in block and port not in taken and is_free(port)
-        )
-        port = next(free, 0)
+        wanted = [port for port in (earlier.get(name, 0), *new) if port in block and port not in taken]
+        port = next(filter(is_free, wanted), 0)
         if not port:
             raise Occupied(f"Other programs listen on too many of the ports {block.start} to {block.stop - 1}.")
         chosen[name] = port
