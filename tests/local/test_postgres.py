@@ -20,13 +20,12 @@ from local.processes import working_in
 
 CHECKOUT = Path(__file__).parent.parent.parent
 NOBODY = 65534
-MARKS: list[socket.socket] = []
 
 
 def free_port() -> int:
     """A port that outgoing connections do not take and that no stack chooses."""
     block, mark = reserve()
-    MARKS.append(mark)
+    mark.detach()  # kept until the process ends
     return choose(["postgres"], {}, {}, block)["postgres"]
 
 
