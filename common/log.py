@@ -6,6 +6,7 @@ Source: https://cloud.google.com/logging/docs/structured-logging
 import json
 import sys
 import traceback
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
@@ -29,8 +30,10 @@ def entry(severity: str, message: str, **fields: object) -> None:
     """Write one entry. Fields hold ids, codes, counts and times only."""
     moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     record = {"severity": severity, "message": message, "time": moment, "service": settings().service}
-    sys.stdout.write(json.dumps({**record, **(trace.get() or {}), **fields}, separators=(",", ":")) + "\n")
-    sys.stdout.flush()
+    line = json.dumps({**record, **(trace.get() or {}), **fields}, separators=(",", ":")) + "\n"
+    with suppress(OSError):  # a full disk or a closed pipe must not take the answer with it
+        sys.stdout.write(line)
+        sys.stdout.flush()
 
 
 def failure(error: BaseException) -> None:
