@@ -24,7 +24,7 @@ AUTHORIZE = "SELECT app.authorize(:token)"
 APPEND_AUDIT = "SELECT app.append_audit(:events)"
 OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
 POOL_WAIT_SECONDS = 5
-TOKEN_REFUSED, CREDENTIAL_DEAD, CONNECTION_TAMPERED, SUSPENDED = "CX400", "CX401", "CX402", "CX403"
+CREDENTIAL_DEAD, CONNECTION_TAMPERED, SUSPENDED = "CX401", "CX402", "CX403"  # of app.authorize
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,6 @@ class Call:
     route: Route
     path: dict[str, Any]
     request_id: str
-    client_request_id: str
     headers: dict[str, str] = field(default_factory=dict)
     raw: bytes | None = b""
     body: dict[str, Any] = field(default_factory=dict)
@@ -195,7 +194,7 @@ class Routes:
         shown = given if REQUEST_ID.fullmatch(given) else ours
         log.begin(ours, request.headers.get("traceparent"))
         try:
-            response = self._answer(request, ours, shown)
+            response = self._answer(request, ours)
         except errors.Problem as problem:
             response = answers.problem_document(problem, shown)
         except Exception as error:  # noqa: BLE001 - the boundary
@@ -204,14 +203,14 @@ class Routes:
         log.entry("INFO", "request", method=request.method, route=_route_name(request), status=response.status_code)
         return answers.finish(request, response, shown)
 
-    def _answer(self, request: Request, ours: str, shown: str) -> Response:
+    def _answer(self, request: Request, ours: str) -> Response:
         if not request.path.startswith(("/internal/", "/health/")):
             access.check_edge(request)
         route, path = self._match(request)
         if route is None:
             return Response(status=204, headers={"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
         request.environ["context.route"] = f"{route.method} {route.path}"
-        call = Call(request, route, path, ours, shown)
+        call = Call(request, route, path, ours)
         if route.needs.startswith(access.SERVICE):
             access.check_service(request, route.needs.removeprefix(access.SERVICE))
         elif route.needs != access.PUBLIC:
