@@ -156,7 +156,8 @@ class Database:
         keep = False
         sent: list[Message] = []
         try:
-            connection, tx = self._begin(connection, claim, read_only)
+            connection, found = self._enter(connection, claim, CHECKOUT_READ_ONLY if read_only else CHECKOUT)
+            tx = Tx(connection, claim, found[1][0][0])
             try:
                 yield tx
                 tx.commit()
@@ -192,7 +193,7 @@ class Database:
         keep = False
         try:
             bound = {"tenant_id": claim.tenant_id or None, "user_id": claim.principal_id or None, **parameters}
-            found = connection.flight([CHECKOUT, _authorize(claim, connection), Step(sql, bound), COMMIT])
+            connection, found = self._enter(connection, claim, CHECKOUT, Step(sql, bound), COMMIT)
             keep = True
             return found[2]
         except (DatabaseError, InterfaceError) as error:
@@ -212,21 +213,22 @@ class Database:
         finally:
             self._give_back(connection, keep)
 
-    def _begin(self, connection: Connection, claim: Claim, read_only: bool) -> tuple[Connection, Tx]:
-        """Reset, BEGIN and authorize in one flight; a tampered connection is replaced before anything is done on it."""
-        begin = CHECKOUT_READ_ONLY if read_only else CHECKOUT
-        for attempt in range(2):
-            try:
-                answers = connection.flight([begin, _authorize(claim, connection)])
-                return connection, Tx(connection, claim, answers[1][0][0])
-            except DatabaseError as error:
-                if sqlstate(error) == CONNECTION_TAMPERED and attempt == 0:
-                    log.entry("CRITICAL", "a pooled connection was tampered with")
-                    connection.close()
-                    connection = self._connect()
-                    continue
+    def _enter(
+        self, connection: Connection, claim: Claim, begin: Step, *rest: Step
+    ) -> tuple[Connection, list[list[list[Any]]]]:
+        """Reset, BEGIN, authorize and the rest in one flight; the connection that it was and the rows of each.
+
+        A tampered connection is replaced: authorize refused it before anything was done there.
+        """
+        try:
+            return connection, connection.flight([begin, _authorize(claim, connection), *rest])
+        except DatabaseError as error:
+            if sqlstate(error) != CONNECTION_TAMPERED:
                 raise
-        raise AssertionError("unreachable")
+        log.entry("CRITICAL", "a pooled connection was tampered with")
+        connection.close()
+        connection = self._connect()
+        return connection, connection.flight([begin, _authorize(claim, connection), *rest])
 
     def _checkout(self) -> Connection:
         try:

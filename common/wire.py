@@ -155,6 +155,8 @@ class Connection:
         return int(context.row_count)
 
     def _send(self, message: bytes | bytearray) -> None:
+        if self._core._usock is None:
+            raise InterfaceError("connection is closed")
         try:
             self._core._usock.sendall(message)
         except OSError as error:

@@ -21,7 +21,7 @@ seen = []
 first = Claim("u", *work["attacker"])
 second = Claim("u", *work["victim"])
 pids = []
-for planted in work["plants"]:
+for number, planted in enumerate(work["plants"] * 2):
     try:
         with pool.transaction(first) as tx:
             pids.append(tx._connection.pid)
@@ -32,6 +32,8 @@ for planted in work["plants"]:
                     tx._connection.flight([Step("ROLLBACK TO SAVEPOINT s")])
     except Exception as error:
         seen.append(type(error).__name__)
+    if number >= len(work["plants"]):
+        seen.append(pool.single(second, "SELECT name FROM app.projects ORDER BY name"))
     with pool.transaction(second) as tx:
         pids.append(tx._connection.pid)
         rows = tx.rows("SELECT name FROM app.projects WHERE tenant_id = :tenant_id ORDER BY name")
@@ -118,7 +120,9 @@ def test_nothing_is_left_for_the_next_request(child_environment, admin, victim, 
     assert lines, done.stdout + done.stderr
     result = json.loads(lines[0].removeprefix("RESULT "))
     for entry in [entry for entry in result["seen"] if isinstance(entry, list)]:
-        if len(entry) == 5:
+        if len(entry) == 1:
+            assert entry == [[victim.marks[0]]]
+        elif len(entry) == 5:
             rows, again, who, settings, left = entry
             assert rows == again == [[victim.marks[0]]]
             assert who == victim.tenant_id
