@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from common import errors
+from common import errors, pagination
 from common.db import Tx
 from functions.auth.queries import SELECT_PERSON, Person, person_of
 
@@ -161,28 +161,24 @@ def revoke_all_sessions(tx: Tx) -> int:
 
 def list_sessions(tx: Tx, *, limit: int, after: list[str] | None, current: str) -> tuple[str, list[str] | None]:
     """A page of live sessions as JSON text, newest first, and the last one's ordering values when more follow."""
-    time, last = after or (None, None)
+    time, last = after or pagination.START
     items, more, oldest, last_id = tx.rows(
         """
-        WITH page AS (
-            SELECT s.created_at, s.id, json_build_object(
-                'id', s.id,
-                'created_at', to_char(s.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-                'last_used_at', to_char(s.last_used_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-                'ip', host(s.ip), 'user_agent', s.user_agent, 'current', s.id = :current) AS item
+        SELECT coalesce(json_agg(item) FILTER (WHERE n <= :limit), '[]'), coalesce(max(n) > :limit, false),
+               max(created_at) FILTER (WHERE n = :limit), max(id::text) FILTER (WHERE n = :limit)
+        FROM (
+            SELECT json_build_object(
+                       'id', s.id,
+                       'created_at', to_char(s.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                       'last_used_at', to_char(s.last_used_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                       'ip', host(s.ip), 'user_agent', s.user_agent, 'current', s.id = :current) AS item,
+                   s.created_at, s.id, row_number() OVER (ORDER BY s.created_at DESC, s.id DESC) AS n
             FROM identity.login_sessions s
             WHERE s.account_id = :user_id AND s.revoked_at IS NULL AND s.expires_at > clock_timestamp()
-                AND (CAST(:time AS timestamptz) IS NULL
-                     OR (s.created_at, s.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid)))
+                AND (s.created_at, s.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
             ORDER BY s.created_at DESC, s.id DESC
             LIMIT CAST(:limit AS integer) + 1
-        ), shown AS (
-            SELECT * FROM page ORDER BY created_at DESC, id DESC LIMIT :limit
-        )
-        SELECT coalesce(json_agg(item ORDER BY created_at DESC, id DESC), '[]'),
-               (SELECT count(*) FROM page) > :limit, min(created_at),
-               (array_agg(id ORDER BY created_at DESC, id DESC))[count(*)]
-        FROM shown
+        ) AS page
         """,
         limit=limit,
         time=time,

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from common import errors
+from common import errors, pagination
 from common.db import Tx, database
 from common.tokens import Claim
 from common.wire import DatabaseError, violates
@@ -62,14 +62,13 @@ def select_plan_counts(tx: Tx) -> list[Count]:
 
 def list_deletions(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, list[str] | None]:
     """A page as JSON text, newest first, and the ordering values of its last item when more follow."""
-    time, last = after or (None, None)
+    time, last = after or pagination.START
     rows = tx.rows(
         """
         SELECT d.received_at, d.job_id, platform.my_deletion(d.job_id)
         FROM platform.deletions d
         WHERE d.subject_id = :user_id
-            AND (CAST(:time AS timestamptz) IS NULL
-                 OR (d.received_at, d.job_id) < (CAST(:time AS timestamptz), CAST(:last AS uuid)))
+            AND (d.received_at, d.job_id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
         ORDER BY d.received_at DESC, d.job_id DESC
         LIMIT CAST(:limit AS integer) + 1
         """,

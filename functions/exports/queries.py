@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from common import errors
+from common import errors, pagination
 from common.db import Tx
 from common.wire import DatabaseError, violates
 
@@ -55,24 +55,20 @@ def insert_export(tx: Tx, export_id: str, *, format: str) -> str:
 
 def list_exports(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, list[str] | None]:
     """A page as JSON text, newest first, and the ordering values of its last item when more follow."""
-    time, last = after or (None, None)
+    time, last = after or pagination.START
     rows = tx.rows(
         """
-        WITH page AS (
-            SELECT e.requested_at, e.id, platform.export_json(e) AS item
+        SELECT coalesce(json_agg(item) FILTER (WHERE n <= :limit), '[]'), coalesce(max(n) > :limit, false),
+               max(requested_at) FILTER (WHERE n = :limit), max(id::text) FILTER (WHERE n = :limit)
+        FROM (
+            SELECT platform.export_json(e) AS item, e.requested_at, e.id,
+                   row_number() OVER (ORDER BY e.requested_at DESC, e.id DESC) AS n
             FROM platform.exports e
             WHERE :user_id IN (e.requested_by, e.subject_account_id)
-                AND (CAST(:time AS timestamptz) IS NULL
-                     OR (e.requested_at, e.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid)))
+                AND (e.requested_at, e.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
             ORDER BY e.requested_at DESC, e.id DESC
             LIMIT CAST(:limit AS integer) + 1
-        ), shown AS (
-            SELECT * FROM page ORDER BY requested_at DESC, id DESC LIMIT :limit
-        )
-        SELECT coalesce(json_agg(item ORDER BY requested_at DESC, id DESC), '[]'),
-               (SELECT count(*) FROM page) > :limit, min(requested_at),
-               (array_agg(id ORDER BY requested_at DESC, id DESC))[count(*)]
-        FROM shown
+        ) AS page
         """,
         limit=limit,
         time=time,
