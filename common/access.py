@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 from werkzeug.wrappers import Request
 
-from common import errors, secrets, tokens
+from common import apikeys, errors, secrets, tokens
 from common.settings import settings
 from common.tokens import Claim
 
@@ -23,7 +23,10 @@ SIGNATURE_REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
 
 @dataclass
 class Caller:
-    """The person behind a request; `permissions` are what the database said in this very transaction."""
+    """The person behind a request; `permissions` are what the database said in this very transaction.
+
+    Of an API key (`api_key` is its hash) the database tells the organization and the maker.
+    """
 
     user_id: str
     tenant_id: str
@@ -32,10 +35,13 @@ class Caller:
     amr: list[str]
     role: str | None = None
     permissions: frozenset[str] = field(default_factory=frozenset)
+    api_key: str | None = None
 
     @property
     def claim(self) -> Claim:
         """What the transaction is sealed for."""
+        if self.api_key:
+            return Claim("k", login_session_id=self.api_key)
         return Claim("u", self.tenant_id, self.user_id, self.login_session_id)
 
     @property
@@ -66,10 +72,12 @@ def bearer(request: Request) -> str | None:
 
 
 def authenticate(request: Request) -> Caller:
-    """The caller by the access token. Raises 401."""
+    """The caller by the access token or API key. Raises 401."""
     credential = bearer(request)
     if credential is None:
         raise errors.unauthenticated("Send an access token.")
+    if credential.startswith(apikeys.MARK):
+        return Caller("", "", "", 0, [], api_key=apikeys.key_hash(credential))
     claims = tokens.read_access_token(credential)
     return Caller(claims["sub"], claims["tenant_id"], claims["sid"], int(claims["auth_time"]), claims.get("amr", []))
 

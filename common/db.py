@@ -41,13 +41,20 @@ def _authorize(claim: Claim, connection: Connection) -> Step:
     return Step(AUTHORIZE, {"token": context_token(claim, connection.pid)}, unnamed=True)
 
 
+def _resolved(claim: Claim, granted: dict[str, Any]) -> Claim:
+    """The claim as it was sealed: whose an API key is, the database says."""
+    if claim.kind != "k":
+        return claim
+    return Claim("k", granted["tenant"], granted["principal"], granted["key"])
+
+
 class Tx:
     """An open transaction. SQL names its tenant `:tenant_id` and its principal `:user_id`; both are bound here."""
 
     def __init__(self, connection: Connection, claim: Claim, answer: str) -> None:
         self._connection = connection
-        self.claim = claim
         self.granted: dict[str, Any] = json.loads(answer)
+        self.claim = _resolved(claim, self.granted)
         self.audit_events: list[dict[str, Any]] = []
         self.messages: list[Message] = []
         self._next_claim: Claim | None = None

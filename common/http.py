@@ -151,23 +151,15 @@ class Call:
         return f'{{"items":{items},"next_cursor":"{cursor}"}}'
 
 
-class Routes:
-    """The route table of one function."""
+class Table:
+    """Route lines; a function whose table is long keeps it in parts, and its main.py includes them."""
 
-    tables: ClassVar[list["Routes"]] = []
-
-    def __init__(self, service: str) -> None:
-        self.service = service
+    def __init__(self) -> None:
         self.routes: list[Route] = []
-        self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False)
-        Routes.tables.append(self)
-        self.add(Route("GET", "/health/", access.PUBLIC, None, None, health.alive))
-        self.add(Route("GET", "/health/ready", access.PUBLIC, None, None, health.ready, errors=("unavailable",)))
 
     def add(self, route: Route) -> None:
         """Append a route to the table."""
         self.routes.append(route)
-        self._map.add(Rule(route.path, methods=[route.method], endpoint=route))
 
     def on(
         self,
@@ -186,6 +178,30 @@ class Routes:
             return handler
 
         return register
+
+
+class Routes(Table):
+    """The route table of one function."""
+
+    tables: ClassVar[list["Routes"]] = []
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self.service = service
+        self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False)
+        Routes.tables.append(self)
+        self.add(Route("GET", "/health/", access.PUBLIC, None, None, health.alive))
+        self.add(Route("GET", "/health/ready", access.PUBLIC, None, None, health.ready, errors=("unavailable",)))
+
+    def add(self, route: Route) -> None:
+        """Append a route to the table and to the addresses that are known."""
+        super().add(route)
+        self._map.add(Rule(route.path, methods=[route.method], endpoint=route))
+
+    def include(self, table: Table) -> None:
+        """Append the routes of a part."""
+        for route in table.routes:
+            self.add(route)
 
     def answer(self, request: Request) -> Response:
         """The answer to a request: the one error boundary."""
@@ -253,9 +269,12 @@ class Routes:
     @staticmethod
     def _authorize(call: Call, tx: Tx) -> None:
         caller = call.caller
+        caller.user_id, caller.tenant_id = tx.claim.principal_id, tx.claim.tenant_id
         caller.role = tx.granted.get("role")
         caller.permissions = frozenset(tx.granted.get("permissions", ()))
         needed = call.route.needs
+        if caller.api_key and (needed == access.SIGNED_IN or call.route.step_up):
+            raise errors.Problem("permission_denied", "This is for people: an API key may not do it.")
         if needed != access.SIGNED_IN and needed not in caller.permissions:
             raise errors.Problem("permission_denied", f"This needs the permission {needed}.")
         if call.route.step_up and not caller.fresh:
@@ -304,4 +323,4 @@ def render(call: Call, answer: Json | Response | Later | None) -> Response:
     return response
 
 
-__all__ = ["Call", "Json", "Later", "Route", "Routes"]
+__all__ = ["Call", "Json", "Later", "Route", "Routes", "Table"]

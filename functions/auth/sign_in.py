@@ -30,7 +30,12 @@ def log_in(call: Call) -> dict[str, Any]:
     with database().transaction(claim) as tx:
         if renewed:
             queries.update_password_hash(tx, found.password_hash, renewed)
-        return open_session(call, tx, method="password", amr=["pwd"])
+        return admit(call, tx, method="password", amr=["pwd"])
+
+
+def admit(call: Call, tx: Tx, *, method: str, amr: list[str]) -> dict[str, Any]:
+    """What a first proof of identity (`method`) leads to, in a transaction sealed for the person: a token answer."""
+    return open_session(call, tx, method=method, amr=amr)
 
 
 def open_session(call: Call, tx: Tx, *, method: str, amr: list[str], origin: str | None = None) -> dict[str, Any]:
