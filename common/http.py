@@ -50,6 +50,14 @@ class Route:
     records: bool = False  # a GET that writes an audit event opens read-write
     errors: tuple[str, ...] = ()
     also: tuple[int, type[marshmallow.Schema]] | None = None  # a second success: its status and what it answers
+    tokens: bool = False  # answers tokens: `?cookies=true` sets cookies instead
+    secret: bool = False  # answers a secret that is shown once and never stored
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether the route takes an Idempotency-Key: an authenticated POST whose answer may be stored."""
+        known = self.needs != access.PUBLIC and not self.needs.startswith(access.SERVICE)
+        return self.method == "POST" and known and not (self.tokens or self.secret)
 
     @property
     def summary(self) -> str:
@@ -261,7 +269,7 @@ class Routes(Table):
                 call.validate()
                 answer = call.route.handler(call)
         except errors.Problem as problem:
-            if problem.code in {"permission_denied", "step_up_required"}:
+            if problem.code in {"permission_denied", "step_up_required", "mfa_enrollment_required"}:
                 self._record_refusal(call, problem.code)
             raise
         return render(call, answer)
@@ -275,6 +283,8 @@ class Routes(Table):
         needed = call.route.needs
         if caller.api_key and (needed == access.SIGNED_IN or call.route.step_up):
             raise errors.Problem("permission_denied", "This is for people: an API key may not do it.")
+        if needed != access.SIGNED_IN and tx.granted.get("mfa") is False:
+            raise errors.Problem("mfa_enrollment_required")
         if needed != access.SIGNED_IN and needed not in caller.permissions:
             raise errors.Problem("permission_denied", f"This needs the permission {needed}.")
         if call.route.step_up and not caller.fresh:
