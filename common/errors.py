@@ -13,6 +13,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "forbidden": (403, "This caller may not use this address"),
     "permission_denied": (403, "A permission is missing"),
     "step_up_required": (403, "A fresh proof of identity is needed"),
+    "mfa_enrollment_required": (403, "The organization requires a log-in with a second factor"),
     "email_not_verified": (403, "The e-mail address is not verified yet"),
     "organization_suspended": (403, "The organization is suspended"),
     "not_found": (404, "Not found"),

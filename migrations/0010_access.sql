@@ -96,6 +96,8 @@ $$;
 -- What the caller's credential is worth now: role and permissions as JSON text. `login_session` is a login session or,
 -- for somebody with a token of a trusted issuer, the federated identity; of an API key (kind k) it is the key's hash,
 -- and the answer names the key, its organization and its maker: a key may do what it was given and its maker still may.
+-- Where the organization's settings say `require_mfa`, a log-in without a second factor is worth no permission (`mfa`
+-- is false then): what is left is a person's own data, and enrolling a factor.
 -- Raises CX401 when it is dead, CX403 when the organization is suspended.
 CREATE OR REPLACE FUNCTION app.credential(
     kind text, tenant uuid, principal uuid, login_session uuid, signs_in boolean
@@ -104,6 +106,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE
     answer text;
     suspended timestamptz;
+    methods text[];
 BEGIN
     IF kind = 's' THEN
         RETURN app.job_credential(tenant, principal);
@@ -138,7 +141,7 @@ BEGIN
         RAISE EXCEPTION 'no such account' USING ERRCODE = 'CX401';
     END IF;
     IF NOT (signs_in AND login_session IS NULL) THEN
-        PERFORM FROM identity.login_sessions s
+        SELECT s.amr INTO methods FROM identity.login_sessions s
         WHERE s.id = login_session AND s.account_id = principal AND s.revoked_at IS NULL
             AND s.expires_at > clock_timestamp();
         IF NOT FOUND THEN
@@ -151,8 +154,11 @@ BEGIN
     IF tenant IS NULL THEN
         RETURN '{"role": null, "permissions": []}';
     END IF;
-    SELECT json_build_object('role', coalesce(m.role, c.name),
-                             'permissions', coalesce(r.permissions, c.permissions))::text, o.suspended_at
+    SELECT CASE WHEN o.settings @> '{"require_mfa": true}' AND NOT 'mfa' = ANY (coalesce(methods, '{}')) THEN
+                   json_build_object('role', coalesce(m.role, c.name), 'permissions', '{}'::text[], 'mfa', false)
+               ELSE json_build_object('role', coalesce(m.role, c.name),
+                                      'permissions', coalesce(r.permissions, c.permissions))
+           END::text, o.suspended_at
     INTO answer, suspended
     FROM app.members m
     JOIN app.organizations o ON o.tenant_id = m.tenant_id

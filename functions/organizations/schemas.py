@@ -8,6 +8,7 @@ from common.schemas import Page, Schema
 
 ROLES = ("owner", "admin", "developer", "member", "viewer")
 MAX_SETTINGS = 64
+REQUIRE_MFA = "require_mfa"  # the one setting that app.credential reads
 
 
 class OrganizationSettings(fields.Dict):
@@ -23,6 +24,8 @@ class OrganizationSettings(fields.Dict):
         for name, inner in settings.items():
             if not isinstance(inner, str | int | bool | None) or len(str(inner)) > 255:
                 raise ValidationError(f"{name}: must be a short string, an integer, a boolean or null.")
+        if not isinstance(settings.get(REQUIRE_MFA, False), bool):
+            raise ValidationError(f"{REQUIRE_MFA}: must be true or false.")
         return settings
 
 
