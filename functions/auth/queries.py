@@ -132,6 +132,11 @@ def select_password_hash(tx: Tx) -> str | None:
     return found
 
 
+def reset_by_mail_pending(tx: Tx) -> bool:
+    """Whether the password was reset by mail and no log-in has followed: a mail code proves nothing more for that one."""
+    return bool(tx.value("SELECT a.reset_by_mail_at IS NOT NULL FROM identity.accounts a WHERE a.id = :user_id"))
+
+
 def claim_mail(mail_id: str) -> tuple[str, str, str]:
     """State (`claimed`, `busy`, `done`, `unknown`), purpose and reference of an outbox mail."""
     state, purpose, reference = database().single(NOBODY, "SELECT * FROM platform.mail_claim(:mail)", mail=mail_id)[0]
