@@ -8,6 +8,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "invalid_cursor": (400, "The cursor is not one of this list"),
     "invalid_token": (401, "The credential is missing, expired or revoked"),
     "invalid_credentials": (401, "E-mail or password is wrong"),
+    "invalid_code": (401, "The code is wrong, expired or spent"),
     "password_required": (401, "The password is needed as well"),
     "refresh_token_reused": (401, "The refresh token was used before; its family is revoked"),
     "forbidden": (403, "This caller may not use this address"),

@@ -45,8 +45,15 @@ class Settings:
     export_bucket: str = ""
     smtp_url: str = ""
     mail_from: str = "no-reply@example.com"
+    sms_endpoint: str = "https://api.twilio.com"
+    sms_from: str = ""
+    sms_prefixes: str = ""
     valkey_url: str = ""
 
+    secrets_cache_seconds: int = 60
+    key_rotation_seconds: int = 7_776_000
+    key_settle_seconds: int = 3600
+    key_version_seconds: int = 2_592_000
     jwt_algorithm: str = "HS256"
     access_token_seconds: int = 3600
     refresh_token_seconds: int = 604_800
@@ -56,6 +63,8 @@ class Settings:
     verification_seconds: int = 86_400
     signed_url_seconds: int = 3600
     export_file_seconds: int = 604_800
+    api_key_seconds: int = 7_776_000
+    api_key_max_seconds: int = 31_622_400
     deletion_grace_user_seconds: int = 0
     job_silence_seconds: int = 900
     argon2_memory_kib: int = 19_456

@@ -1,6 +1,5 @@
 """The secrets of a new stack, and the folders through which the services see them."""
 
-import base64
 import json
 import secrets
 import shutil
@@ -8,15 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from functions.keys import rings
 from local.durable import replace
 from local.layout import catalog
 from local.secrets_store import SecretStore
 
-RINGS = ("refresh-key", "mail-key", "cursor-key", "certificate-key")
+RINGS = ("refresh-key", "mail-key", "mfa-key", "cursor-key", "certificate-key")
 EDGE_KEY = "edge-key"
+SMS_ACCOUNT, SMS_TOKEN = "sms-account", "sms-token"
 JWT_RING = "jwt-keyring"
+VERIFYING_RING = "jwt-verify-keyring"
 KEY_BYTES = 32
-RSA_BITS = 2048
 
 
 def context_key(role: str) -> str:
@@ -30,10 +31,13 @@ def seed(root: Path, environ: Mapping[str, str]) -> None:
     there = set(store.ids())
     for id in [*RINGS, *(context_key(role) for role in roles())]:
         if id not in there:
-            store.add(id, _ring(_symmetric()))
-    if EDGE_KEY not in there:
-        store.add(EDGE_KEY, secrets.token_urlsafe(KEY_BYTES).encode())
+            store.add(id, _ring())
+    plain = {EDGE_KEY: secrets.token_urlsafe(KEY_BYTES), SMS_ACCOUNT: f"AC{secrets.token_hex(16)}"}
+    for id, text in {**plain, SMS_TOKEN: secrets.token_hex(16)}.items():
+        if id not in there:
+            store.add(id, text.encode())
     _seed_jwt(store, environ.get("JWT_ALGORITHM", "HS256"))
+    _follow_jwt(store)
 
 
 def roles() -> list[str]:
@@ -46,30 +50,21 @@ def _seed_jwt(store: SecretStore, algorithm: str) -> None:
     ring = json.loads(store.latest(JWT_RING) or '{"active": "", "keys": {}}')
     if ring["keys"].get(ring["active"], {}).get("algorithm") == algorithm:
         return
-    ring["active"] = secrets.token_hex(8)
-    ring["keys"][ring["active"]] = _rsa() if algorithm == "RS256" else _symmetric()
+    ring["active"] = rings.new_kid()
+    ring["keys"][ring["active"]] = rings.fresh(algorithm)
     store.add(JWT_RING, json.dumps(ring).encode())
 
 
-def _ring(key: dict[str, str]) -> bytes:
-    kid = secrets.token_hex(8)
-    return json.dumps({"active": kid, "keys": {kid: key}}).encode()
+def _follow_jwt(store: SecretStore) -> None:
+    """The ring of those who only verify says what the signing one does, without private keys."""
+    wanted = rings.verifying(json.loads(store.latest(JWT_RING) or b""))
+    if json.loads(store.latest(VERIFYING_RING) or b"{}") != wanted:
+        store.add(VERIFYING_RING, json.dumps(wanted).encode())
 
 
-def _symmetric() -> dict[str, str]:
-    key = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).rstrip(b"=")
-    return {"algorithm": "HS256", "key": key.decode()}
-
-
-def _rsa() -> dict[str, str]:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return {"algorithm": "RS256", "private_pem": private.decode(), "public_pem": public.decode()}
+def _ring() -> bytes:
+    kid = rings.new_kid()
+    return json.dumps({"active": kid, "keys": {kid: rings.fresh("HS256")}}).encode()
 
 
 def mount(root: Path) -> None:

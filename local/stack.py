@@ -90,6 +90,7 @@ def function_environment(layout: Layout, service: str, environ: Mapping[str, str
         "SMTP_URL": f"smtp://{HOST}:{layout.ports['smtp']}",
         "MAIL_FROM": environ.get("MAIL_FROM", "no-reply@example.com"),
         "SMS_ENDPOINT": layout.url("sms"),
+        "SMS_FROM": environ.get("SMS_FROM", "+15005550006"),
         "VALKEY_URL": f"redis://{HOST}:{layout.ports['valkey']}",
     }
 

@@ -22,9 +22,13 @@ ROWS = 5000
 RUN_SECONDS = 1200.0
 PAUSE_SECONDS = 3600  # before a failed erasure starts anew
 PERIODICAL = (
+    "app.api_keys",
+    "app.invoices",
     "identity.refresh_tokens",
     "identity.login_sessions",
     "identity.registrations",
+    "identity.mfa_challenges",
+    "identity.mfa_codes",
     "platform.outbox",
     "platform.exports",
     "platform.deletions",
