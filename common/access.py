@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 from werkzeug.wrappers import Request
 
-from common import apikeys, errors, secrets, tokens
+from common import apikeys, cookies, errors, secrets, tokens
 from common.settings import settings
 from common.tokens import Claim
 
@@ -36,6 +36,7 @@ class Caller:
     role: str | None = None
     permissions: frozenset[str] = field(default_factory=frozenset)
     api_key: str | None = None
+    by_cookie: bool = False
 
     @property
     def claim(self) -> Claim:
@@ -72,14 +73,24 @@ def bearer(request: Request) -> str | None:
 
 
 def authenticate(request: Request) -> Caller:
-    """The caller by the access token or API key. Raises 401."""
+    """The caller by the access token or API key, or by the access token in its cookie. Raises 401."""
     credential = bearer(request)
+    by_cookie = credential is None
+    if credential is None:
+        credential = cookies.received(request, cookies.ACCESS)
     if credential is None:
         raise errors.unauthenticated("Send an access token.")
-    if credential.startswith(apikeys.MARK):
+    if credential.startswith(apikeys.MARK) and not by_cookie:
         return Caller("", "", "", 0, [], api_key=apikeys.key_hash(credential))
     claims = tokens.read_access_token(credential)
-    return Caller(claims["sub"], claims["tenant_id"], claims["sid"], int(claims["auth_time"]), claims.get("amr", []))
+    return Caller(
+        claims["sub"],
+        claims["tenant_id"],
+        claims["sid"],
+        int(claims["auth_time"]),
+        claims.get("amr", []),
+        by_cookie=by_cookie,
+    )
 
 
 def check_service(request: Request, name: str) -> None:

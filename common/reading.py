@@ -24,6 +24,15 @@ def take(request: Request) -> bytes | None:
         return None
 
 
+def query(request: Request) -> dict[str, str]:
+    """The query's fields; an access token among them is ignored (RFC 6750 would allow it, we do not). Raises 422."""
+    given = {name: values for name, values in request.args.lists() if name != "access_token"}
+    repeated = {name: ["Must be given once."] for name, values in given.items() if len(values) > 1}
+    if repeated:
+        raise errors.invalid(repeated)
+    return {name: values[0] for name, values in given.items()}
+
+
 def parse(request: Request, raw: bytes | None) -> Any:
     """The body as JSON; none at all is an empty object. Raises 413, 415, 400."""
     if raw is None:

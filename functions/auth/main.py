@@ -2,7 +2,7 @@
 
 from werkzeug.wrappers import Request, Response
 
-from common import passwords, tokens
+from common import cookies, passwords, tokens
 from common.access import PUBLIC, SIGNED_IN
 from common.http import Call, Json, Routes
 from common.tokens import Claim
@@ -52,6 +52,7 @@ def register(call: Call) -> Json:
     body=Verification,
     answers=TokenAnswer,
     errors=("invalid_token", "password_required", *WRONG),
+    tokens=True,
 )
 def verify_email(call: Call) -> Json:
     """Finish a registration with the mailed token and the browser it began in, or its password."""
@@ -71,6 +72,7 @@ def resend_verification(call: Call) -> Json:
     body=LogIn,
     answers=TokenAnswer,
     errors=("email_not_verified", "permission_denied", "organization_suspended", "not_found", *WRONG),
+    tokens=True,
 )
 def log_in(call: Call) -> Json:
     """Log in with e-mail and password."""
@@ -83,10 +85,11 @@ def log_in(call: Call) -> Json:
     needs=PUBLIC,
     body=Refresh,
     answers=TokenAnswer,
-    errors=("invalid_token", "refresh_token_reused", "organization_suspended"),
+    errors=("invalid_token", "refresh_token_reused", "csrf_failed", "organization_suspended"),
+    tokens=True,
 )
 def refresh(call: Call) -> Json:
-    """Trade a refresh token for new tokens."""
+    """Trade a refresh token, in the body or in its cookie, for new tokens."""
     return refreshing.refresh(call)
 
 
@@ -95,6 +98,7 @@ def log_out(call: Call) -> None:
     """End this login session; its tokens stop working at once."""
     session_queries.revoke_session(call.tx, call.caller.login_session_id)
     call.audit("login.ended", call.caller.login_session_id)
+    cookies.clear(call)
 
 
 @routes.on("POST", "/v1/auth/logout-all", needs=SIGNED_IN, body=None, answers=None, status=204)
@@ -102,6 +106,7 @@ def log_out_everywhere(call: Call) -> None:
     """End all login sessions of the person."""
     ended = session_queries.revoke_all_sessions(call.tx)
     call.audit("login.ended_everywhere", call.caller.user_id, sessions=ended)
+    cookies.clear(call)
 
 
 @routes.on("GET", "/v1/auth/sessions", needs=SIGNED_IN, query=SessionFilter, body=None, answers=SessionPage)
@@ -135,7 +140,7 @@ def change_me(call: Call) -> Json:
     return _me(call, person)
 
 
-@routes.on("POST", "/v1/auth/step-up", needs=SIGNED_IN, body=StepUp, answers=AccessToken, errors=WRONG)
+@routes.on("POST", "/v1/auth/step-up", needs=SIGNED_IN, body=StepUp, answers=AccessToken, errors=WRONG, tokens=True)
 def step_up(call: Call) -> Json:
     """Prove the person's identity anew, for acts that need a fresh proof."""
     caller = call.caller
@@ -154,7 +159,9 @@ def step_up(call: Call) -> Json:
     return {"access_token": access_token, "expires_in": lifetime}
 
 
-@routes.on("POST", "/v1/auth/switch", needs=SIGNED_IN, body=Switch, answers=TokenAnswer, errors=("not_found",))
+@routes.on(
+    "POST", "/v1/auth/switch", needs=SIGNED_IN, body=Switch, answers=TokenAnswer, errors=("not_found",), tokens=True
+)
 def switch(call: Call) -> Json:
     """Log in to another organization of the same person, on the strength of this login session."""
     wanted = str(call.body["organization_id"])

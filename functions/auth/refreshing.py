@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from common import errors, tokens
+from common import cookies, errors, tokens
 from common.db import Tx, database
 from common.http import Call
 from common.settings import settings
@@ -13,16 +13,30 @@ from functions.auth.session_queries import Family
 
 def refresh(call: Call) -> dict[str, Any]:
     """The token answer for a refresh token. Raises 401 `invalid_token` or `refresh_token_reused`."""
-    presented = call.body["refresh_token"]
+    presented = _presented(call)
     with database().transaction(queries.NOBODY) as tx:
         found = session_queries.lock_family(tx, tokens.digest(presented))
         if found is None or found.dead:
             raise errors.unauthenticated("The refresh token is not valid.")
+        if call.by_cookie:
+            cookies.check(call.request, found.session_id)
         if found.generation == found.tip:
             return _rotate(tx, found, presented)
         if (found.seconds_since_use or 0) <= settings().refresh_replay_seconds:
             return _repeat(tx, found, presented)
         raise _revoke(call, tx, found)
+
+
+def _presented(call: Call) -> str:
+    """The refresh token: the body's, or else the cookie's, whose successor travels in a cookie too. Raises 401."""
+    given: str | None = call.body["refresh_token"]
+    if given is not None:
+        return given
+    given = cookies.received(call.request, cookies.REFRESH)
+    if given is None:
+        raise errors.unauthenticated("Send a refresh token.")
+    call.by_cookie = True
+    return given
 
 
 def _rotate(tx: Tx, found: Family, presented: str) -> dict[str, Any]:

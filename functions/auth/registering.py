@@ -4,9 +4,7 @@ import secrets
 import uuid
 from typing import Any
 
-from werkzeug.http import dump_cookie
-
-from common import errors, passwords, tokens
+from common import cookies, errors, passwords, tokens
 from common.db import Tx, database
 from common.http import Call
 from common.outbox import Message
@@ -34,9 +32,7 @@ def register(call: Call) -> dict[str, str]:
     with database().transaction(queries.NOBODY) as tx:
         queries.insert_registration(tx, registration, lifetime=settings().verification_seconds)
         tx.post(Message("mail", VERIFY_EMAIL, registration_id))
-    call.headers["Set-Cookie"] = dump_cookie(
-        COOKIE, browser, settings().verification_seconds, secure=True, httponly=True, samesite="Lax"
-    )
+    cookies.put(call, COOKIE, browser, settings().verification_seconds)
     return {"status": "verification_required"}
 
 
@@ -90,5 +86,5 @@ def _activate(call: Call, tx: Tx, token: bytes, browser: bytes | None, *, proved
     tx.continue_as(Claim("u", tenant_id, account_id))
     call.audit("organization.created", tenant_id, tx=tx)
     call.audit("user.registered", account_id, tx=tx)
-    call.headers["Set-Cookie"] = dump_cookie(COOKIE, max_age=0, secure=True, httponly=True, samesite="Lax")
+    cookies.drop(call, COOKIE)
     return sign_in.open_session(call, tx, method="email", amr=["pwd" if proved else "mail"])

@@ -74,9 +74,9 @@ class LogIn(Schema):
 
 
 class Refresh(Schema):
-    """POST /v1/auth/refresh."""
+    """POST /v1/auth/refresh: without a refresh token the cookie's counts."""
 
-    refresh_token = fields.String(required=True, validate=TOKEN)
+    refresh_token = fields.String(load_default=None, validate=TOKEN)
 
 
 class Switch(Schema):

@@ -1,0 +1,159 @@
+"""What a handler is given: its route line, and the request on its way through it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import marshmallow
+from werkzeug.wrappers import Request, Response
+
+from common import access, cookies, errors, pagination, reading
+from common.db import Tx, Written
+from common.settings import settings
+
+Json: TypeAlias = str | dict[str, Any] | Written
+
+
+@dataclass(frozen=True)
+class Later:
+    """An answer that needs the network: made after the commit, since no network call happens inside a transaction."""
+
+    make: Callable[[], Response]
+
+
+Handler: TypeAlias = Callable[["Call"], Json | Response | Later | None]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One line of a route table."""
+
+    method: str
+    path: str
+    needs: str
+    body: type[marshmallow.Schema] | None
+    answers: type[marshmallow.Schema] | None
+    handler: Handler
+    query: type[marshmallow.Schema] | None = None
+    status: int = 200
+    step_up: bool = False
+    records: bool = False  # a GET that writes an audit event opens read-write
+    errors: tuple[str, ...] = ()
+    also: tuple[int, type[marshmallow.Schema]] | None = None  # a second success: its status and what it answers
+    tokens: bool = False  # answers tokens: `?cookies=true` sets cookies instead
+    secret: bool = False  # answers a secret that is shown once and never stored
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether the route takes an Idempotency-Key: an authenticated POST whose answer may be stored."""
+        known = self.needs != access.PUBLIC and not self.needs.startswith(access.SERVICE)
+        return self.method == "POST" and known and not (self.tokens or self.secret)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the handler's docstring."""
+        return (self.handler.__doc__ or "").strip().splitlines()[0]
+
+    @property
+    def internal(self) -> bool:
+        """Whether the route is absent from the gateway."""
+        return self.path.startswith("/internal/")
+
+
+@dataclass
+class Call:
+    """A request on its way: what came in, who sent it, and the transaction it works in."""
+
+    request: Request
+    route: Route
+    path: dict[str, Any]
+    request_id: str
+    headers: dict[str, str] = field(default_factory=dict)
+    cookies: list[str] = field(default_factory=list)  # Set-Cookie values: see common/cookies.py
+    by_cookie: bool = False  # the credential came in a cookie
+    to_cookies: bool = False  # new tokens leave in cookies: asked for, or as the old ones came
+    raw: bytes | None = b""
+    body: dict[str, Any] = field(default_factory=dict)
+    query: dict[str, Any] = field(default_factory=dict)
+    _caller: access.Caller | None = None
+    _tx: Tx | None = None
+
+    @property
+    def caller(self) -> access.Caller:
+        """The authenticated caller; a public route has none."""
+        if self._caller is None:
+            raise AssertionError("a public route has no caller")
+        return self._caller
+
+    @property
+    def tx(self) -> Tx:
+        """The request's transaction; public and internal routes open their own."""
+        if self._tx is None:
+            raise AssertionError("this route opens its own transactions")
+        return self._tx
+
+    @property
+    def ip(self) -> str | None:
+        """The client's address as the load balancer saw it."""
+        return self.request.headers.get("X-Client-Ip")
+
+    @property
+    def user_agent(self) -> str | None:
+        """The client's own name, cut to 512 characters."""
+        agent = self.request.headers.get("User-Agent", "").replace("\x00", "")[:512]
+        return agent.encode("utf-8", "replace").decode() or None
+
+    @property
+    def personal(self) -> dict[str, str | None]:
+        """What an audit event keeps of the person's circumstances, erasable."""
+        return {"ip": self.ip, "user_agent": self.user_agent}
+
+    @property
+    def if_match(self) -> int | None:
+        """The version that If-Match names, None without one. Raises 412 for a weak or foreign tag."""
+        given = self.request.headers.get("If-Match")
+        if given is None or given.strip() == "*":
+            return None
+        matched = re.fullmatch(r'"(\d{1,9})"', given.strip())
+        if not matched:
+            raise errors.Problem("precondition_failed", 'If-Match takes one strong tag, such as "3".')
+        return int(matched[1])
+
+    def validate(self) -> None:
+        """Body and query by the route's schemas. Raises 413, 415, 400, 422."""
+        parsed = None if self.route.body is None else reading.parse(self.request, self.raw)
+        given = reading.query(self.request)
+        if self.route.tokens:
+            self.to_cookies = cookies.asked_for(given.pop("cookies", "false"))
+        if self.route.query is not None:
+            self.query = reading.validated(self.route.query, given)
+        elif given and self.route.path.startswith("/v1/"):
+            raise errors.invalid({name: ["Unknown field."] for name in given})
+        if self.route.body is not None:
+            self.body = reading.validated(self.route.body, parsed)
+
+    def audit(self, action: str, resource_id: str | None = None, tx: Tx | None = None, **data: Any) -> None:
+        """Record an event in the organization's chain; `project.created` concerns a project."""
+        (tx or self.tx).audit(
+            action,
+            action.split(".")[0],
+            resource_id,
+            request_id=self.request_id,
+            data=data,
+            personal=self.personal,
+        )
+
+    def after(self) -> list[str] | None:
+        """The ordering values behind which this page of a list starts."""
+        filters = {name: value for name, value in self.query.items() if name not in {"cursor", "limit"}}
+        return pagination.decode(self.query["cursor"], self.caller.tenant_id, self.request.path, filters)
+
+    def page(self, items: str, last: list[str] | None) -> str:
+        """A list answer: the items as JSON text and, when there are more, the cursor behind `last` and its Link."""
+        if last is None:
+            return f'{{"items":{items},"next_cursor":null}}'
+        filters = {name: value for name, value in self.query.items() if name not in {"cursor", "limit"}}
+        cursor = pagination.encode(last, self.caller.tenant_id, self.request.path, filters)
+        self.headers["Link"] = pagination.next_link(settings().public_url + self.request.path, self.query, cursor)
+        return f'{{"items":{items},"next_cursor":"{cursor}"}}'
