@@ -28,6 +28,8 @@ class Settings:
     identity_jwks_url: str = "https://www.googleapis.com/oauth2/v3/certs"
     platform_checks_identity: bool = False
     cors_origins: str = ""
+    oidc_providers: str = ""
+    trusted_issuers: str = ""
 
     sqladmin_endpoint: str = "https://sqladmin.googleapis.com"
     secretmanager_endpoint: str = "secretmanager.googleapis.com"
@@ -61,6 +63,7 @@ class Settings:
     family_seconds: int = 2_592_000
     step_up_seconds: int = 300
     verification_seconds: int = 86_400
+    invitation_seconds: int = 604_800
     signed_url_seconds: int = 3600
     export_file_seconds: int = 604_800
     api_key_seconds: int = 7_776_000

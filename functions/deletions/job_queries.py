@@ -37,8 +37,26 @@ WHOLE = {
     "app.audit_heads": """
         WITH gone AS (DELETE FROM app.audit_heads WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
         """,
+    "app.api_keys": """
+        WITH gone AS (DELETE FROM app.api_keys WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
+        """,
+    "app.billing": """
+        WITH gone AS (DELETE FROM app.billing WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
+        """,
+    "app.team_members": """
+        WITH gone AS (DELETE FROM app.team_members WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
+        """,
+    "app.teams": """
+        WITH gone AS (DELETE FROM app.teams WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
+        """,
+    "app.invitations": """
+        WITH gone AS (DELETE FROM app.invitations WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
+        """,
     "app.members": """
         WITH gone AS (DELETE FROM app.members WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
+        """,
+    "app.roles": """
+        WITH gone AS (DELETE FROM app.roles WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
         """,
     "app.organizations": """
         WITH gone AS (DELETE FROM app.organizations WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone

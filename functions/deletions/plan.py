@@ -21,6 +21,8 @@ KNOWN = frozenset(
         "identity.mfa_codes",
         "identity.mfa_recovery_codes",
         "app.members",
+        "app.invitations",
+        "app.team_members",
         "app.api_keys",
         "app.projects",
         "app.tasks",

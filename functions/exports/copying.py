@@ -35,6 +35,8 @@ def _platform_copy(table: Table) -> Copy:
 
 def _is_hers(subject: Subject) -> str:
     """The condition that a row is about the person."""
+    if subject.match == "email":
+        return f"t.{subject.column} = (SELECT platform.export_subject_email())"
     kind = "text" if subject.match == "text" else "uuid"
     found = f"t.{subject.column} = (SELECT CAST(platform.export_subject() AS {kind}))"
     return f"({found} AND t.{subject.without} IS NULL)" if subject.without else found

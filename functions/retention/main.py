@@ -24,6 +24,7 @@ PAUSE_SECONDS = 3600  # before a failed erasure starts anew
 PERIODICAL = (
     "app.api_keys",
     "app.invoices",
+    "app.invitations",
     "identity.refresh_tokens",
     "identity.login_sessions",
     "identity.registrations",
