@@ -3,10 +3,12 @@
 from werkzeug.wrappers import Request, Response
 
 from common.http import Call, Json, Routes
-from functions.organizations import queries
+from functions.organizations import api_keys, billing, queries
 from functions.organizations.schemas import MemberFilter, MemberPage, Organization, OrganizationChange
 
 routes = Routes("organizations")
+routes.include(api_keys.part)
+routes.include(billing.part)
 
 
 @routes.on("GET", "/v1/organization", needs="organizations.view", body=None, answers=Organization)
