@@ -72,7 +72,14 @@ def _private(key: secrets.Key) -> Ed25519PrivateKey:
     )
 
 
+def public_half(kid: str, encoded: str) -> dict[str, str]:
+    """What a ring keeps of a key that signs no more: enough to check its certificates for ever."""
+    return {"algorithm": "Ed25519", "public_key": _public(secrets.Key(kid, "HS256", _bytes(encoded)))}
+
+
 def _public(key: secrets.Key) -> str:
+    if key.public is not None:
+        return _text(key.public)
     return _text(_private(key).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
 
 

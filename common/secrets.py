@@ -9,12 +9,14 @@ from pathlib import Path
 
 from common.settings import settings
 
-CACHE_SECONDS = 60
+MIN_BYTES = 32  # RFC 7518, section 3.2: a key is at least as long as the hash
 
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a ring. `secret` is raw bytes for HS256, the private PEM for RS256 (None where only public)."""
+    """One key of a ring. `secret` is raw bytes for HS256, the private PEM for RS256; None where there is only `public`:
+    the PEM for RS256, 32 raw bytes for Ed25519.
+    """
 
     kid: str
     algorithm: str
@@ -40,10 +42,10 @@ _rings: dict[str, tuple[bytes, Ring]] = {}
 
 
 def read(name: str) -> bytes:
-    """The current payload of a secret, at most CACHE_SECONDS old."""
+    """The current payload of a secret, at most SECRETS_CACHE_SECONDS old."""
     cached = _seen.get(name)
     now = time.monotonic()
-    if cached and now - cached[0] < CACHE_SECONDS:
+    if cached and now - cached[0] < settings().secrets_cache_seconds:
         return cached[1]
     mounted = Path(settings().secrets_dir, name)
     payload = mounted.read_bytes() if mounted.exists() else _access(name)
@@ -55,7 +57,7 @@ def ring(name: str) -> Ring:
     """A secret that holds a key ring: {"active": kid, "keys": {kid: {"algorithm", "key"} or {"algorithm", pems}}}."""
     payload = read(name)
     known = _rings.get(name)
-    if known and known[0] is payload:
+    if known and (known[0] is payload or known[0] == payload):
         return known[1]
     document = json.loads(payload)
     parsed = Ring(document["active"], {kid: _key(kid, entry) for kid, entry in document["keys"].items()})
@@ -64,20 +66,30 @@ def ring(name: str) -> Ring:
 
 
 def _key(kid: str, entry: dict[str, str]) -> Key:
+    """Other members of an entry (when it was made, promoted, retired) are for the rotation alone."""
     if entry["algorithm"] == "RS256":
         private = entry.get("private_pem")
         return Key(kid, "RS256", private.encode() if private else None, entry["public_pem"].encode())
-    padded = entry["key"] + "=" * (-len(entry["key"]) % 4)
-    return Key(kid, "HS256", base64.urlsafe_b64decode(padded))
+    if entry["algorithm"] == "Ed25519":
+        return Key(kid, "Ed25519", None, _raw(entry["public_key"]))
+    secret = _raw(entry["key"])
+    if entry["algorithm"] != "HS256" or len(secret) < MIN_BYTES:
+        raise ValueError(f"key {kid} has an unknown algorithm or is too short")
+    return Key(kid, "HS256", secret)
+
+
+def _raw(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _access(name: str) -> bytes:
     path = f"projects/{settings().project_id}/secrets/{name}/versions/latest"
-    return bytes(_client().access_secret_version(name=path).payload.data)
+    return bytes(client().access_secret_version(name=path).payload.data)
 
 
 @cache
-def _client():  # type: ignore[no-untyped-def]
+def client():  # type: ignore[no-untyped-def]
+    """Google's client of Secret Manager."""
     from google.cloud import secretmanager  # noqa: PLC0415 - 300 ms of gRPC, only when nothing is mounted
 
     return secretmanager.SecretManagerServiceClient(client_options={"api_endpoint": settings().secretmanager_endpoint})

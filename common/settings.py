@@ -52,6 +52,11 @@ class Settings:
     sms_prefixes: str = ""
     valkey_url: str = ""
 
+    rate_anonymous: str = "100/hour"
+    rate_user: str = "1000/hour"
+    rate_ip: str = "1000/minute"
+    rate_organization: str = "10000/minute"
+
     secrets_cache_seconds: int = 60
     key_rotation_seconds: int = 7_776_000
     key_settle_seconds: int = 3600

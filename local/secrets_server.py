@@ -30,15 +30,22 @@ PLATFORM = ("gateway", "tasks", "workflows", "scheduler")
 
 
 def readable() -> dict[str, set[str]]:
-    """The secrets that each service account of the stack may access: those of its catalog entry, else none."""
+    """The secrets that each service account of the stack may access: those of its catalog entry, else none.
+
+    The account that rotates keys is not among them: it may do as an operator may.
+    """
     grants: dict[str, set[str]] = {service_account(name): set() for name in PLATFORM}
     for name, entry in catalog().items():
+        if entry.get("secret_writer"):
+            continue
         grants[service_account(name)] = {*entry["secrets"], f"context-key-{entry['role']}"}
     return grants
 
 
 class Secrets:
-    """The methods. Service accounts of the stack hold the accessor role on their own secrets and nothing else."""
+    """The methods. Service accounts of the stack hold the accessor role on their own secrets and nothing else, but for
+    the catalog's `secret_writer`.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self.issuer = Issuer(layout.root)

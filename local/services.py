@@ -102,7 +102,7 @@ def _stand_in(layout: Layout, name: str, environ: Mapping[str, str]) -> Service:
     if name == "workflows":
         for service in JOBS:
             command += ("--env", f"{service.replace('-', '_').upper()}_URL={layout.run_url(service)}")
-    needs = ("retention",) if name == "scheduler" else ()
+    needs = ("retention", "keys") if name == "scheduler" else ()
     return Service(name, command, ports, needs, environment=stack.inherited(environ))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from jwt.algorithms import RSAAlgorithm
 from werkzeug.wrappers import Response
 
-from common import errors, secrets
+from common import errors, secrets, tokens
 
 HERE = Path(__file__).parent
 PUBLIC_CACHE = {"Cache-Control": "public, max-age=300"}
@@ -82,7 +82,7 @@ def openapi() -> Response:
 def key_set() -> dict[str, Any]:
     """The public keys of the ring (RFC 7517); shared keys have no public part."""
     keys = []
-    for key in secrets.ring("jwt-keyring").keys.values():
+    for key in secrets.ring(tokens.VERIFYING_RING).keys.values():
         if key.public is not None:
             public = RSAAlgorithm(RSAAlgorithm.SHA256).prepare_key(key.public)
             found = json.loads(RSAAlgorithm.to_jwk(public))

@@ -69,7 +69,7 @@ def counted(stack, tmp_path):
     counter = Counter((real.hostname or "", real.port or 0))
     rings = json.loads(Path(stack["context_key"]).read_text())
     (tmp_path / "context-key-projects_fn").write_text(json.dumps(rings["projects_fn"]))
-    (tmp_path / "jwt-keyring").write_text(Path(stack["jwt_keyring"]).read_text())
+    (tmp_path / "jwt-verify-keyring").write_text(Path(stack["jwt_keyring"]).read_text())
     (tmp_path / "cursor-key").write_text(json.dumps(rings["projects_fn"]))
     (tmp_path / "edge-key").write_text("edge")
     environment = {

@@ -1,0 +1,60 @@
+"""Which secrets are rotated, and how long what each key made stays valid. docs/keys.md says the same for operators."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from common.settings import settings
+from common.tokens import CONTEXT_SECONDS, SIGNING_RING, VERIFYING_RING
+from functions.keys.rings import Policy
+
+CATALOG = Path(__file__).parent.parent / "catalog.yaml"
+CONTEXT = "context-key-"
+CURSOR_SECONDS = 86_400  # a list is walked within a day of a promotion
+# From the request to the mail about its end: an erasure that awaits approval may take three months (Art. 12(3) GDPR).
+MAIL_SECONDS = 100 * 86_400
+
+NOT_ROTATED: Final[dict[str, str]] = {
+    VERIFYING_RING: "it follows the signing ring",
+    "edge-key": "the load balancer sends it: Terraform and the operator rotate it, see docs/keys.md",
+    "sms-account": "the SMS provider's name for us, not a secret of ours",
+    "sms-token": "the SMS provider makes it: the operator replaces it there and here",
+}
+
+
+@cache
+def _services() -> dict[str, dict[str, Any]]:
+    services: dict[str, dict[str, Any]] = yaml.safe_load(CATALOG.read_text())["services"]
+    return services
+
+
+def secret_ids() -> list[str]:
+    """Every secret of the catalog, the context keys of all roles included."""
+    entries = _services().values()
+    return sorted({id for entry in entries for id in entry["secrets"]} | {CONTEXT + entry["role"] for entry in entries})
+
+
+def policy(id: str) -> Policy | None:
+    """How a secret is rotated; None where NOT_ROTATED says why not. Raises LookupError for one that nobody decided on.
+
+    A key's last signature can be as young as the readers' cache when it stops: `settle` is added to every lifetime.
+    """
+    period = settings().key_rotation_seconds
+    settle = max(settings().key_settle_seconds, 2 * settings().secrets_cache_seconds)
+    if id in NOT_ROTATED:
+        return None
+    if id.startswith(CONTEXT):
+        return Policy(period, settle, CONTEXT_SECONDS)
+    if id == SIGNING_RING:
+        return Policy(period, settle, settings().access_token_seconds, settings().jwt_algorithm)
+    if id == "certificate-key":
+        return Policy(period, settle, None, shrinks=True)
+    lifetimes = {
+        "refresh-key": settings().family_seconds,
+        "mail-key": MAIL_SECONDS,
+        "cursor-key": CURSOR_SECONDS,
+        "mfa-key": None,  # what it encrypted is decrypted with it for as long as the factor lives
+    }
+    return Policy(period, settle, lifetimes[id])
