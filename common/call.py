@@ -43,6 +43,7 @@ class Route:
     also: tuple[int, type[marshmallow.Schema]] | None = None  # a second success: its status and what it answers
     tokens: bool = False  # answers tokens: `?cookies=true` sets cookies instead
     secret: bool = False  # answers a secret that is shown once and never stored
+    own: str | None = None  # the path parameter that, naming the caller herself, stands for the permission
 
     @property
     def idempotent(self) -> bool:
