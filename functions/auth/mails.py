@@ -8,16 +8,10 @@ from common import errors, log, tokens
 from common.mail import Mail, NotSent, Undeliverable, send
 from common.settings import settings
 from functions.auth import queries
+from functions.auth.letters import PAGE
 from functions.auth.registering import VERIFY_EMAIL
 
 Builder = Callable[[str, str], Mail | None]
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
-<body style="font-family: sans-serif; line-height: 1.5; max-width: 36em; margin: 2em auto; padding: 0 1em">
-{body}
-</body></html>
-"""
 
 
 def deliver(mail_id: str) -> None:

@@ -1,0 +1,18 @@
+"""What every mail looks like: paragraphs, as text and as HTML."""
+
+from html import escape
+
+from common.mail import Mail
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>
+<body style="font-family: sans-serif; line-height: 1.5; max-width: 36em; margin: 2em auto; padding: 0 1em">
+{body}
+</body></html>
+"""
+
+
+def letter(to: str, subject: str, *paragraphs: str) -> Mail:
+    """A mail of plain paragraphs."""
+    body = "\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
+    return Mail(to, subject, "\n\n".join(paragraphs) + "\n", PAGE.format(title=escape(subject), body=body))
