@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 from werkzeug.wrappers import Request
 
-from common import apikeys, cookies, errors, secrets, tokens
+from common import apikeys, cookies, errors, issuers, secrets, tokens
 from common.settings import settings
 from common.tokens import Claim
 
@@ -37,6 +37,7 @@ class Caller:
     permissions: frozenset[str] = field(default_factory=frozenset)
     api_key: str | None = None
     by_cookie: bool = False
+    outside: bool = False  # a token of a trusted issuer: the federated identity stands in the login session's place
 
     @property
     def claim(self) -> Claim:
@@ -82,6 +83,10 @@ def authenticate(request: Request) -> Caller:
         raise errors.unauthenticated("Send an access token.")
     if credential.startswith(apikeys.MARK) and not by_cookie:
         return Caller("", "", "", 0, [], api_key=apikeys.key_hash(credential))
+    outsider = None if by_cookie else issuers.outsider(credential)
+    if outsider is not None:
+        who, amr = (outsider.account_id, outsider.tenant_id, outsider.federated_identity_id), ["fed"]
+        return Caller(*who, outsider.auth_time, amr, outside=True)
     claims = tokens.read_access_token(credential)
     return Caller(
         claims["sub"],
@@ -91,6 +96,14 @@ def authenticate(request: Request) -> Caller:
         claims.get("amr", []),
         by_cookie=by_cookie,
     )
+
+
+def attempt(request: Request) -> tuple[Caller | None, errors.Problem | None]:
+    """The caller, or why there is none."""
+    try:
+        return authenticate(request), None
+    except errors.Problem as problem:
+        return None, problem
 
 
 def check_service(request: Request, name: str) -> None:

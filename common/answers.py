@@ -15,6 +15,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 METHODS = "GET, POST, PUT, PATCH, DELETE"
+EXPOSED = "ETag, Idempotent-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 FIELDS = "Authorization, Content-Type, If-Match, Idempotency-Key, X-CSRF-Token, X-Request-Id"
 
 
@@ -35,6 +36,7 @@ def finish(request: Request, response: Response, request_id: str) -> Response:
     if origin and origin in [known.strip() for known in settings().cors_origins.split(",")]:
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Allow-Credentials"] = "true"
+        response.headers["Access-Control-Expose-Headers"] = EXPOSED
         response.headers.add("Vary", "Origin")
         if request.method == "OPTIONS":
             response.headers["Access-Control-Allow-Methods"] = METHODS

@@ -1,4 +1,4 @@
-"""A request to somebody else's server, with bounds: time in all, size, no redirect, no proxy, TLS except on loopback."""
+"""A request to somebody else's server, with bounds: time in all, size, no redirect, no proxy, TLS but on loopback."""
 
 import http.client
 import ipaddress

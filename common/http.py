@@ -1,7 +1,8 @@
 """Routes: path → handler, and the one error boundary. A route line states everything that guards it.
 
-Answers in this order: edge, route (404, 405), authentication (401), permission (403), step-up (403), body (413, 415,
-400), validation (422), then the handler, inside one tenant transaction.
+Answers in this order: edge, route (404, 405), limit by address (429), authentication (401), limits of the caller (429),
+CSRF, permission and step-up (403), body (413, 415, 400), validation (422), then the handler, inside one tenant
+transaction.
 """
 
 import json
@@ -15,12 +16,13 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.wrappers import Request, Response
 
-from common import access, answers, cookies, errors, health, log, reading
+from common import access, answers, cookies, errors, health, limits, log, reading
 from common.call import Call, Handler, Json, Later, Route
 from common.db import Tx, Written, database
 from common.settings import settings
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+INTERNAL, BAD_REQUEST = "/internal/", 400
 
 
 class Table:
@@ -62,8 +64,10 @@ class Routes(Table):
         self.service = service
         self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False)
         Routes.tables.append(self)
-        self.add(Route("GET", "/health/", access.PUBLIC, None, None, health.alive))
-        self.add(Route("GET", "/health/ready", access.PUBLIC, None, None, health.ready, errors=("unavailable",)))
+        self.add(Route("GET", "/health/", access.PUBLIC, None, health.Alive, health.alive))
+        self.add(
+            Route("GET", "/health/ready", access.PUBLIC, None, health.Ready, health.ready, errors=("unavailable",))
+        )
 
     def add(self, route: Route) -> None:
         """Append a route to the table and to the addresses that are known."""
@@ -81,30 +85,57 @@ class Routes(Table):
         given = request.headers.get("X-Request-Id", "")
         shown = given if REQUEST_ID.fullmatch(given) else ours
         log.begin(ours, request.headers.get("traceparent"))
+        tally = limits.Tally(request)
         try:
-            response = self._answer(request, ours)
+            response = self._answer(request, ours, tally)
         except errors.Problem as problem:
             response = answers.problem_document(problem, shown)
         except Exception as error:  # noqa: BLE001 - the boundary
             log.failure(error)
             response = answers.problem_document(errors.Problem("internal_error"), shown)
         log.entry("INFO", "request", method=request.method, route=_route_name(request), status=response.status_code)
+        response.headers.extend(tally.headers())
         return answers.finish(request, response, shown)
 
-    def _answer(self, request: Request, ours: str) -> Response:
-        if not request.path.startswith(("/internal/", "/health/")):
+    def _answer(self, request: Request, ours: str, tally: limits.Tally) -> Response:
+        if not request.path.startswith((INTERNAL, limits.HEALTH)):
             access.check_edge(request)
-        route, path = self._match(request)
+        try:
+            route, path = self._match(request)
+        except errors.Problem:
+            tally.begin(None, access.attempt(request)[0])
+            raise
         if route is None:
+            tally.begin(None, None)
             return Response(status=204, headers={"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
         request.environ["context.route"] = f"{route.method} {route.path}"
         call = Call(request, route, path, ours)
         if route.needs.startswith(access.SERVICE):
             access.check_service(request, route.needs.removeprefix(access.SERVICE))
-        elif route.needs != access.PUBLIC:
-            call._caller = access.authenticate(request)
-            call.by_cookie = call._caller.by_cookie
-        return self._within_transaction(call)
+        else:
+            self._admit(call, tally)
+        return self._counted(call, tally)
+
+    @staticmethod
+    def _admit(call: Call, tally: limits.Tally) -> None:
+        """Count the request for whoever sends it, and know the caller of a route that is not public."""
+        caller, refusal = access.attempt(call.request)
+        tally.begin(call.route, caller)
+        if refusal is not None and (call.route.needs != access.PUBLIC or refusal.status == BAD_REQUEST):
+            raise refusal
+        if call.route.needs != access.PUBLIC:
+            call._caller = caller
+            call.by_cookie = call.caller.by_cookie
+
+    def _counted(self, call: Call, tally: limits.Tally) -> Response:
+        """The answer; how it ends decides whether it counts as a failed log-in or as a request without a valid key."""
+        try:
+            response = self._within_transaction(call)
+        except errors.Problem as problem:
+            tally.end(problem.status)
+            raise
+        tally.end(response.status_code)
+        return response
 
     def _match(self, request: Request) -> tuple[Route | None, dict[str, Any]]:
         adapter = self._map.bind("", path_info=request.path, default_method=request.method)
@@ -145,14 +176,19 @@ class Routes(Table):
         caller.user_id, caller.tenant_id = tx.claim.principal_id, tx.claim.tenant_id
         caller.role = tx.granted.get("role")
         caller.permissions = frozenset(tx.granted.get("permissions", ()))
+        if caller.api_key:
+            limits.remember(caller.api_key, caller.tenant_id)
         if caller.by_cookie:
             cookies.check(call.request, caller.login_session_id)
         needed = call.route.needs
         if caller.api_key and (needed == access.SIGNED_IN or call.route.step_up):
             raise errors.Problem("permission_denied", "This is for people: an API key may not do it.")
+        if caller.outside and call.route.tokens:
+            raise errors.Problem("permission_denied", "A token of another issuer is not traded for one of ours.")
         if needed != access.SIGNED_IN and tx.granted.get("mfa") is False:
             raise errors.Problem("mfa_enrollment_required")
-        if needed != access.SIGNED_IN and needed not in caller.permissions:
+        own = call.route.own is not None and not caller.api_key and call.path[call.route.own] == caller.user_id
+        if needed != access.SIGNED_IN and needed not in caller.permissions and not own:
             raise errors.Problem("permission_denied", f"This needs the permission {needed}.")
         if call.route.step_up and not caller.fresh:
             raise errors.Problem(

@@ -1,4 +1,4 @@
-"""The public keys of somebody else's issuer (RFC 7517): fetched from a configured address, never from one in a token."""
+"""The public keys of another issuer (RFC 7517): fetched from a configured address, never from one in a token."""
 
 from typing import Any
 

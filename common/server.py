@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import yaml
 from functions_framework import create_app
 
+from common import issuers, limits
 from common.connecting import PrivilegedLogin
 from common.db import database
 from common.settings import settings
@@ -13,8 +15,16 @@ from common.settings import settings
 def app() -> Any:
     """The WSGI application. `exports-jobs` is the entry `exports_jobs` of functions/exports.
 
-    A database login with more rights than the service needs stops the process here.
+    A database login with more rights than the service needs, or a wrong list of issuers, stops the process here.
     """
+    try:
+        issuers.check()
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SystemExit(f"OIDC_PROVIDERS or TRUSTED_ISSUERS: {error}") from error
+    try:
+        limits.policies()
+    except ValueError as error:
+        raise SystemExit(f"a RATE_ setting is not a number per time: {error}") from error
     try:
         database().open_first()
     except PrivilegedLogin as error:

@@ -1,0 +1,243 @@
+"""Rate limits: named policies, counted in Valkey by all instances together, in one round trip for all that apply.
+
+Sliding window counters with the keys and the arithmetic of the library's own strategy, whose scripts take one round
+trip per policy and again per look. Without Valkey everything passes: counters are not truth.
+Sources: https://limits.readthedocs.io/en/stable/strategies.html#sliding-window-counter,
+https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (the headers, as structured fields).
+"""
+
+import ipaddress
+import time
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from limits import RateLimitItem, parse
+
+from common import errors, log
+from common.settings import settings
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request
+
+    from common.access import Caller
+    from common.call import Route
+
+NAMES = ("anonymous", "ip", "user", "organization")
+EXEMPT = ("/health/", "/docs", "/v1/openapi.json", "/.well-known/jwks.json")  # of the anonymous policy
+HEALTH = "/health/"
+UNAUTHENTICATED = 401
+TIMEOUT_SECONDS = 0.25
+PAUSE_SECONDS = 2.0  # after a failure nobody waits for Valkey, and then one request tries
+KNOWN_KEYS = 10_000
+
+# KEYS: the previous and the current window of each subject. ARGV, for each: limit, window in ms, whether to count, and
+# whether to refuse. Answer: which subject refuses, 0 for none (it and those behind it are not counted), and for each
+# what is left and the ms until one more passes or, while some are left, until the window ends.
+SCRIPT = """
+local refused, counts, state = 0, {}, {}
+for i = 1, #KEYS / 2 do
+  local previous_key, current_key = KEYS[2 * i - 1], KEYS[2 * i]
+  local limit, window = tonumber(ARGV[4 * i - 3]), tonumber(ARGV[4 * i - 2])
+  local current_left = redis.call('PTTL', current_key)
+  if current_left > 0 and current_left < window then
+    redis.call('RENAME', current_key, previous_key)
+    redis.call('SET', current_key, 0, 'PX', current_left + window)
+    current_left = current_left + window
+  end
+  local current = tonumber(redis.call('GET', current_key)) or 0
+  local previous = tonumber(redis.call('GET', previous_key)) or 0
+  local previous_left = previous > 0 and math.max(redis.call('PTTL', previous_key), 0) or 0
+  local used = math.floor(previous * previous_left / window) + current
+  state[i] = {limit, window, current, current_left, previous, previous_left, used}
+  if refused == 0 and used >= limit and ARGV[4 * i] == '1' then refused = i end
+end
+local answer = {refused}
+for i, known in ipairs(state) do
+  local limit, window, current, current_left, previous, previous_left, used = unpack(known)
+  if (refused == 0 or i < refused) and ARGV[4 * i - 1] == '1' then
+    if current_left > 0 then
+      redis.call('INCR', KEYS[2 * i])
+    else
+      redis.call('SET', KEYS[2 * i], 1, 'PX', 2 * window)
+      current_left = 2 * window
+    end
+    current, used = current + 1, used + 1
+  end
+  local rest = current_left > 0 and current_left - window or 0
+  local wait = rest
+  if used >= limit then
+    if current < limit and previous > 0 then
+      wait = previous_left - (limit - current) * window / previous
+    elseif current > 0 then
+      wait = rest + window - limit * window / current
+    end
+  end
+  answer[2 * i] = math.max(limit - used, 0)
+  answer[2 * i + 1] = math.max(math.ceil(wait), 0)
+end
+return answer
+"""
+
+
+class Subject(NamedTuple):
+    """Whom a policy counts in this request, and whether the request counts and may be refused by it."""
+
+    policy: str
+    key: str
+    counts: bool = True
+    refuses: bool = True
+
+
+@cache
+def policies() -> dict[str, RateLimitItem]:
+    """The limits by name. Raises ValueError for a setting that is none."""
+    return {name: parse(str(getattr(settings(), f"rate_{name}"))) for name in NAMES}
+
+
+@lru_cache(maxsize=4096)
+def address(client: str | None) -> str:
+    """Who counts as one address: an IPv4 address, or the /64 that a subscriber of IPv6 gets."""
+    if client is None or ":" not in client:
+        return client or "unknown"
+    known = ipaddress.IPv6Address(client.split("%")[0])
+    if known.ipv4_mapped:
+        return str(known.ipv4_mapped)
+    return str(ipaddress.IPv6Network((known, 64), strict=False).network_address)
+
+
+class Counters:
+    """The counters in Valkey. A failure is logged once and answered with None, by everybody for a moment."""
+
+    def __init__(self, url: str) -> None:
+        import valkey  # noqa: PLC0415 - 35 ms, and services behind no public address count nothing
+
+        options = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
+        self._failures = (valkey.ValkeyError, OSError)
+        self._run = valkey.Valkey.from_url(url, **options).register_script(SCRIPT)
+        self._down = False
+        self._try_at = 0.0
+
+    def take(self, subjects: list[Subject]) -> list[int] | None:
+        """The script's answer, None when Valkey cannot be asked."""
+        now = time.monotonic()
+        if self._down:
+            if now < self._try_at:
+                return None
+            self._try_at = now + PAUSE_SECONDS  # this request tries, the others go on
+        keys: list[str] = []
+        arguments: list[int] = []
+        for subject in subjects:
+            item = policies()[subject.policy]
+            current = f"LIMITS:{{{item.key_for(subject.policy, subject.key)}}}"
+            keys += [f"{current}/-1", current]
+            arguments += [item.amount, item.get_expiry() * 1000, int(subject.counts), int(subject.refuses)]
+        try:
+            answer: list[int] = self._run(keys, arguments)
+        except self._failures as error:
+            self._try_at = now + PAUSE_SECONDS
+            if not self._down:
+                log.entry("ERROR", "no rate limits: the cache cannot be reached", error=type(error).__name__)
+            self._down = True
+            return None
+        if self._down:
+            log.entry("NOTICE", "rate limits count again")
+        self._down = False
+        return answer
+
+
+@cache
+def counters() -> Counters | None:
+    """The process's counters; none without a cache."""
+    return Counters(settings().valkey_url) if settings().valkey_url else None
+
+
+_organizations: dict[str, str] = {}
+
+
+def remember(api_key: str, tenant_id: str) -> None:
+    """Whose an API key is: the database said so, and the next request with it counts for the organization too."""
+    if api_key not in _organizations:
+        if len(_organizations) >= KNOWN_KEYS:
+            del _organizations[next(iter(_organizations))]
+        _organizations[api_key] = tenant_id
+
+
+class Tally:
+    """The limits that one request falls under, and what is left of each. Internal calls and probes fall under none."""
+
+    def __init__(self, request: "Request") -> None:
+        self._path, self._preflight = request.path, request.method == "OPTIONS"
+        client = request.headers.get("X-Client-Ip")
+        self._address = address(client)
+        self._exempt = self._path.startswith("/internal/") or (client is None and self._path.startswith(HEALTH))
+        self._left: dict[str, tuple[int, int]] = {}  # policy → what is left, and ms
+        self._owed: Subject | None = None  # counted when the request fails
+
+    def begin(self, route: "Route | None", caller: "Caller | None") -> None:
+        """Count a request before anything is done for it; what has no route is counted and never refused.
+
+        Raises 429 `rate_limited`.
+        """
+        if self._exempt:
+            return
+        if self._path.startswith(HEALTH):
+            self._count([Subject("ip", self._address, counts=False, refuses=False)])
+            return
+        known = route is not None
+        subjects = [Subject("ip", self._address, refuses=known)]
+        if caller is not None:
+            subjects += _of_caller(caller, known)
+            self._owed = Subject("anonymous", self._address) if caller.api_key else None
+        elif not (self._preflight or self._path.startswith(EXEMPT)):
+            anonymous = Subject("anonymous", self._address, refuses=known)
+            later = route is not None and route.tokens
+            subjects.append(anonymous._replace(counts=not later))
+            self._owed = anonymous._replace(refuses=False) if later else None
+        self._count(subjects)
+
+    def end(self, status: int) -> None:
+        """Count a log-in that failed, and a request whose API key is none: that one is refused too. Raises 429."""
+        owed, self._owed = self._owed, None
+        if owed is not None and (status == UNAUTHENTICATED if owed.refuses else 400 <= status < 500):
+            self._count([owed])
+
+    def _count(self, subjects: list[Subject]) -> None:
+        store = counters()
+        answer = store.take(subjects) if store else None
+        for place, subject in enumerate(subjects):
+            item = policies()[subject.policy]
+            left = (item.amount, item.get_expiry() * 1000)
+            self._left[subject.policy] = (answer[2 * place + 1], answer[2 * place + 2]) if answer else left
+        if answer and answer[0]:
+            refused = subjects[answer[0] - 1].policy
+            self._owed = None
+            raise errors.Problem(
+                "rate_limited",
+                f"The limit {refused!r} is used up for now.",
+                headers={"Retry-After": str(max(_seconds(self._left[refused][1]), 1))},
+            )
+
+    def headers(self) -> dict[str, str]:
+        """RateLimit-Policy and RateLimit; none for a request that nothing counts."""
+        if not self._left:
+            return {}
+        left = [f'"{name}";r={count};t={_seconds(wait)}' for name, (count, wait) in self._left.items()]
+        return {"RateLimit-Policy": _stated(tuple(self._left)), "RateLimit": ", ".join(left)}
+
+
+def _of_caller(caller: "Caller", known: bool) -> list[Subject]:
+    subjects = [Subject("user", caller.api_key or caller.user_id, refuses=known)]
+    tenant_id = caller.tenant_id or _organizations.get(caller.api_key or "")
+    if tenant_id:
+        subjects.append(Subject("organization", tenant_id, refuses=known))
+    return subjects
+
+
+@cache
+def _stated(names: tuple[str, ...]) -> str:
+    items = [(name, policies()[name]) for name in names]
+    return ", ".join(f'"{name}";q={item.amount};w={item.get_expiry()}' for name, item in items)
+
+
+def _seconds(milliseconds: int) -> int:
+    return -(-milliseconds // 1000)
