@@ -2,12 +2,27 @@
 
 from typing import TYPE_CHECKING, Any
 
+from marshmallow import Schema, fields, validate
+
 from common import errors
 from common.db import database
 from common.settings import settings
 
 if TYPE_CHECKING:
     from common.http import Call
+
+
+class Alive(Schema):
+    """The process runs."""
+
+    status = fields.String(required=True, validate=validate.Equal("ok"))
+
+
+class Ready(Schema):
+    """The database and the cache answer."""
+
+    status = fields.String(required=True, validate=validate.Equal("ready"))
+    checks = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
 
 
 def alive(_call: "Call") -> dict[str, str]:

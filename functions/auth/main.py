@@ -6,7 +6,7 @@ from common import cookies, passwords, tokens
 from common.access import PUBLIC, SIGNED_IN
 from common.http import Call, Json, Routes
 from common.tokens import Claim
-from functions.auth import mails, pages, queries, refreshing, registering, session_queries, sign_in
+from functions.auth import docs, mails, pages, queries, refreshing, registering, session_queries, sign_in
 from functions.auth.queries import Person
 from functions.auth.schemas import (
     Accepted,
@@ -28,6 +28,7 @@ from functions.auth.schemas import (
 )
 
 routes = Routes("auth")
+routes.include(docs.part)
 WRONG = ("invalid_credentials", "unavailable")
 
 
@@ -177,12 +178,6 @@ def key_set(call: Call) -> Json:
     """List the public keys of access tokens."""
     call.headers.update(pages.PUBLIC_CACHE)
     return pages.key_set()
-
-
-@routes.on("GET", "/v1/openapi.json", needs=PUBLIC, body=None, answers=None)
-def openapi(_call: Call) -> Response:
-    """Serve this document."""
-    return pages.openapi()
 
 
 @routes.on("GET", "/docs/errors/<code>", needs=PUBLIC, body=None, answers=None, errors=("not_found",))

@@ -1,4 +1,4 @@
-"""What is read without an account: the verification page, error pages, the OpenAPI document, public keys."""
+"""What is read without an account: the verification page, error pages, public keys."""
 
 import base64
 import hashlib
@@ -72,11 +72,6 @@ def error(code: str) -> Response:
         raise errors.not_found()
     status, title = errors.CODES[code]
     return page(ERROR_PAGE.format(code=escape(code), status=status, title=escape(title), advice=ADVICE[status]))
-
-
-def openapi() -> Response:
-    """The OpenAPI document, as it was generated from the route tables."""
-    return Response(_file("openapi.json"), content_type="application/json", headers=PUBLIC_CACHE)
 
 
 def key_set() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from marshmallow import Schema, fields
+from marshmallow.validate import Regexp
 from openapi_spec_validator import validate
 
 from common.openapi import gateway, public
@@ -46,6 +47,19 @@ class Line:
     step_up: bool = False
     errors: tuple[str, ...] = ()
     also: tuple[int, type[Schema]] | None = None
+    tokens: bool = False
+    secret: bool = False
+
+    @property
+    def idempotent(self) -> bool:
+        return self.method == "POST" and self.needs != "public" and not self.secret
+
+    @staticmethod
+    def handler() -> None:
+        """What it does.
+
+        And more about it.
+        """
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,7 @@ TABLES = [
     Table(
         "auth",
         [
-            Line("POST", "/v1/auth/login", needs="public", body=NewProject),
+            Line("POST", "/v1/auth/login", needs="public", body=NewProject, tokens=True),
             Line("POST", "/internal/mails/<uuid:outbox_id>", needs="public"),
         ],
     ),
@@ -68,7 +82,8 @@ TABLES = [
             Line("GET", "/v1/projects", query=Filter, answers=ProjectPage),
             Line("POST", "/v1/projects", body=NewProject, answers=Project, status=201, errors=("project_name_taken",)),
             Line("GET", "/v1/projects/<uuid:project_id>", answers=Project),
-            Line("DELETE", "/v1/projects/<uuid:id>", status=204, step_up=True),
+            Line("DELETE", "/v1/projects/<uuid:project_id>", status=204, step_up=True),
+            Line("GET", "/v1/tasks", needs="signed-in"),
         ],
     ),
     Table("sessions", [Line("GET", "/v1/sessions")]),
@@ -100,8 +115,21 @@ def test_public_knows_every_route_but_the_internal_ones(document: dict[str, Any]
 
 def test_an_error_code_stands_under_its_status(document: dict[str, Any]) -> None:
     answer = document["paths"]["/v1/projects"]["post"]["responses"]["409"]
-    assert answer["content"]["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
-    assert answer["content"]["application/problem+json"]["examples"]["project_name_taken"]["value"]["status"] == 409
+    problem, told = answer["content"]["application/problem+json"]["schema"]["allOf"]
+    assert problem == {"$ref": "#/components/schemas/Problem"}
+    assert told["properties"]["code"]["enum"] == ["project_name_taken", "idempotency_in_progress"]
+    assert told["properties"]["status"] == {"const": 409}
+    example = answer["content"]["application/problem+json"]["examples"]["project_name_taken"]
+    assert example == {"$ref": "#/components/examples/project_name_taken"}
+    assert document["components"]["examples"]["project_name_taken"]["value"]["status"] == 409
+    assert "(/docs/errors/project_name_taken)" in answer["description"]
+
+
+def test_what_the_boundary_answers_stands_once(document: dict[str, Any]) -> None:
+    for path in ("/v1/projects", "/v1/projects/{project_id}"):
+        assert document["paths"][path]["get"]["responses"]["429"] == {"$ref": "#/components/responses/RateLimited"}
+    limited = document["components"]["responses"]["RateLimited"]
+    assert {"Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-Id"} <= set(limited["headers"])
 
 
 def test_a_code_that_is_not_in_the_closed_list_is_refused() -> None:
@@ -116,22 +144,71 @@ def test_the_health_of_all_is_answered_by_one_service() -> None:
     assert list(public(tables)["paths"]) == ["/health/ready"]
 
 
+def choices(operation: dict[str, Any]) -> list[set[str]]:
+    return [set(choice) for choice in operation["security"]]
+
+
 def test_credentials_are_asked_unless_the_route_is_open(document: dict[str, Any]) -> None:
     assert document["paths"]["/v1/auth/login"]["post"]["security"] == []
     assert "401" not in document["paths"]["/v1/auth/login"]["post"]["responses"]
-    guarded = document["paths"]["/v1/projects"]["get"]
-    assert [next(iter(choice)) for choice in guarded["security"]] == ["bearer"]
-    assert set(document["components"]["securitySchemes"]) == {"bearer"}
-    assert {"401", "403"} <= set(guarded["responses"])
+    assert {"401", "403"} <= set(document["paths"]["/v1/projects"]["get"]["responses"])
+    assert choices(document["paths"]["/v1/projects"]["get"]) == [{"bearer"}, {"apiKey"}, {"cookie"}]
+    assert choices(document["paths"]["/v1/projects"]["post"]) == [{"bearer"}, {"apiKey"}, {"cookie", "csrf"}]
+
+
+def test_an_api_key_does_not_do_for_a_person(document: dict[str, Any]) -> None:
+    assert choices(document["paths"]["/v1/tasks"]["get"]) == [{"bearer"}, {"cookie"}]
+    assert choices(document["paths"]["/v1/projects/{project_id}"]["delete"]) == [{"bearer"}, {"cookie", "csrf"}]
+
+
+def names(document: dict[str, Any], path: str, method: str) -> set[str]:
+    parameters = document["paths"][path][method]["parameters"]
+    return {part["name"] if "name" in part else part["$ref"].rsplit("/")[-1] for part in parameters}
 
 
 def test_headers_and_parameters_follow_the_contract(document: dict[str, Any]) -> None:
     post = document["paths"]["/v1/projects"]["post"]
-    assert {"ETag", "Location", "X-Request-Id"} <= set(post["responses"]["201"]["headers"])
+    assert {"ETag", "Location", "X-Request-Id", "Idempotent-Replayed"} <= set(post["responses"]["201"]["headers"])
     assert "Link" in document["paths"]["/v1/projects"]["get"]["responses"]["200"]["headers"]
-    delete = document["paths"]["/v1/projects/{id}"]["delete"]
-    assert {"$ref": "#/components/parameters/IfMatch"} in delete["parameters"]
+    delete = document["paths"]["/v1/projects/{project_id}"]["delete"]
     assert delete["parameters"][0]["schema"] == {"type": "string", "format": "uuid"}
+    assert "412" in delete["responses"]
+    assert names(document, "/v1/projects/{project_id}", "delete") == {"project_id", "RequestId", "IfMatch"}
+    assert names(document, "/v1/projects", "post") == {"RequestId", "IdempotencyKey"}
+    assert names(document, "/v1/auth/login", "post") == {"RequestId", "cookies"}
+
+
+def test_a_version_that_nobody_reads_cannot_be_matched() -> None:
+    document = public([Table("projects", [Line("DELETE", "/v1/projects/<uuid:project_id>", status=204)])])
+    assert names(document, "/v1/projects/{project_id}", "delete") == {"project_id", "RequestId"}
+    assert "412" not in document["paths"]["/v1/projects/{project_id}"]["delete"]["responses"]
+
+
+def test_words_for_people(document: dict[str, Any]) -> None:
+    operation = document["paths"]["/v1/projects"]["post"]
+    assert operation["summary"] == "What it does"
+    assert "And more about it." in operation["description"]
+    assert "`project.view`" in operation["description"]
+    assert operation["tags"] == ["Projects"]
+    assert all(tag["description"] for tag in document["tags"])
+
+
+class Odd(Schema):
+    """A body."""
+
+    slug = fields.String(required=True, validate=Regexp(r"[a-z]+\Z"))
+    due_at = fields.AwareDateTime(load_default=None, allow_none=True)
+    oddity = fields.String(metadata={"example": "seen by nobody"})
+
+
+def test_fields_in_the_words_of_json_schema() -> None:
+    document = public([Table("projects", [Line("POST", "/v1/projects", body=Odd)])])
+    parts = document["components"]["schemas"]["Odd"]["properties"]
+    assert parts["slug"]["pattern"] == "^(?:[a-z]+$)"
+    assert "default" not in parts["due_at"]
+    example = document["paths"]["/v1/projects"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert example == {"slug": "weber-systems", "due_at": "2026-04-02T09:30:00Z", "oddity": "seen by nobody"}
+    assert document["components"]["schemas"]["Odd"]["description"] == "A body."
 
 
 def test_gateway_passes_every_method_so_that_405_is_the_service(gateway_document: dict[str, Any]) -> None:
@@ -142,7 +219,7 @@ def test_gateway_passes_every_method_so_that_405_is_the_service(gateway_document
 
 def test_gateway_knows_neither_internal_routes_nor_sessions(gateway_document: dict[str, Any]) -> None:
     paths = list(gateway_document["paths"])
-    assert paths == ["/v1/auth/login", "/v1/projects", "/v1/projects/{project_id}", "/{unknown}"]
+    assert paths == ["/v1/auth/login", "/v1/projects", "/v1/projects/{project_id}", "/v1/tasks", "/{unknown}"]
 
 
 def test_unknown_paths_end_at_a_constant_address(gateway_document: dict[str, Any]) -> None:

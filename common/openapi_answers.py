@@ -1,0 +1,135 @@
+"""The answers of an operation: its successes with their headers, and each refusal with its codes."""
+
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from marshmallow import Schema
+
+from common.access import PUBLIC, SIGNED_IN
+from common.errors import CODES
+from common.openapi_parts import ANSWER_HEADERS, REF
+from common.openapi_route import PLACEHOLDER, RouteLike
+
+Json = dict[str, Any]
+
+PROBLEM = "application/problem+json"
+UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+EVERYWHERE = ("RequestId", "RateLimit", "RateLimitPolicy", "AllowOrigin")
+OF_STATUS = {401: ("WwwAuthenticate",), 403: ("WwwAuthenticate",), 429: ("RetryAfter",), 503: ("RetryAfter",)}
+REQUEST_ID = "5b1f7c62-0e0b-4a0e-9d4b-9b1c2f6f7a11"
+
+# What the one error boundary may answer on any route of a kind, before and beside the codes that the route names.
+ALWAYS = ("rate_limited", "internal_error", "unavailable", "gateway_timeout")
+AUTHENTICATED = ("malformed_request", "invalid_token", "permission_denied", "organization_suspended")
+WITH_BODY = ("malformed_request", "body_too_large", "unsupported_media_type", "invalid_request")
+IDEMPOTENT = ("idempotency_in_progress", "idempotency_key_reused")
+
+
+def responses(route: RouteLike, *, versioned: bool, shared: dict[str, Json]) -> Json:
+    """Every answer by status. `versioned`: If-Match applies. Refusals of the boundary alone are kept in `shared`."""
+    found = {str(route.status): _success(route, route.status, route.answers)}
+    if route.also:
+        found[str(route.also[0])] = _success(route, *route.also)
+    refusals: dict[int, list[str]] = {}
+    for code in dict.fromkeys([*route.errors, *implied(route, versioned=versioned)]):
+        refusals.setdefault(CODES[code][0], []).append(code)
+    for status, codes in sorted(refusals.items()):
+        if set(codes) & set(route.errors):
+            found[str(status)] = _refusal(status, codes)
+        else:
+            name = "".join(code.title().replace("_", "") for code in codes)
+            shared.setdefault(name, _refusal(status, codes))
+            found[str(status)] = {"$ref": f"{REF}responses/{name}"}
+    return found
+
+
+def implied(route: RouteLike, *, versioned: bool) -> list[str]:
+    """The codes that the boundary may answer on this route."""
+    known = route.needs != PUBLIC
+    rules = (
+        (True, ALWAYS),
+        (known, AUTHENTICATED),
+        (route.body is not None, WITH_BODY),
+        (route.query is not None, ("invalid_request",)),
+        (paged(route.query), ("invalid_cursor",)),
+        (bool(PLACEHOLDER.search(route.path)), ("not_found",)),
+        ((known or route.tokens) and route.method in UNSAFE, ("csrf_failed",)),
+        (route.step_up, ("step_up_required",)),
+        (route.idempotent, IDEMPOTENT),
+        (versioned and route.method in {"PATCH", "DELETE"}, ("precondition_failed",)),
+    )
+    return [code for applies, codes in rules if applies for code in codes]
+
+
+def paged(schema: type[Schema] | None) -> bool:
+    """Whether a query is that of a list in pages."""
+    return schema is not None and "cursor" in schema._declared_fields
+
+
+def has_version(schema: type[Schema] | None) -> bool:
+    """Whether an answer is an object with a version, and so has an ETag."""
+    return schema is not None and "version" in schema._declared_fields
+
+
+def media_type(route: RouteLike) -> str:
+    """What a success is written in: pages stand outside /v1."""
+    outside = not route.path.startswith(("/v1/", "/.well-known/", "/health/"))
+    return "text/html; charset=utf-8" if outside and route.answers is None else "application/json"
+
+
+def _success(route: RouteLike, status: int, schema: type[Schema] | None) -> Json:
+    rules = (
+        (has_version(schema), "ETag"),
+        (paged(route.query), "Link"),
+        (status in {201, 202, 302}, "Location"),
+        (route.idempotent, "Replayed"),
+        (route.tokens, "SetCookie"),
+    )
+    phrase = (schema.__doc__ or "").strip().split("\n")[0] if schema else HTTPStatus(status).phrase + "."
+    answer: Json = {"description": phrase, "headers": headers([*EVERYWHERE, *(name for yes, name in rules if yes)])}
+    kind = media_type(route)
+    if schema is not None:
+        answer["content"] = {kind: {"schema": schema}}
+    elif kind != "application/json" and status == 200:
+        answer["content"] = {kind: {"schema": {"type": "string"}}}
+    return answer
+
+
+def headers(names: Iterable[str]) -> Json:
+    """Header objects of an answer, by reference."""
+    return {ANSWER_HEADERS[name][0]: {"$ref": f"{REF}headers/{name}"} for name in names}
+
+
+def _refusal(status: int, codes: Sequence[str]) -> Json:
+    """A problem document whose status and codes are told exactly."""
+    links = ", ".join(f"[`{code}`](/docs/errors/{code})" for code in codes)
+    narrowed = {"properties": {"status": {"const": status}, "code": {"enum": list(codes)}}}
+    media = {
+        "schema": {"allOf": [{"$ref": f"{REF}schemas/Problem"}, narrowed]},
+        "examples": {code: {"$ref": f"{REF}examples/{code}"} for code in codes},
+    }
+    return {
+        "description": f"{HTTPStatus(status).phrase}: {links}",
+        "headers": headers([*EVERYWHERE, *OF_STATUS.get(status, ())]),
+        "content": {PROBLEM: media},
+    }
+
+
+def problem_example(code: str) -> Json:
+    """A problem document as the API answers it."""
+    status, title = CODES[code]
+    value: Json = {"type": f"/docs/errors/{code}", "title": title, "status": status, "detail": f"{title}."}
+    value |= {"code": code, "request_id": REQUEST_ID}
+    if status == 422:
+        value["errors"] = {"password" if code == "weak_password" else "name": [f"{title}."]}
+    return {"summary": title, "value": value}
+
+
+def security(route: RouteLike) -> list[Json]:
+    """The credentials that an operation takes, any one of the list."""
+    if route.needs == PUBLIC:
+        return []
+    cookie: Json = {"cookie": [], "csrf": []} if route.method in UNSAFE else {"cookie": []}
+    keys: list[Json] = [] if route.needs == SIGNED_IN or route.step_up else [{"apiKey": []}]
+    return [{"bearer": []}, *keys, cookie]
