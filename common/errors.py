@@ -44,6 +44,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "invalid_request": (422, "The request is not valid"),
     "weak_password": (422, "The password is too weak"),
     "idempotency_key_reused": (422, "The Idempotency-Key was used for another request"),
+    "account_locked": (429, "Too many failed log-ins"),
     "rate_limited": (429, "Too many requests"),
     "oidc_unavailable": (503, "The provider cannot be reached"),
     "internal_error": (500, "Something went wrong on our side"),

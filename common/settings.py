@@ -68,6 +68,9 @@ class Settings:
     family_seconds: int = 2_592_000
     step_up_seconds: int = 300
     verification_seconds: int = 86_400
+    password_reset_seconds: int = 3600
+    device_seconds: int = 31_536_000
+    hashing_waiting: int = 5
     invitation_seconds: int = 604_800
     signed_url_seconds: int = 3600
     export_file_seconds: int = 604_800
