@@ -14,6 +14,7 @@ from local.secrets_store import SecretStore
 
 RINGS = ("refresh-key", "mail-key", "mfa-key", "cursor-key", "certificate-key")
 EDGE_KEY = "edge-key"
+OIDC_CLIENT = "oidc-client-secret"
 SMS_ACCOUNT, SMS_TOKEN = "sms-account", "sms-token"
 JWT_RING = "jwt-keyring"
 VERIFYING_RING = "jwt-verify-keyring"
@@ -33,7 +34,7 @@ def seed(root: Path, environ: Mapping[str, str]) -> None:
         if id not in there:
             store.add(id, _ring())
     plain = {EDGE_KEY: secrets.token_urlsafe(KEY_BYTES), SMS_ACCOUNT: f"AC{secrets.token_hex(16)}"}
-    for id, text in {**plain, SMS_TOKEN: secrets.token_hex(16)}.items():
+    for id, text in {**plain, SMS_TOKEN: secrets.token_hex(16), OIDC_CLIENT: secrets.token_urlsafe()}.items():
         if id not in there:
             store.add(id, text.encode())
     _seed_jwt(store, environ.get("JWT_ALGORITHM", "HS256"))

@@ -65,7 +65,7 @@ $$;
 CREATE FUNCTION identity.federated_log_in(
     wanted_issuer text, wanted_subject text, mail text, new_name text, new_organization text
 )
-RETURNS TABLE (outcome text, account_id uuid, organizations text[], live integer)
+RETURNS TABLE (outcome text, account_id uuid, identity_id uuid, organizations text[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     result text := 'known';
@@ -98,18 +98,18 @@ BEGIN
         DELETE FROM identity.registrations r WHERE r.email = mail;
     END IF;
     RETURN QUERY
-    SELECT CASE a.status WHEN 'active' THEN result ELSE 'frozen' END, a.id, m.organizations, m.live
+    SELECT CASE a.status WHEN 'active' THEN result ELSE 'frozen' END, a.id, f.id, m.organizations
     FROM identity.accounts a
     CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(o.tenant_id::text ORDER BY o.suspended_at IS NOT NULL, e.created_at, e.tenant_id),
-                        '{}') AS organizations,
-               count(*) FILTER (WHERE o.suspended_at IS NULL)::integer AS live
+                        '{}') AS organizations
         FROM app.members e JOIN app.organizations o ON o.tenant_id = e.tenant_id
         WHERE e.user_id = a.id
     ) AS m
+    LEFT JOIN identity.federated_identities f ON f.issuer = wanted_issuer AND f.subject = wanted_subject
     WHERE a.id = person;
     IF NOT FOUND THEN
-        RETURN QUERY SELECT 'not_linked', NULL::uuid, '{}'::text[], 0;
+        RETURN QUERY SELECT 'not_linked', NULL::uuid, NULL::uuid, '{}'::text[];
     END IF;
 END
 $$;

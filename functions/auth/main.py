@@ -6,7 +6,18 @@ from common import cookies, passwords, tokens
 from common.access import PUBLIC, SIGNED_IN
 from common.http import Call, Json, Routes
 from common.tokens import Claim
-from functions.auth import docs, mails, pages, queries, refreshing, registering, session_queries, sign_in
+from functions.auth import (
+    docs,
+    mails,
+    oidc,
+    oidc_identities,
+    pages,
+    queries,
+    refreshing,
+    registering,
+    session_queries,
+    sign_in,
+)
 from functions.auth.queries import Person
 from functions.auth.schemas import (
     Accepted,
@@ -29,6 +40,8 @@ from functions.auth.schemas import (
 
 routes = Routes("auth")
 routes.include(docs.part)
+routes.include(oidc.routes)
+routes.include(oidc_identities.routes)
 WRONG = ("invalid_credentials", "unavailable")
 
 

@@ -3,7 +3,10 @@
 from common.db import Tx
 from common.outbox import Message
 
-KINDS = ("new_device", "password_changed", "email_changed", "email_change_asked", "factor_added", "factor_removed")
+KINDS = (
+    *("new_device", "password_changed", "email_changed", "email_change_asked", "factor_added", "factor_removed"),
+    *("identity_linked", "identity_unlinked"),
+)
 
 
 def post(tx: Tx, kind: str) -> None:

@@ -16,6 +16,7 @@ KNOWN = frozenset(
         "identity.registrations",
         "identity.login_sessions",
         "identity.refresh_tokens",
+        "identity.federated_identities",
         "identity.devices",
         "identity.login_locks",
         "identity.password_resets",

@@ -28,6 +28,7 @@ PERIODICAL = (
     "identity.refresh_tokens",
     "identity.login_sessions",
     "identity.registrations",
+    "identity.oidc_attempts",
     "identity.devices",
     "identity.login_locks",
     "identity.password_resets",
