@@ -11,14 +11,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from local import postgres
 from local.demo.client import VERIFICATION, Client, Mailbox, TooLate, eventually, fragment
 from local.durable import replace
 from local.layout import Layout
+from migrations.apply import connected
 
 EMAIL = "demo@example.org"
 NAME, ORGANIZATION = "Demo Account", "Demo Organization"
 MAIL_SECONDS = 60
 OK, ACCEPTED = 200, 202
+INVOICES = (("DEMO-0001", 62, "paid"), ("DEMO-0002", 31, "paid"), ("DEMO-0003", 1, "open"))  # number, days ago, status
+CENTS = 11_900
 
 
 def password(path: Path) -> str:
@@ -54,6 +58,21 @@ def register(api: Client, mailbox: Mailbox, secret: str) -> dict[str, Any]:
     return eventually(verified, MAIL_SECONDS, f"the registration of {EMAIL}")
 
 
+def write_invoices(layout: Layout, organization_id: str) -> None:
+    """Some invoices, as the platform writes them; again is harmless, since a number is written once."""
+    with connected(postgres.admin_dsn(layout.path(), layout.ports["postgres"]), postgres.DATABASE) as database:
+        for number, days, status in INVOICES:
+            database.run(
+                "SELECT platform.put_invoice(:id, :number, now() - make_interval(days => :days), :total, 'EUR',"
+                " :status)",
+                id=organization_id,
+                number=number,
+                days=days,
+                total=CENTS,
+                status=status,
+            )
+
+
 def main() -> int:
     """Print the account; the exit code is 1 when there is none."""
     parser = argparse.ArgumentParser(description="The demo account")
@@ -66,6 +85,7 @@ def main() -> int:
     except TooLate as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    write_invoices(layout, answer["organization"]["id"])
     account = {"email": EMAIL, "password": secret, "organization_id": answer["organization"]["id"]}
     sys.stdout.write(json.dumps(account) + "\n")
     return 0

@@ -99,6 +99,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT 'app.api_keys', 'delete', count(*)
     FROM app.api_keys k WHERE k.tenant_id = app.tenant_id() AND (whole OR k.created_by = person)
     UNION ALL
+    SELECT 'app.audit_events', 'null', count(*)
+    FROM app.audit_events e
+    WHERE NOT whole AND e.tenant_id = app.tenant_id() AND e.personal IS NOT NULL
+        AND e.actor_id IN (SELECT app.keys_made_by(person))
+    UNION ALL
     SELECT 'app.billing', 'delete', count(*) FROM app.billing b WHERE whole AND b.tenant_id = app.tenant_id()
     UNION ALL
     SELECT 'app.invoices', 'keep', count(*) FROM app.invoices i WHERE whole AND i.tenant_id = app.tenant_id()
@@ -116,6 +121,38 @@ BEGIN
     GET DIAGNOSTICS erased = ROW_COUNT;
     PERFORM platform.count_erased('app.api_keys', 'delete', erased);
     RETURN platform.end_membership();
+END
+$$;
+
+-- What her keys did came from where her programs run: address and user agent of those events are hers to erase as well.
+-- Which keys she made, the chain still knows when they are gone.
+CREATE FUNCTION app.keys_made_by(person uuid) RETURNS SETOF uuid
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT e.resource_id::uuid FROM app.audit_events e
+    WHERE e.tenant_id = app.tenant_id() AND e.actor_id = person AND e.action = 'api_key.created'
+        AND e.outcome = 'success'
+$$;
+
+CREATE OR REPLACE FUNCTION app.erase_personal(most integer) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    person uuid := platform.erased_subject();
+    actors uuid[] := array(SELECT person UNION ALL SELECT app.keys_made_by(person));
+    erased bigint[];
+BEGIN
+    WITH hers AS (
+        SELECT e.seq FROM app.audit_events e
+        WHERE e.tenant_id = app.tenant_id() AND e.personal IS NOT NULL
+            AND (e.actor_id = ANY (actors) OR (e.actor_id IS NULL AND e.resource_id = person::text))
+        ORDER BY e.seq LIMIT most FOR UPDATE
+    ), nulled AS (
+        UPDATE app.audit_events e SET personal = NULL, personal_salt = NULL
+        FROM hers WHERE e.tenant_id = app.tenant_id() AND e.seq = hers.seq
+        RETURNING e.seq
+    )
+    SELECT array_agg(seq ORDER BY seq) INTO erased FROM nulled;
+    PERFORM platform.count_erased('app.audit_events', 'null', coalesce(cardinality(erased), 0));
+    RETURN coalesce(erased, '{}');
 END
 $$;
 
@@ -165,6 +202,6 @@ GRANT EXECUTE ON FUNCTION platform.retire(text, interval, integer) TO retention_
 REVOKE EXECUTE ON FUNCTION platform.end_membership(), platform.mark_organization_done() FROM deletions_jobs_fn;
 REVOKE EXECUTE ON FUNCTION platform.retire_rows(text, interval, integer) FROM retention_fn;
 -- Functions that the definer makes are open to PUBLIC by default.
-REVOKE EXECUTE ON FUNCTION app.subject_counts(uuid, boolean), platform.leave_organization(),
+REVOKE EXECUTE ON FUNCTION app.subject_counts(uuid, boolean), app.keys_made_by(uuid), platform.leave_organization(),
     platform.organization_done(), platform.retire(text, interval, integer) FROM PUBLIC;
 SET LOCAL ROLE context_owner;
