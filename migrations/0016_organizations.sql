@@ -22,7 +22,8 @@ CREATE TABLE app.invitations (
     version integer NOT NULL DEFAULT 1,
     PRIMARY KEY (tenant_id, id),
     CONSTRAINT invitations_role_in_use FOREIGN KEY (tenant_id, role_id) REFERENCES app.roles,
-    FOREIGN KEY (tenant_id, invited_by) REFERENCES app.members (tenant_id, user_id) ON DELETE SET NULL (invited_by)
+    CONSTRAINT invitations_inviter FOREIGN KEY (tenant_id, invited_by)
+        REFERENCES app.members (tenant_id, user_id) ON DELETE SET NULL (invited_by)
 );
 CREATE UNIQUE INDEX invitations_one_open ON app.invitations (tenant_id, email)
     WHERE accepted_at IS NULL AND revoked_at IS NULL;

@@ -1,12 +1,16 @@
-"""The caller's organization and its members."""
+"""The caller's organization; its members, roles, invitations, teams, keys and billing stand in parts."""
 
 from werkzeug.wrappers import Request, Response
 
 from common.http import Call, Json, Routes
-from functions.organizations import api_keys, billing, queries
-from functions.organizations.schemas import MemberFilter, MemberPage, Organization, OrganizationChange
+from functions.organizations import api_keys, billing, invitations, members, queries, roles, teams
+from functions.organizations.schemas import Organization, OrganizationChange
 
 routes = Routes("organizations")
+routes.include(members.part)
+routes.include(roles.part)
+routes.include(invitations.part)
+routes.include(teams.part)
 routes.include(api_keys.part)
 routes.include(billing.part)
 
@@ -23,14 +27,6 @@ def change_organization(call: Call) -> Json:
     organization = queries.update_organization(call.tx, call.if_match, call.body)
     call.audit("organization.updated", organization.id, fields=sorted(call.body))
     return organization
-
-
-@routes.on("GET", "/v1/members", needs="organizations.view", query=MemberFilter, body=None, answers=MemberPage)
-def list_members(call: Call) -> Json:
-    """List the members of the caller's organization, newest first."""
-    query = call.query
-    items, last = queries.list_members(call.tx, limit=query["limit"], after=call.after(), role=query["role"])
-    return call.page(items, last)
 
 
 def organizations(request: Request) -> Response:
