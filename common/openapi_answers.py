@@ -8,15 +8,15 @@ from marshmallow import Schema
 
 from common.access import PUBLIC, SIGNED_IN
 from common.errors import CODES
-from common.openapi_parts import ANSWER_HEADERS, REF
+from common.openapi_parts import REF
 from common.openapi_route import PLACEHOLDER, RouteLike
 
 Json = dict[str, Any]
 
 PROBLEM = "application/problem+json"
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-EVERYWHERE = ("RequestId", "RateLimit", "RateLimitPolicy", "AllowOrigin")
-OF_STATUS = {401: ("WwwAuthenticate",), 403: ("WwwAuthenticate",), 429: ("RetryAfter",), 503: ("RetryAfter",)}
+EVERYWHERE = ("X-Request-Id", "RateLimit", "RateLimit-Policy", "Access-Control-Allow-Origin")
+OF_STATUS = {401: "WWW-Authenticate", 403: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 REQUEST_ID = "5b1f7c62-0e0b-4a0e-9d4b-9b1c2f6f7a11"
 
 # What the one error boundary may answer on any route of a kind, before and beside the codes that the route names.
@@ -29,7 +29,10 @@ IDEMPOTENT = ("idempotency_in_progress", "idempotency_key_reused")
 def responses(route: RouteLike, *, versioned: bool, shared: dict[str, Json]) -> Json:
     """Every answer by status. `versioned`: If-Match applies. Refusals of the boundary alone are kept in `shared`."""
     found = {str(route.status): _success(route, route.status, route.answers)}
-    if route.also:
+    if route.also and route.also[0] == route.status:
+        schemas = found[str(route.status)]["content"]["application/json"]
+        schemas["schema"] = {"oneOf": [schemas["schema"], route.also[1]]}
+    elif route.also:
         found[str(route.also[0])] = _success(route, *route.also)
     refusals: dict[int, list[str]] = {}
     for code in dict.fromkeys([*route.errors, *implied(route, versioned=versioned)]):
@@ -83,8 +86,8 @@ def _success(route: RouteLike, status: int, schema: type[Schema] | None) -> Json
         (has_version(schema), "ETag"),
         (paged(route.query), "Link"),
         (status in {201, 202, 302}, "Location"),
-        (route.idempotent, "Replayed"),
-        (route.tokens, "SetCookie"),
+        (route.idempotent, "Idempotent-Replayed"),
+        (route.tokens, "Set-Cookie"),
     )
     phrase = (schema.__doc__ or "").strip().split("\n")[0] if schema else HTTPStatus(status).phrase + "."
     answer: Json = {"description": phrase, "headers": headers([*EVERYWHERE, *(name for yes, name in rules if yes)])}
@@ -98,7 +101,7 @@ def _success(route: RouteLike, status: int, schema: type[Schema] | None) -> Json
 
 def headers(names: Iterable[str]) -> Json:
     """Header objects of an answer, by reference."""
-    return {ANSWER_HEADERS[name][0]: {"$ref": f"{REF}headers/{name}"} for name in names}
+    return {name: {"$ref": f"{REF}headers/{name}"} for name in names}
 
 
 def _refusal(status: int, codes: Sequence[str]) -> Json:
@@ -111,7 +114,7 @@ def _refusal(status: int, codes: Sequence[str]) -> Json:
     }
     return {
         "description": f"{HTTPStatus(status).phrase}: {links}",
-        "headers": headers([*EVERYWHERE, *OF_STATUS.get(status, ())]),
+        "headers": headers([*EVERYWHERE, *filter(None, [OF_STATUS.get(status)])]),
         "content": {PROBLEM: media},
     }
 

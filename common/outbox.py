@@ -16,7 +16,7 @@ SEND_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Message:
-    """`kind` mail: `name` is its purpose, `reference` a person's row; `kind` workflow: its name and the job."""
+    """`kind` mail or sms: `name` is its purpose, `reference` a person's row; `kind` workflow: its name and the job."""
 
     kind: str
     name: str
@@ -46,11 +46,12 @@ class Message:
 def task(message: Message) -> dict[str, Any]:
     """The Cloud Task of a message; its random name makes a second creation harmless (ALREADY_EXISTS)."""
     known = settings()
-    queue = known.mails_queue if message.kind == "mail" else known.tasks_queue
+    path = {"mail": "mails", "sms": "sms"}.get(message.kind)  # of the auth service; a workflow is started directly
+    queue = known.mails_queue if path else known.tasks_queue
     parent = f"projects/{known.project_id}/locations/{known.region}/queues/{queue}"
-    if message.kind == "mail":
+    if path:
         request: dict[str, Any] = {
-            "url": f"{known.auth_url}/internal/mails/{message.id}",
+            "url": f"{known.auth_url}/internal/{path}/{message.id}",
             "oidc_token": {"service_account_email": known.tasks_account, "audience": known.auth_url},
             "body": b"{}",
         }

@@ -141,9 +141,9 @@ $$;
 
 -- What a code's message needs while it is being sent: no row when it is of no use any more.
 CREATE FUNCTION identity.mfa_message(message uuid)
-RETURNS TABLE (type text, address text, kid text)
+RETURNS TABLE (address text, kid text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT f.type, coalesce(f.phone, a.email), c.kid
+    SELECT coalesce(f.phone, a.email), c.kid
     FROM platform.outbox o
     JOIN identity.mfa_codes c ON c.id = o.id AND c.account_id = o.reference
     JOIN identity.mfa_factors f ON f.id = c.factor_id

@@ -7,7 +7,7 @@ from html import escape
 from common import errors, log, tokens
 from common.mail import Mail, NotSent, Undeliverable, send
 from common.settings import settings
-from functions.auth import queries
+from functions.auth import codes, queries
 from functions.auth.letters import PAGE
 from functions.auth.registering import VERIFY_EMAIL
 
@@ -92,4 +92,4 @@ def _taken(address: str) -> Mail:
     )
 
 
-BUILDERS: dict[str, Builder] = {VERIFY_EMAIL: registration}
+BUILDERS: dict[str, Builder] = {VERIFY_EMAIL: registration, codes.PURPOSE: codes.mail}

@@ -2,12 +2,15 @@
 
 from werkzeug.wrappers import Request, Response
 
-from common import cookies, passwords, tokens
+from common import cookies
 from common.access import PUBLIC, SIGNED_IN
 from common.http import Call, Json, Routes
 from common.tokens import Claim
 from functions.auth import (
+    challenges,
+    codes,
     docs,
+    factors,
     mails,
     oidc,
     oidc_identities,
@@ -17,11 +20,12 @@ from functions.auth import (
     registering,
     session_queries,
     sign_in,
+    step_up,
 )
+from functions.auth.mfa_schemas import MfaRequired
 from functions.auth.queries import Person
 from functions.auth.schemas import (
     Accepted,
-    AccessToken,
     KeySet,
     LogIn,
     Me,
@@ -32,7 +36,6 @@ from functions.auth.schemas import (
     Resend,
     SessionFilter,
     SessionPage,
-    StepUp,
     Switch,
     TokenAnswer,
     Verification,
@@ -40,6 +43,10 @@ from functions.auth.schemas import (
 
 routes = Routes("auth")
 routes.include(docs.part)
+routes.include(factors.part)
+routes.include(challenges.part)
+routes.include(codes.part)
+routes.include(step_up.part)
 routes.include(oidc.routes)
 routes.include(oidc_identities.routes)
 WRONG = ("invalid_credentials", "unavailable")
@@ -85,6 +92,7 @@ def resend_verification(call: Call) -> Json:
     needs=PUBLIC,
     body=LogIn,
     answers=TokenAnswer,
+    also=(200, MfaRequired),
     errors=("email_not_verified", "permission_denied", "organization_suspended", "not_found", *WRONG),
     tokens=True,
 )
@@ -152,25 +160,6 @@ def change_me(call: Call) -> Json:
     person = queries.update_display_name(call.tx, call.body["display_name"])
     call.audit("user.updated", person.id, fields=sorted(call.body))
     return _me(call, person)
-
-
-@routes.on("POST", "/v1/auth/step-up", needs=SIGNED_IN, body=StepUp, answers=AccessToken, errors=WRONG, tokens=True)
-def step_up(call: Call) -> Json:
-    """Prove the person's identity anew, for acts that need a fresh proof."""
-    caller = call.caller
-    if not passwords.matches(queries.select_password_hash(call.tx), call.body["password"]):
-        sign_in.audit_failure(call, call.tx, "login.step_up_failed", caller.login_session_id)
-        raise sign_in.wrong_password(commits=True)
-    auth_time, amr = session_queries.update_auth_time(call.tx, caller.login_session_id)
-    call.audit("login.stepped_up", caller.login_session_id, method="password")
-    access_token, lifetime = tokens.new_access_token(
-        account_id=caller.user_id,
-        tenant_id=caller.tenant_id,
-        login_session_id=caller.login_session_id,
-        amr=amr,
-        auth_time=auth_time,
-    )
-    return {"access_token": access_token, "expires_in": lifetime}
 
 
 @routes.on(

@@ -5,7 +5,7 @@ from common.outbox import Message
 
 KINDS = (
     *("new_device", "password_changed", "email_changed", "email_change_asked", "factor_added", "factor_removed"),
-    *("identity_linked", "identity_unlinked"),
+    *("identity_linked", "identity_unlinked", "recovery_code_used"),
 )
 
 

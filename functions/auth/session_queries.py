@@ -41,10 +41,12 @@ def insert_login_session(tx: Tx, session: dict[str, Any], refresh_hash: bytes) -
     opened, token, person = tx.flight(
         (
             """
-            INSERT INTO identity.login_sessions (id, account_id, tenant_id, amr, ip, user_agent, auth_time, expires_at)
+            INSERT INTO identity.login_sessions (id, account_id, tenant_id, amr, ip, user_agent, auth_time, proved_at,
+                                                 expires_at)
             SELECT CAST(:id AS uuid), CAST(:user_id AS uuid), CAST(:tenant_id AS uuid),
                    coalesce(o.amr, CAST(:amr AS text[])), CAST(:ip AS inet), CAST(:user_agent AS text),
-                   coalesce(o.auth_time, now()), coalesce(o.expires_at, now() + make_interval(secs => :lifetime))
+                   coalesce(o.auth_time, now()), coalesce(o.proved_at, now()),
+                   coalesce(o.expires_at, now() + make_interval(secs => :lifetime))
             FROM (VALUES (true)) AS one
             LEFT JOIN identity.login_sessions o ON o.id = :origin AND o.account_id = :user_id
             RETURNING floor(extract(epoch FROM auth_time))::bigint, amr

@@ -9,7 +9,7 @@ from common.db import Tx, database
 from common.http import Call
 from common.settings import settings
 from common.tokens import Claim
-from functions.auth import family, queries, session_queries
+from functions.auth import family, mfa, queries, session_queries
 from functions.auth.queries import Credential, Person
 from functions.auth.session_queries import Session
 
@@ -34,8 +34,11 @@ def log_in(call: Call) -> dict[str, Any]:
 
 
 def admit(call: Call, tx: Tx, *, method: str, amr: list[str]) -> dict[str, Any]:
-    """What a first proof of identity (`method`) leads to, in a transaction sealed for the person: a token answer."""
-    return open_session(call, tx, method=method, amr=amr)
+    """What a first proof of identity (`method`) leads to, in a transaction sealed for the person.
+
+    A token answer, or `mfa_required` where there is a second factor.
+    """
+    return mfa.begin(call, tx, method=method, amr=amr) or open_session(call, tx, method=method, amr=amr)
 
 
 def open_session(call: Call, tx: Tx, *, method: str, amr: list[str], origin: str | None = None) -> dict[str, Any]:
