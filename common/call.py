@@ -75,6 +75,7 @@ class Call:
     by_cookie: bool = False  # the credential came in a cookie
     to_cookies: bool = False  # new tokens leave in cookies: asked for, or as the old ones came
     raw: bytes | None = b""
+    parsed: Any = None  # the body's JSON as it came
     body: dict[str, Any] = field(default_factory=dict)
     query: dict[str, Any] = field(default_factory=dict)
     _caller: access.Caller | None = None
@@ -123,7 +124,8 @@ class Call:
 
     def validate(self) -> None:
         """Body and query by the route's schemas. Raises 413, 415, 400, 422."""
-        parsed = None if self.route.body is None else reading.parse(self.request, self.raw)
+        if self.route.body is not None:
+            self.parsed = reading.parse(self.request, self.raw)
         given = reading.query(self.request)
         if self.route.tokens:
             self.to_cookies = cookies.asked_for(given.pop("cookies", "false"))
@@ -132,7 +134,7 @@ class Call:
         elif given and self.route.path.startswith("/v1/"):
             raise errors.invalid({name: ["Unknown field."] for name in given})
         if self.route.body is not None:
-            self.body = reading.validated(self.route.body, parsed)
+            self.body = reading.validated(self.route.body, self.parsed)
 
     def audit(self, action: str, resource_id: str | None = None, tx: Tx | None = None, **data: Any) -> None:
         """Record an event in the organization's chain; `project.created` concerns a project."""

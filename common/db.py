@@ -2,11 +2,11 @@
 
 import json
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from pg8000.exceptions import DatabaseError, InterfaceError
 
@@ -24,6 +24,7 @@ AUTHORIZE = "SELECT app.authorize(:token)"
 APPEND_AUDIT = "SELECT app.append_audit(:events)"
 OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
 POOL_WAIT_SECONDS = 5
+Heed: TypeAlias = Callable[[list[list[Any]]], None]
 CREDENTIAL_DEAD, CONNECTION_TAMPERED, SUSPENDED = "CX401", "CX402", "CX403"  # of app.authorize
 
 
@@ -57,7 +58,10 @@ class Tx:
         self.claim = _resolved(claim, self.granted)
         self.audit_events: list[dict[str, Any]] = []
         self.messages: list[Message] = []
+        self.first: list[list[Any]] = []  # the rows of the statement that came along with the checkout
+        self._last: list[Step] = []
         self._next_claim: Claim | None = None
+        self._ahead: list[tuple[str, dict[str, Any], Heed]] = []
 
     def _step(self, sql: str, parameters: dict[str, Any]) -> Step:
         known = {"tenant_id": self.claim.tenant_id or None, "user_id": self.claim.principal_id or None}
@@ -89,11 +93,19 @@ class Tx:
             self.claim, self._next_claim = self._next_claim, None
             steps.append(_authorize(self.claim, self._connection))
         resealed = len(steps)
+        ahead, self._ahead = self._ahead, []
+        steps += [self._step(sql, parameters) for sql, parameters, _ in ahead]
         steps += [self._step(sql, parameters) for sql, parameters in statements]
         found = self._connection.flight(steps)
         if resealed:
             self.granted = json.loads(found[0][0][0])
-        return found[resealed:]
+        for (_, _, heed), rows in zip(ahead, found[resealed:], strict=False):
+            heed(rows)
+        return found[resealed + len(ahead) :]
+
+    def ahead(self, heed: Heed, sql: str, **parameters: Any) -> None:
+        """Send a statement ahead of the next ones, in their round trip; `heed` gets its rows, and may refuse."""
+        self._ahead.append((sql, parameters, heed))
 
     def continue_as(self, claim: Claim) -> None:
         """Seal the transaction for another claim, together with the next statement."""
@@ -131,8 +143,12 @@ class Tx:
         """Write a message into the outbox: it is sent after the commit, by us or by the drainer."""
         self.messages.append(message)
 
+    def last(self, sql: str, **parameters: Any) -> None:
+        """A statement for the last flight, before the audit events and COMMIT: it costs no round trip."""
+        self._last.append(self._step(sql, parameters))
+
     def _last_steps(self) -> list[Step]:
-        steps = [message.insert() for message in self.messages]
+        steps = [*(message.insert() for message in self.messages), *self._last]
         if self.audit_events:
             if not self.claim.tenant_id:
                 raise ValueError("an audit event needs an organization")
@@ -141,6 +157,8 @@ class Tx:
 
     def commit(self) -> None:
         """Outbox, audit and COMMIT in one flight. Raises what any of them raised: then nothing was committed."""
+        if self._ahead:
+            self.flight()
         self._connection.flight([*self._last_steps(), COMMIT])
 
 
@@ -154,8 +172,8 @@ class Database:
             self._idle.put(None)
 
     @contextmanager
-    def transaction(self, claim: Claim, *, read_only: bool = False) -> Iterator[Tx]:
-        """A transaction sealed for the claim: raising rolls back, returning commits.
+    def transaction(self, claim: Claim, *, read_only: bool = False, first: Step | None = None) -> Iterator[Tx]:
+        """A transaction sealed for the claim: raising rolls back, returning commits. `first` runs with the checkout.
 
         Raises Problem: 401 dead credential, 403 suspended organization, 503 database not reachable.
         """
@@ -163,8 +181,10 @@ class Database:
         keep = False
         sent: list[Message] = []
         try:
-            connection, found = self._enter(connection, claim, CHECKOUT_READ_ONLY if read_only else CHECKOUT)
+            begin, along = CHECKOUT_READ_ONLY if read_only else CHECKOUT, [first] if first else []
+            connection, found = self._enter(connection, claim, begin, *along)
             tx = Tx(connection, claim, found[1][0][0])
+            tx.first = found[2] if first else []
             try:
                 yield tx
                 tx.commit()

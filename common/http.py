@@ -16,10 +16,11 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.wrappers import Request, Response
 
-from common import access, answers, cookies, errors, health, limits, log, reading
+from common import access, answers, cookies, errors, health, idempotency, limits, log, reading
 from common.call import Call, Handler, Json, Later, Route
 from common.db import Tx, Written, database
 from common.settings import settings
+from common.wire import DatabaseError, Step, violates
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 INTERNAL, BAD_REQUEST = "/internal/", 400
@@ -158,17 +159,34 @@ class Routes(Table):
             call.validate()
             return render(call, call.route.handler(call))
         read_only = call.request.method in {"GET", "HEAD"} and not call.route.records
+        scope = idempotency.scope(call)
+        first = Step(idempotency.RECALL, {"scope": scope}) if scope else None
         try:
-            with database().transaction(call.caller.claim, read_only=read_only) as tx:
+            with database().transaction(call.caller.claim, read_only=read_only, first=first) as tx:
                 call._tx = tx
                 self._authorize(call, tx)
+                idempotency.check(call)
                 call.validate()
-                answer = call.route.handler(call)
+                answer = self._once(call, tx, scope) if scope else call.route.handler(call)
         except errors.Problem as problem:
             if problem.code in {"permission_denied", "step_up_required", "mfa_enrollment_required"}:
                 self._record_refusal(call, problem.code)
             raise
-        return render(call, answer)
+        except DatabaseError as error:
+            if violates(error, idempotency.MEMBERSHIP):
+                raise errors.unauthenticated("The membership is gone.") from error
+            raise
+        return answer if scope and isinstance(answer, Response) else render(call, answer)
+
+    @staticmethod
+    def _once(call: Call, tx: Tx, scope: bytes) -> Response:
+        """The stored answer, or the handler's, which is stored beside its change."""
+        replayed = idempotency.replay(call, tx.first[0][0])
+        if replayed is not None:
+            return replayed
+        response = render(call, call.route.handler(call))
+        idempotency.keep(call, tx, scope, response)
+        return response
 
     @staticmethod
     def _authorize(call: Call, tx: Tx) -> None:

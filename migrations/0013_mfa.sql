@@ -270,6 +270,10 @@ BEGIN
                 SELECT d.job_id FROM platform.deletions d
                 WHERE d.received_at < edge AND d.finished_at IS NOT NULL
                 LIMIT most FOR UPDATE SKIP LOCKED);
+        WHEN 'app.idempotent_answers' THEN
+            DELETE FROM app.idempotent_answers WHERE (tenant_id, user_id, scope) IN (
+                SELECT a.tenant_id, a.user_id, a.scope FROM app.idempotent_answers a WHERE a.created_at < edge
+                LIMIT most FOR UPDATE SKIP LOCKED);
         ELSE
             SELECT c.oid::regclass INTO STRICT place
             FROM pg_class c

@@ -37,6 +37,14 @@ WHOLE = {
     "app.audit_heads": """
         WITH gone AS (DELETE FROM app.audit_heads WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
         """,
+    "app.idempotent_answers": """
+        WITH gone AS (
+            DELETE FROM app.idempotent_answers WHERE tenant_id = :tenant_id AND (user_id, scope) IN (
+                SELECT user_id, scope FROM app.idempotent_answers WHERE tenant_id = :tenant_id LIMIT :most)
+            RETURNING 1
+        )
+        SELECT count(*) FROM gone
+        """,
     "app.api_keys": """
         WITH gone AS (DELETE FROM app.api_keys WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
         """,

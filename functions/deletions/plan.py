@@ -29,6 +29,7 @@ KNOWN = frozenset(
         "app.invitations",
         "app.team_members",
         "app.api_keys",
+        "app.idempotent_answers",
         "app.projects",
         "app.tasks",
         "app.audit_events",

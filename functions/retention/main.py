@@ -23,6 +23,7 @@ RUN_SECONDS = 1200.0
 PAUSE_SECONDS = 3600  # before a failed erasure starts anew
 PERIODICAL = (
     "app.api_keys",
+    "app.idempotent_answers",
     "app.invoices",
     "app.invitations",
     "identity.refresh_tokens",
