@@ -1,7 +1,7 @@
 """E-mail addresses: one normal form, so that a person has one account however she types her address."""
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields
 
@@ -27,6 +27,8 @@ def normal(text: str) -> str:
 
 class EmailAddress(fields.String):
     """An e-mail address in its normal form."""
+
+    openapi: ClassVar = {"format": "email", "maxLength": MAX_LENGTH}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)

@@ -9,7 +9,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from common import openapi_examples, openapi_fields
 from common.access import PUBLIC, SIGNED_IN
 from common.errors import CODES
-from common.openapi_answers import has_version, problem_example, responses, security
+from common.openapi_answers import has_version, implied, problem_example, responses, security
 from common.openapi_gateway import gateway
 from common.openapi_parts import (
     ALWAYS_SENT,
@@ -43,16 +43,24 @@ def public(tables: Iterable[TableLike]) -> Json:
         spec.path(path, operations={route.method.lower(): operation})
     for name, response in sorted(shared.items()):
         spec.components.response(name, response)
-    used = {tag_of(template(route.path).path) for route in routes}
-    for tag, (_, description) in TAGS.items():
-        if tag in used:
-            spec.tag({"name": tag, "description": description})
+    _used(spec, routes)
     document: Json = spec.to_dict()
     for name, line in names.said.items():
         document["components"]["schemas"][name].setdefault("description", line)
-    openapi_fields.tidy_queries(document)
+    openapi_fields.tidy_parameters(document)
     openapi_examples.add(document)
     return document
+
+
+def _used(spec: APISpec, routes: list[RouteLike]) -> None:
+    """The error codes and tags that some route has."""
+    codes = {code for route in routes for code in (*route.errors, *implied(route, versioned=True))}
+    for code in (code for code in CODES if code in codes):
+        spec.components.example(code, problem_example(code))
+    tags = {tag_of(template(route.path).path) for route in routes}
+    for tag, (_, description) in TAGS.items():
+        if tag in tags:
+            spec.tag({"name": tag, "description": description})
 
 
 def _public_routes(tables: Iterable[TableLike]) -> list[RouteLike]:
@@ -77,11 +85,9 @@ def _components(spec: APISpec) -> None:
     for component, (name, schema, example, description) in HEADER_PARAMETERS.items():
         parameter: Json = {"name": name, "description": description, "required": False, "schema": schema}
         spec.components.parameter(component, "header", parameter | {"example": example})
-    for component, (_, schema, sample, description) in ANSWER_HEADERS.items():
+    for name, (schema, sample, description) in ANSWER_HEADERS.items():
         header: Json = {"description": description, "schema": schema, "example": sample}
-        spec.components.header(component, header | ({"required": True} if component in ALWAYS_SENT else {}))
-    for code in CODES:
-        spec.components.example(code, problem_example(code))
+        spec.components.header(name, header | ({"required": True} if name in ALWAYS_SENT else {}))
     spec.components.schema("Problem", PROBLEM_SCHEMA)
 
 

@@ -7,14 +7,14 @@ import hashlib
 import uuid
 from typing import Any
 
-from common.openapi_story import OBJECTS, PEOPLE, WORDS
+from common.openapi_story import OBJECTS, PEOPLE, WHOLE, WORDS
 
 Json = dict[str, Any]
 DEEPEST = 6
 MOMENT = "2026-03-02T09:30:00Z"
 UNKNOWN = "an example"  # what a test looks for: the story does not know this field
 JSON_TYPES = {str: "string", int: "integer", bool: "boolean", dict: "object", list: "array", type(None): "null"}
-WRITTEN = ("email", "date", "date-time", "int64", "int32", "uri", "uri-reference")  # ids are computed
+WRITTEN = ("email", "date", "date-time", "int64", "int32", "uri", "url", "uri-reference")  # ids are computed
 SUCCESS = ("200", "201", "202")
 
 
@@ -47,6 +47,8 @@ class _Story:
             return WORDS[f"{owner}.{name}"]
         if "$ref" in schema:
             owner = schema["$ref"].rsplit("/", 1)[1]
+            if owner in WHOLE:
+                return WHOLE[owner]
             return self.value(self._schemas[owner], owner, "", depth)
         for several in ("anyOf", "oneOf", "allOf"):
             if several in schema:

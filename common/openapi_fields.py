@@ -8,8 +8,14 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.common import make_schema_key
 from marshmallow import fields
 
+from common.openapi_parts import PARAMETERS
+
 Json = dict[str, Any]
-INT64 = {"format": "int64"}
+BOUNDS: dict[type, Json] = {
+    fields.Integer: {"format": "int64"},
+    fields.UUID: {"maxLength": 36},
+    fields.DateTime: {"maxLength": 64},
+}
 
 
 class Names:
@@ -38,19 +44,19 @@ def teach(plugin: MarshmallowPlugin) -> None:
     """Add what the converter does not know. The plugin must have met its document already."""
     if plugin.converter is None:
         raise AssertionError("the plugin belongs to no document yet")
-    for teaching in (own, number_format, no_null_default, portable_pattern):
+    for teaching in (own, format_bounds, no_null_default, portable_pattern):
         plugin.converter.add_attribute_function(teaching)  # type: ignore[no-untyped-call]
 
 
 def own(_converter: Any, field: fields.Field[Any], **_: Any) -> Json:
-    """What a field class of ours says about itself."""
-    said: Json = getattr(type(field), "openapi", {})
+    """What a field class of ours says about itself, in its attribute `openapi`."""
+    said: Json = getattr(field, "openapi", {})
     return said
 
 
-def number_format(_converter: Any, field: fields.Field[Any], **_: Any) -> Json:
-    """Integers are JSON numbers of 64 bits."""
-    return INT64 if isinstance(field, fields.Integer) else {}
+def format_bounds(_converter: Any, field: fields.Field[Any], **_: Any) -> Json:
+    """Integers are JSON numbers of 64 bits, and what has a format has a length."""
+    return next((bounds for kind, bounds in BOUNDS.items() if isinstance(field, kind)), {})
 
 
 def no_null_default(_converter: Any, field: fields.Field[Any], ret: Json, **_: Any) -> Json:
@@ -68,10 +74,14 @@ def portable_pattern(_converter: Any, field: fields.Field[Any], ret: Json, **_: 
     return {"pattern": pattern if pattern.startswith("^") else f"^(?:{pattern})"}
 
 
-def tidy_queries(document: Json) -> None:
-    """A parameter of a query may be absent, never null."""
+def tidy_parameters(document: Json) -> None:
+    """A parameter means something; one of a query may be absent, never null."""
     operations = [operation for item in document["paths"].values() for operation in item.values()]
-    for parameter in (each for operation in operations for each in operation["parameters"]):
+    for parameter in (each for operation in operations for each in operation["parameters"] if "name" in each):
+        thing = parameter["name"].removesuffix("_id").replace("_", " ")
+        means = PARAMETERS.get(parameter["name"], f"The id of the {thing}.")
+        if parameter["name"] in PARAMETERS or parameter["name"].endswith("_id"):
+            parameter.setdefault("description", means)
         schema = parameter.get("schema", {})
         if isinstance(schema.get("type"), list):
             schema["type"] = next(kind for kind in schema["type"] if kind != "null")

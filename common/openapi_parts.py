@@ -17,10 +17,11 @@ INFO: Json = {
         "`Strict-Transport-Security`, `Content-Security-Policy`, `X-Content-Type-Options`, `Referrer-Policy` and "
         "`Cache-Control`."
     ),
-    "contact": {"name": "Dev Context maintainers", "url": "/docs"},
-    "license": {"name": "Proprietary", "url": "/docs"},
+    "contact": {"name": "The operator of this installation"},
 }
-SERVERS: list[Json] = [{"url": "/", "description": "Production, or whichever stack serves this document."}]
+SERVERS: list[Json] = [
+    {"url": "/", "description": "The stack that serves this document: production, or another.", "x-internal": False}
+]
 
 SECURITY_SCHEMES: dict[str, Json] = {
     "bearer": {
@@ -28,7 +29,7 @@ SECURITY_SCHEMES: dict[str, Json] = {
         "scheme": "bearer",
         "bearerFormat": "JWT",
         "description": (
-            "An access token: a JWT by the rules of RFC 8725 and RFC 9068, one hour, `typ` `at+jwt`. "
+            "An access token: a JWT by the rules of RFC8725 and RFC9068, one hour, `typ` `at+jwt`. "
             "A trusted outside issuer's token is taken where one is configured."
         ),
     },
@@ -85,37 +86,55 @@ COOKIES_PARAMETER: Json = {
     "required": False,
     "description": "`true` sets the tokens as cookies instead of answering them.",
     "schema": {"type": "boolean", "default": False},
+    "example": True,
 }
 
-ANSWER_HEADERS: dict[str, tuple[str, Json, Any, str]] = {  # component: name, schema, example, description
-    "RequestId": ("X-Request-Id", WORDS, "checkout-4711", "The id of this request in logs and errors."),
-    "RateLimit": ("RateLimit", WORDS, '"user";r=987;t=1780', "What is left, and in how many seconds it is full again."),
-    "RateLimitPolicy": ("RateLimit-Policy", WORDS, '"user";q=1000;w=3600', "The policies that apply (IETF draft)."),
-    "AllowOrigin": (
-        "Access-Control-Allow-Origin",
+ANSWER_HEADERS: dict[str, tuple[Json, Any, str]] = {  # name: schema, example, description
+    "X-Request-Id": (WORDS, "checkout-4711", "The id of this request in logs and errors."),
+    "RateLimit": (WORDS, '"user";r=987;t=1780', "What is left, and in how many seconds it is full again."),
+    "RateLimit-Policy": (WORDS, '"user";q=1000;w=3600', "The policies that apply (IETF draft)."),
+    "Access-Control-Allow-Origin": (
         WORDS,
         "https://app.example.com",
         "The caller's origin when it is on the allow list; absent otherwise.",
     ),
-    "ETag": ("ETag", WORDS, '"3"', "The version of the object."),
-    "Link": ("Link", WORDS, '<https://api.example.com/v1/projects?cursor=eyJ>; rel="next"', "The next page."),
+    "ETag": (WORDS, '"3"', "The version of the object."),
+    "Link": (WORDS, '<https://api.example.com/v1/projects?cursor=eyJ>; rel="next"', "The next page."),
     "Location": (
-        "Location",
         WORDS | {"format": "uri-reference"},
         "/v1/projects/5f0c1f0e-9d2a-4b7e-8c4d-0a6b3f1e2d90",
         "Where the object, or the state of the accepted work, is read.",
     ),
-    "RetryAfter": ("Retry-After", {"type": "integer", "minimum": 0, "maximum": 86_400}, 30, "Seconds to wait."),
-    "WwwAuthenticate": (
-        "WWW-Authenticate",
+    "Retry-After": (
+        {"type": "integer", "format": "int32", "minimum": 0, "maximum": 86_400},
+        30,
+        "Seconds to wait.",
+    ),
+    "WWW-Authenticate": (
         WORDS,
         'Bearer error="invalid_token"',
         "Why the credential was refused (RFC 6750, RFC 9470).",
     ),
-    "Replayed": ("Idempotent-Replayed", {"type": "string", "const": "true"}, "true", "This is the stored answer."),
-    "SetCookie": ("Set-Cookie", WORDS, "__Host-csrf=4fQ1; Path=/; Secure; SameSite=Lax", "The cookies that were set."),
+    "Idempotent-Replayed": ({"type": "string", "const": "true"}, "true", "This is the stored answer."),
+    "Set-Cookie": (WORDS, "__Host-csrf=4fQ1; Path=/; Secure; SameSite=Lax", "The cookies that were set."),
 }
-ALWAYS_SENT = frozenset({"RequestId"})
+ALWAYS_SENT = frozenset({"X-Request-Id"})
+
+PARAMETERS: dict[str, str] = {  # what a parameter means that does not say so itself; an id is that of the thing
+    "limit": "How many at most.",
+    "cursor": "`next_cursor` of the page before; only with the same filter.",
+    "status": "Only those in this state.",
+    "q": "Only those whose name contains this.",
+    "role": "Only those with this role.",
+    "actor": "Only what this person did.",
+    "action": "Only this kind of act.",
+    "resource": "Only what was done to this.",
+    "from": "Only what happened at this time or later.",
+    "to": "Only what happened at this time or earlier.",
+    "receipt": "The receipt that the last mail carries.",
+    "code": "The code of an error.",
+    "provider": "The name of a configured provider.",
+}
 
 PROBLEM_SCHEMA: Json = {
     "type": "object",

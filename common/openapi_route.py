@@ -11,6 +11,7 @@ Json = dict[str, Any]
 
 PLACEHOLDER = re.compile(r"<(?:(?P<converter>\w+)(?:\((?P<arguments>[^)]*)\))?:)?(?P<name>\w+)>")
 INTERNAL = "/internal/"
+UUID: Json = {"format": "uuid", "maxLength": 36}
 
 
 class RouteLike(Protocol):
@@ -74,7 +75,7 @@ def _path_parameter(match: re.Match[str]) -> Json:
     schema: Json = {"type": "string"}
     match match["converter"]:
         case "uuid":
-            schema["format"] = "uuid"
+            schema |= UUID
         case "int":
             schema = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**63 - 1}
         case "any":

@@ -16,6 +16,12 @@ TOKEN = "eyJhbGciOiJIUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6ImsxIn0.e30.c2lnbmF0dXJ
 OPAQUE = "Xq3v0Zt1hS8bYc5mJr7kNw2pLd9fGa4eUi6oTxVzB0A"  # pragma: allowlist secret
 CURSOR = "WyIyMDI2LTAzLTAyVDA5OjMwOjAwWiIsIjVmMGMxZjBlIl0"  # pragma: allowlist secret
 
+WHOLE: dict[str, dict[str, Any]] = {  # component: where its fields exclude each other
+    "StepUp": {"password": "correct horse battery staple"},  # pragma: allowlist secret
+    "NewFactor": {"type": "sms", "phone": "+4915112345678"},
+    "MfaVerification": {"mfa_token": OPAQUE, "factor_id": "8d2c1c53-4c53-4f3e-9a35-6c3c64be1f0a", "code": "492817"},
+}
+
 WORDS: dict[str, Any] = {  # field, or component.field
     "email": "anna.weber@example.com",
     "password": "correct horse battery staple",  # pragma: allowlist secret
@@ -53,7 +59,9 @@ WORDS: dict[str, Any] = {  # field, or component.field
     "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
     "purpose": "newsletter",
     "reason": "I have moved to another provider.",
-    "error": None,
+    "error": "access_denied",
+    "Export.error": None,
+    "Deletion.error": None,
     "updated_at": "2026-03-04T16:05:12Z",
     "last_used_at": "2026-03-04T16:05:12Z",
     "completed_at": "2026-03-02T09:31:40Z",
@@ -101,6 +109,23 @@ WORDS: dict[str, Any] = {  # field, or component.field
     "use": "sig",
     "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtV",  # pragma: allowlist secret
     "e": "AQAB",
+    "hint": "+49 ••• 5678",
+    "Factor.type": "sms",
+    "AddedFactor.type": "totp",
+    "AskedFactor.type": "sms",
+    "secret": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP",  # pragma: allowlist secret
+    "otpauth_uri": "otpauth://totp/Weber%20Systems:anna.weber%40example.com?secret=JBSWY3DPEHPK3PXP&issuer=Dev%20Context",
+    "qr_svg": '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 45 45"><path d="M4 4h7v7H4z"/></svg>',
+    "provider": "corporate",
+    "issuer": "https://id.weber.example",
+    "iss": "https://id.weber.example",
+    "subject": "00u1a2b3c4",
+    "state": OPAQUE,
+    "OidcCallback.code": OPAQUE,
+    "return_to": "/projects",
+    "authorization_url": "https://id.weber.example/authorize?client_id=dev-context&response_type=code&state=Xq3v0Zt1",
+    "cookies": "false",
+    "phone": "+4915112345678",
     "prefix": "7hK2mQ",
     "key": "ctx_7hK2mQ_9sVb3XyW0cTfRzLk5nPj8dHa_1q4Zt0",  # pragma: allowlist secret
     "ApiKey.name": "Nightly import",

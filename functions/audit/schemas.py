@@ -4,7 +4,7 @@ from marshmallow import fields, validate
 
 from common.schemas import Moment, Page, Schema
 
-CODE = validate.Regexp(r"^[a-z_]+(\.[a-z_]+)?$")
+CODE = [validate.Length(max=100), validate.Regexp(r"^[a-z_]+(\.[a-z_]+)?$")]
 
 
 class EventFilter(Page):

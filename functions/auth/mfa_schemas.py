@@ -1,7 +1,7 @@
 """Second factors and step-up: what comes in, what goes out."""
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import marshmallow
 from marshmallow import ValidationError, fields, validate
@@ -16,6 +16,8 @@ E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 class Phone(fields.String):
     """A number in E.164; blanks, hyphens, dots and brackets, as people write them, are left out."""
 
+    openapi: ClassVar = {"maxLength": 32, "example": "+4915112345678"}
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         number = re.sub(r"[ ().-]", "", str(super()._deserialize(value, attr, data, **kwargs)))
         if not E164.fullmatch(number):
@@ -25,6 +27,8 @@ class Phone(fields.String):
 
 class Code(fields.String):
     """Six digits; blanks in between are left out."""
+
+    openapi: ClassVar = {"pattern": "^[0-9 ]{6,16}$", "maxLength": 16, "example": "492817"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         digits = str(super()._deserialize(value, attr, data, **kwargs)).replace(" ", "")

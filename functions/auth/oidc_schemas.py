@@ -17,7 +17,7 @@ class OidcStart(Schema):
 
     purpose = fields.String(load_default="login", validate=validate.OneOf(["login", "link", "step_up"]))
     cookies = fields.String(load_default="false", validate=validate.OneOf(["true", "false"]))
-    return_to = fields.String(load_default=None)
+    return_to = fields.String(load_default=None, validate=validate.Length(max=512))
 
     @marshmallow.validates_schema
     def check_return_to(self, data: dict[str, Any], **_: Any) -> None:

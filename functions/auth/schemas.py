@@ -1,6 +1,6 @@
 """Log-in, registration and the person's own data: what comes in, what goes out."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate
 
@@ -8,11 +8,14 @@ from common.addresses import EmailAddress
 from common.schemas import Moment, Page, Schema
 
 LONGEST_PASSWORD = validate.Length(max=1024)  # the policy's own limit is answered as `weak_password`
+PURPOSE = [validate.Length(max=64), validate.Regexp(r"[a-z][a-z0-9_.-]*\Z")]
 TOKEN = validate.Length(min=1, max=256)
 
 
 class Name(fields.String):
     """A name in one line: stripped, 1 to 255 characters."""
+
+    openapi: ClassVar = {"minLength": 1, "maxLength": 255}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         name = str(super()._deserialize(value, attr, data, **kwargs)).strip()
@@ -26,7 +29,7 @@ class Name(fields.String):
 class ConsentChoice(Schema):
     """One consent given or refused with a registration."""
 
-    purpose = fields.String(required=True, validate=validate.Regexp(r"[a-z][a-z0-9_.-]{0,63}\Z"))
+    purpose = fields.String(required=True, validate=PURPOSE)
     granted = fields.Boolean(required=True, truthy={True}, falsy={False})
 
 

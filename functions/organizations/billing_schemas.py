@@ -1,7 +1,7 @@
 """Billing: what comes in, what goes out."""
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate
 
@@ -47,6 +47,8 @@ VAT_NUMBERS = {
 
 class VatId(fields.String):
     """A VAT identification number, kept in capitals without the spaces, dots and hyphens that people write."""
+
+    openapi: ClassVar = {"maxLength": 32}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)

@@ -1,6 +1,6 @@
 """Members, roles, invitations and teams: what comes in, what goes out."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate
 
@@ -17,6 +17,7 @@ class Line(fields.String):
     def __init__(self, *, longest: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.longest = longest
+        self.openapi = {"minLength": 1, "maxLength": longest}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         name = str(super()._deserialize(value, attr, data, **kwargs)).strip()
@@ -29,6 +30,8 @@ class Line(fields.String):
 
 class Codes(fields.List[str]):
     """Permission codes, each known, kept once and in order."""
+
+    openapi: ClassVar = {"maxItems": len(CODES)}
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(fields.String(validate=validate.OneOf(tuple(CODES))), **kwargs)

@@ -1,6 +1,6 @@
 """Organizations: what comes in, what goes out."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validate
 
@@ -12,6 +12,11 @@ REQUIRE_MFA = "require_mfa"  # the one setting that app.credential reads
 
 class OrganizationSettings(fields.Dict):
     """Free settings of an organization: at most 64 short scalar values."""
+
+    openapi: ClassVar = {
+        "maxProperties": MAX_SETTINGS,
+        "additionalProperties": {"type": ["string", "integer", "boolean", "null"], "maxLength": 255, "maximum": 10**18},
+    }
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(keys=fields.String(validate=validate.Length(min=1, max=64)), **kwargs)

@@ -171,7 +171,7 @@ def test_headers_and_parameters_follow_the_contract(document: dict[str, Any]) ->
     assert {"ETag", "Location", "X-Request-Id", "Idempotent-Replayed"} <= set(post["responses"]["201"]["headers"])
     assert "Link" in document["paths"]["/v1/projects"]["get"]["responses"]["200"]["headers"]
     delete = document["paths"]["/v1/projects/{project_id}"]["delete"]
-    assert delete["parameters"][0]["schema"] == {"type": "string", "format": "uuid"}
+    assert delete["parameters"][0]["schema"] == {"type": "string", "format": "uuid", "maxLength": 36}
     assert "412" in delete["responses"]
     assert names(document, "/v1/projects/{project_id}", "delete") == {"project_id", "RequestId", "IfMatch"}
     assert names(document, "/v1/projects", "post") == {"RequestId", "IdempotencyKey"}

@@ -1,6 +1,7 @@
 """The OpenAPI document that is served is the one that the route tables give; its examples fit its schemas."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -73,8 +74,17 @@ def test_examples_fit(operation: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 def test_examples_are_known(operation: dict[str, Any]) -> None:
-    told = json.dumps([example for _, example in samples(operation)])
-    assert UNKNOWN not in told, "tell common/openapi_story.py a value for this field, or its own line"
+    places = [place for _, example in samples(operation) for place in unknown("", example)]
+    assert places == [], "tell common/openapi_story.py a value for this field, or its own line: metadata example"
+
+
+def unknown(place: str, example: Any) -> Iterator[str]:
+    """Where in an example stands what nobody told a value for."""
+    inner = example.items() if isinstance(example, dict) else enumerate(example) if isinstance(example, list) else ()
+    for name, value in inner:
+        yield from unknown(f"{place}.{name}", value)
+    if example == UNKNOWN:
+        yield place
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
@@ -94,3 +104,40 @@ def test_an_answer_says_what_it_is(operation: dict[str, Any]) -> None:
     successes = {status: answer for status, answer in operation["responses"].items() if int(status) < 400}
     assert successes
     assert [status for status, answer in successes.items() if ("content" in answer) == (status in {"204", "302"})] == []
+
+
+def below(place: str, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A schema and all below it, each with its place."""
+    schema = resolved(schema)
+    yield place, schema
+    inner = dict(schema.get("properties", {})) | {"[]": schema.get("items"), "*": schema.get("additionalProperties")}
+    inner |= {f"{word} {n}": part for word in ("anyOf", "allOf") for n, part in enumerate(schema.get(word, ()))}
+    for name, part in inner.items():
+        if isinstance(part, dict) and part:
+            yield from below(f"{place}.{name}", part)
+
+
+BOUNDS = {
+    "string": ("maxLength", "enum", "const"),
+    "array": ("maxItems",),
+    "integer": ("maximum", "enum"),
+    "object": ("additionalProperties", "maxProperties"),
+}
+
+
+def unbounded(schema: dict[str, Any]) -> bool:
+    kinds = schema.get("type", ())
+    named = [kinds] if isinstance(kinds, str) else kinds
+    if "object" in named and schema.get("additionalProperties") not in (False, None) and "maxProperties" not in schema:
+        return True
+    return any(not set(BOUNDS[kind]) & set(schema) for kind in named if kind in BOUNDS)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_what_comes_in_is_bounded(operation: dict[str, Any]) -> None:
+    """OWASP API4:2023: a length for every text, a number of items for every list."""
+    given = {resolved(each)["name"]: resolved(each)["schema"] for each in operation["parameters"]}
+    if "requestBody" in operation:
+        given["body"] = operation["requestBody"]["content"]["application/json"]["schema"]
+    parts = [each for name, schema in given.items() for each in below(name, schema)]
+    assert [place for place, schema in parts if unbounded(schema)] == []
