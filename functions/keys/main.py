@@ -41,10 +41,10 @@ def _turn(id: str) -> list[str] | None:
     """What was done to a secret; None when it failed."""
     from google.api_core.exceptions import GoogleAPIError  # noqa: PLC0415 - slow to import, only where it is used
 
-    policy = policies.policy(id)
-    if policy is None:
-        return []
     try:
+        policy = policies.policy(id)
+        if policy is None:
+            return []
         steps = Turn(Vault(secrets.client(), settings().project_id), id, policy, int(time.time())).take()
     except (GoogleAPIError, DatabaseError, Overtaken, errors.Problem, LookupError, ValueError) as error:
         log.entry("ERROR", "a secret could not be rotated", secret=id, error=type(error).__name__)

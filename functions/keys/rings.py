@@ -99,8 +99,8 @@ def rolled_back(ring: Ring, earlier: Ring, now: int, without: frozenset[str] = f
     for kid, each in ring["keys"].items():
         if kid == active:
             each.pop("retired_at", None)
-        elif not each.get("retired_at"):
-            each["retired_at"] = now
+        else:
+            each.setdefault("retired_at", now)
     return ring
 
 
@@ -112,13 +112,12 @@ def _waiting(ring: Ring) -> list[str]:
 def _adopt(ring: Ring, now: int) -> None:
     """A ring that was made by hand says no times: its active key begins today, and any other one ended today."""
     for kid, each in ring["keys"].items():
-        made = each.setdefault("created_at", None)
+        unknown = "created_at" not in each
+        each.setdefault("created_at", now)
         if kid == ring["active"]:
-            each["created_at"] = made or now
             each.setdefault("promoted_at", now)
             each.pop("retired_at", None)
-        elif made is None or "promoted_at" in each:
-            each["created_at"] = made or now
+        elif unknown or "promoted_at" in each:
             each.setdefault("retired_at", now)
 
 

@@ -61,7 +61,7 @@ class Vault:
         done = []
         held = material(ring).items()
         for version in older:
-            if version.state == "ENABLED" and not material(self.read(id, version.number)[1]).items() <= held:
+            if version.state == "ENABLED" and not self._material(id, version.number).items() <= held:
                 self._client.disable_secret_version(name=f"{self._path(id)}/versions/{version.number}")
                 done.append(f"disabled version {version.number}")
         versions = self._versions(id)
@@ -71,6 +71,13 @@ class Vault:
                 self._client.destroy_secret_version(name=f"{self._path(id)}/versions/{version.number}")
                 done.append(f"destroyed version {version.number}")
         return done
+
+    def _material(self, id: str, number: int) -> dict[str, Any]:
+        """The keys of a version; of one that is no ring, something that no ring holds."""
+        try:
+            return material(self.read(id, number)[1])
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return {"": None}
 
     def _versions(self, id: str) -> list[Version]:
         """Newest first."""
