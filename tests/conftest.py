@@ -24,6 +24,7 @@ import pytest
 import requests
 
 from local.processes import die_with_parent
+from tests.providers import Provider, running_provider
 
 CHECKOUT = Path(__file__).parent.parent
 READY_SECONDS = 120
@@ -76,8 +77,15 @@ def running_stack(folder: Path, **settings: str) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    """The outside provider of people and tokens that the stack knows."""
+    with running_provider(tmp_path_factory.mktemp("provider")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, provider: Provider) -> Iterator[dict[str, Any]]:
+    with running_stack(tmp_path_factory.mktemp("stack"), **provider.settings()) as running:
         yield running
 
 
