@@ -81,22 +81,19 @@ def verify(call: Call) -> Json:
     """Finish a log-in with a second factor or a recovery code."""
     token = tokens.digest(call.body["mfa_token"])
     found = _known(mfa_queries.find_challenge(token))
-    lock.guard(call, found.email)
     try:
         with database().transaction(queries.NOBODY) as tx:
-            answer = _prove(call, tx, token)
+            return _prove(call, tx, token)
     except errors.Problem as problem:
         if problem.code == "invalid_code":
             _tell_the_others(call, found)
-            lock.failed(call, found.email)
         raise
-    lock.succeeded(call, found.email)
-    return answer
 
 
 def _prove(call: Call, tx: Tx, token: bytes) -> dict[str, Any]:
     challenge = _sealed(tx, token)
     if call.body["recovery_code"] is not None:
+        lock.guard(call, challenge.email, tx)
         used, right = RECOVERY, recovery.use(tx, call.body["recovery_code"])
         if right:
             notices.post(tx, "recovery_code_used")
@@ -104,11 +101,12 @@ def _prove(call: Call, tx: Tx, token: bytes) -> dict[str, Any]:
         factor = _factor(tx, str(call.body["factor_id"]))
         used = factor.type
         usable = factor.confirmed and mfa.proves_more(tx, factor, challenge.amr)
-        right = usable and mfa.check(tx, factor, call.body["code"], challenge.id)
+        code, email = call.body["code"], challenge.email
+        right = usable and mfa.check(call, tx, factor, code, bound_to=challenge.id, email=email)
     if not right:
         mfa_queries.count_attempt(tx, challenge.id)
         mfa.record_failure(call, tx, FAILED, challenge.account_id, f"{challenge.method}+{used}")
-        raise mfa.invalid_code()
+        raise mfa.refused(call, tx, challenge.email, mfa.invalid_code())
     mfa_queries.delete_challenge(tx, challenge.id)
     amr = [*dict.fromkeys([*challenge.amr, mfa.AMR.get(used, "otp"), "mfa"])]
     return sign_in.open_session(call, tx, method=f"{challenge.method}+{used}", amr=amr)

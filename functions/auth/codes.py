@@ -6,7 +6,6 @@ knows them, and a message waits with nothing but ids.
 
 import hmac
 import uuid
-from contextlib import suppress
 
 from common import errors, log, secrets, sms
 from common.db import Tx
@@ -31,8 +30,7 @@ part = Table()
 def count(call: Call, factor_type: str, email: str) -> None:
     """A text message costs money: each counts as a failure in the lock of `email`, until a log-in succeeds."""
     if factor_type == "sms":
-        with suppress(errors.Problem):  # the lock is for the next one: this one is out
-            lock.failed(call, email)
+        lock.count(call, email)
 
 
 def send(tx: Tx, factor: Factor, bound_to: str) -> None:

@@ -77,14 +77,13 @@ def add_factor(call: Call) -> Json:
 def confirm_factor(call: Call) -> Json:
     """Confirm a new factor with its first code; recovery codes come with it when there are none left."""
     email = mfa_queries.select_proofs(call.tx).email
-    lock.guard(call, email)
     factor = _locked(call, call.path["factor_id"])
     if factor.confirmed:
         raise errors.conflict("conflict", "This factor is confirmed already.")
-    if not mfa.check(call.tx, factor, call.body["code"], call.caller.login_session_id):
+    session_id = call.caller.login_session_id
+    if not mfa.check(call, call.tx, factor, call.body["code"], bound_to=session_id, email=email):
         mfa.record_failure(call, call.tx, "factor.confirmation_failed", factor.id, factor.type)
-        lock.failed(call, email)
-        raise mfa.invalid_code()
+        raise mfa.refused(call, call.tx, email, mfa.invalid_code())
     left = mfa_queries.confirm_factor(call.tx, factor.id)
     call.audit("factor.confirmed", factor.id, type=factor.type)
     notices.post(call.tx, "factor_added")

@@ -8,7 +8,7 @@ from typing import Any
 from common import errors, log, tokens, vault
 from common.db import Tx
 from common.http import Call
-from functions.auth import codes, mfa_queries, queries, totp
+from functions.auth import codes, lock, mfa_queries, queries, totp
 from functions.auth.mfa_queries import Factor
 
 TOKEN_SECONDS = 600
@@ -36,11 +36,13 @@ def proves_more(tx: Tx, factor: Factor, amr: list[str]) -> bool:
     return factor.type != "email" or not ("mail" in amr or queries.reset_by_mail_pending(tx))
 
 
-def check(tx: Tx, factor: Factor, code: str, bound_to: str) -> bool:
-    """Whether the code is the factor's, now and for `bound_to`; it is spent then. `factor` is locked.
+def check(call: Call, tx: Tx, factor: Factor, code: str, *, bound_to: str, email: str) -> bool:
+    """Whether the code is the factor's, now and for `bound_to`; it is spent then.
 
-    A wrong one is counted: the transaction has to commit. Raises 429 while the factor rests after too many.
+    `factor` is locked, so that tries take their turn and each sees what the others counted. A wrong one is to be
+    followed by `refused`. Raises 429, without a look at the code, by the lock of `email` or while the factor rests.
     """
+    lock.guard(call, email, tx)
     if factor.wait:
         headers = {"Retry-After": str(factor.wait)}
         raise errors.Problem("account_locked", "Too many wrong codes: wait, or take another factor.", headers=headers)
@@ -48,6 +50,14 @@ def check(tx: Tx, factor: Factor, code: str, bound_to: str) -> bool:
     if not right:
         mfa_queries.count_failure(tx, factor.id)
     return right
+
+
+def refused(call: Call, tx: Tx, email: str, problem: errors.Problem) -> errors.Problem:
+    """The problem to raise after a wrong code or password, counted in the lock: it commits what was counted."""
+    seconds = lock.count(call, email, tx)
+    told = lock.locked(seconds) if seconds else problem
+    told.commits = True
+    return told
 
 
 def _check_totp(tx: Tx, factor: Factor, code: str) -> bool:

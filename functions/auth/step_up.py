@@ -25,7 +25,6 @@ part = Table()
 def step_up(call: Call) -> Json:
     """Prove the person's identity anew: with a second factor, or the password where there is none."""
     caller, known = call.caller, mfa_queries.select_proofs(call.tx)
-    lock.guard(call, known.email)
     method = _by_password(call, known) if call.body["password"] is not None else _by_factor(call, known)
     auth_time, amr = session_queries.update_auth_time(call.tx, caller.login_session_id)
     lock.succeeded(call, known.email)
@@ -42,6 +41,7 @@ def step_up(call: Call) -> Json:
 
 def _by_password(call: Call, known: Proofs) -> str:
     """The password is enough while there is no confirmed factor. Raises 401."""
+    lock.guard(call, known.email)
     if known.has_factor:
         problem = sign_in.wrong_password(commits=True)
         problem.detail = "This account has a second factor: send factor_id and code."
@@ -49,8 +49,7 @@ def _by_password(call: Call, known: Proofs) -> str:
         raise problem
     if not passwords.matches(known.password_hash, call.body["password"]):
         mfa.record_failure(call, call.tx, FAILED, call.caller.login_session_id, "password")
-        lock.failed(call, known.email)
-        raise sign_in.wrong_password(commits=True)
+        raise mfa.refused(call, call.tx, known.email, sign_in.wrong_password())
     return "password"
 
 
@@ -63,8 +62,7 @@ def _by_factor(call: Call, known: Proofs) -> str:
     if not factor.older:
         mfa.record_failure(call, call.tx, FAILED, session_id, factor.type)
         raise mfa.invalid_code("This factor is younger than this log-in: log in again to use it.")
-    if not mfa.check(call.tx, factor, call.body["code"], session_id):
+    if not mfa.check(call, call.tx, factor, call.body["code"], bound_to=session_id, email=known.email):
         mfa.record_failure(call, call.tx, FAILED, session_id, factor.type)
-        lock.failed(call, known.email)
-        raise mfa.invalid_code()
+        raise mfa.refused(call, call.tx, known.email, mfa.invalid_code())
     return factor.type
