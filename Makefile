@@ -33,7 +33,8 @@ lint: $(STAMP)  ## Style, types, secrets, dependencies, and the rules about the 
 	@git ls-files -z ':!tests' | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 	@git ls-files -z tests | xargs -0 $(BIN)/detect-secrets-hook --disable-plugin KeywordDetector
 	@$(BIN)/deptry --no-ansi common functions migrations
-	@$(BIN)/python -m pytest -qq tests/structure/test_imports.py
+	@$(BIN)/python -m pytest -qq tests/structure/test_imports.py tests/structure/test_openapi_document.py
+	@$(BIN)/python -m local.spectral
 
 lock: $(STAMP)  ## Write the lock files anew from requirements.in and requirements-dev.in
 	@$(LOCK) requirements.in --output-file requirements.txt

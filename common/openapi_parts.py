@@ -134,6 +134,12 @@ PARAMETERS: dict[str, str] = {  # what a parameter means that does not say so it
     "receipt": "The receipt that the last mail carries.",
     "code": "The code of an error.",
     "provider": "The name of a configured provider.",
+    "purpose": "What the log-in at the provider is for.",
+    "cookies": "`true` sets the tokens as cookies instead of answering them.",
+    "return_to": "A path of this origin to go to afterwards.",
+    "state": "What the provider was given, as it gives it back.",
+    "iss": "The provider's issuer (RFC 9207).",
+    "error": "Why the provider refused (RFC 6749).",
 }
 
 PROBLEM_SCHEMA: Json = {

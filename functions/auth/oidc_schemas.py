@@ -35,7 +35,11 @@ class OidcCallback(Schema):
     """GET /v1/auth/oidc/{provider}/callback: what a provider may add is ignored (RFC 6749, section 4.1.2)."""
 
     state = fields.String(load_default="", validate=validate.Length(max=256))
-    code = fields.String(load_default="", validate=validate.Length(max=LONGEST_CODE))
+    code = fields.String(
+        load_default="",
+        validate=validate.Length(max=LONGEST_CODE),
+        metadata={"description": "The provider's authorization code."},
+    )
     iss = fields.String(load_default=None, validate=validate.Length(max=512))
     error = fields.String(load_default="", validate=validate.Length(max=256))
 

@@ -15,7 +15,13 @@ class OrganizationSettings(fields.Dict):
 
     openapi: ClassVar = {
         "maxProperties": MAX_SETTINGS,
-        "additionalProperties": {"type": ["string", "integer", "boolean", "null"], "maxLength": 255, "maximum": 10**18},
+        "additionalProperties": {
+            "anyOf": [
+                {"type": "string", "maxLength": 255},
+                {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1},
+                {"type": ["boolean", "null"]},
+            ]
+        },
     }
 
     def __init__(self, **kwargs: Any) -> None:
