@@ -140,7 +140,5 @@ WORDS: dict[str, Any] = {  # field, or component.field
     "currency": "EUR",
     "Alive.status": "ok",
     "checks": {"database": "ok", "cache": "ok"},
-    "CertificateKeys.keys": {
-        "certificate-2026-01": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
-    },  # pragma: allowlist secret
+    "CertificateKeys.keys": {"certificate-2026-01": OPAQUE},
 }
