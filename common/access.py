@@ -52,6 +52,18 @@ class Caller:
         return time.time() - self.auth_time <= settings().step_up_seconds
 
 
+def step_up_needed() -> errors.Problem:
+    """403 with the challenge of RFC 9470: the proof of identity is too old for this act."""
+    return errors.Problem(
+        "step_up_required",
+        "Prove your identity again at POST /v1/auth/step-up.",
+        headers={
+            "WWW-Authenticate": 'Bearer error="insufficient_user_authentication", '
+            f'max_age="{settings().step_up_seconds}"'
+        },
+    )
+
+
 def check_edge(request: Request) -> None:
     """403 for a request that did not come through our own load balancer."""
     given = request.headers.get("X-Edge-Key", "")

@@ -19,7 +19,6 @@ from werkzeug.wrappers import Request, Response
 from common import access, answers, cookies, errors, health, idempotency, limits, log, reading
 from common.call import Call, Handler, Json, Later, Route
 from common.db import Tx, Written, database
-from common.settings import settings
 from common.wire import DatabaseError, Step, violates
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -209,14 +208,7 @@ class Routes(Table):
         if needed != access.SIGNED_IN and needed not in caller.permissions and not own:
             raise errors.Problem("permission_denied", f"This needs the permission {needed}.")
         if call.route.step_up and not caller.fresh:
-            raise errors.Problem(
-                "step_up_required",
-                "Prove your identity again at POST /v1/auth/step-up.",
-                headers={
-                    "WWW-Authenticate": 'Bearer error="insufficient_user_authentication", '
-                    f'max_age="{settings().step_up_seconds}"'
-                },
-            )
+            raise access.step_up_needed()
 
     @staticmethod
     def _record_refusal(call: Call, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Passwords: Argon2id (RFC 9106) with a bounded queue, and what a password must not be (NIST SP 800-63B, 5.1.1.2)."""
+"""Passwords: Argon2id (RFC 9106) in a bounded queue, and what a password must not be (NIST SP 800-63B-4, 3.1.1.2)."""
 
 import os
 import re
@@ -16,23 +16,55 @@ from common import errors
 from common.settings import settings
 
 MIN_LENGTH, MAX_LENGTH = 12, 128
-WAIT_SECONDS = 2.0
 WORD_LENGTH = 4  # shorter words of a name are no hint
 WHOLE_LENGTH = 3
+JUDGED_LENGTH = 40  # characters that are judged at each end: the judge's work grows faster than its text
+COMMON_SCORE = 2  # of zxcvbn: fewer than 10^8 guesses by somebody with lists of words and of breached passwords
+RUNNING = os.cpu_count() or 1  # hashes at a time: each takes a processor, and megabytes of memory
 
-_turns = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+class Queue:
+    """At most `running` at a time, and at most as many behind them as `enter` is told; nobody else waits."""
+
+    def __init__(self, running: int) -> None:
+        self.running = running
+        self._turns = threading.Semaphore(running)
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    @contextmanager
+    def enter(self, waiting: int) -> Iterator[None]:
+        """One's turn. Raises 503 at once when `waiting` others wait already."""
+        with self._lock:
+            if self._inside >= self.running + waiting:
+                raise errors.Problem("unavailable", "Too many log-ins at the moment.", headers={"Retry-After": "1"})
+            self._inside += 1
+        try:
+            with self._turns:
+                yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+
+
+_queue = Queue(RUNNING)
 
 
 def check_policy(password: str, *personal: str) -> None:
-    """Refuse a password by its length, or for holding one of the personal words. Raises 422 `weak_password`."""
-    length = len(_normal(password))
-    if length < MIN_LENGTH:
+    """Refuse a password by its length, for holding one of the personal words, or as one that is guessed soon.
+
+    Raises 422 `weak_password`; 503 when too many wait.
+    """
+    normal = _normal(password)
+    if len(normal) < MIN_LENGTH:
         raise _weak(f"Use at least {MIN_LENGTH} characters.")
-    if length > MAX_LENGTH:
+    if len(normal) > MAX_LENGTH:
         raise _weak(f"Use at most {MAX_LENGTH} characters.")
-    folded = _normal(password).casefold()
+    folded = normal.casefold()
     if any(word in folded for word in _hints(personal)):
         raise _weak("Do not use your name, e-mail address or organization.")
+    if _common(normal):
+        raise _weak("This password is too common: it is in the lists that attackers try first, or nearly so.")
 
 
 def hash_new(password: str) -> str:
@@ -72,19 +104,27 @@ def _hints(personal: tuple[str, ...]) -> Iterator[str]:
         yield from (word for word in re.split(r"[\W_]+", local) if len(word) >= WORD_LENGTH)
 
 
+def _common(normal: str) -> bool:
+    """Whether it is a common or breached password, or one with the usual additions, doublings and substitutions.
+
+    zxcvbn (Wheeler, USENIX Security 2016) counts the guesses of an attacker who has lists of 30,000 breached passwords
+    and of frequent words and names. A long password is common when both of its ends are.
+    """
+    from zxcvbn_rs_py import zxcvbn  # noqa: PLC0415 - its lists take megabytes, and most processes check no password
+
+    with _turn():
+        ends = {normal[:JUDGED_LENGTH], normal[-JUDGED_LENGTH:]}
+        return all(int(zxcvbn(end).score) <= COMMON_SCORE for end in ends)
+
+
 def _weak(reason: str) -> errors.Problem:
     return errors.Problem("weak_password", reason, errors={"password": [reason]})
 
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    """As many hashes at a time as there are processors: each takes one, and megabytes of memory."""
-    if not _turns.acquire(timeout=WAIT_SECONDS):
-        raise errors.Problem("unavailable", "Too many log-ins at the moment.", headers={"Retry-After": "2"})
-    try:
+    with _queue.enter(settings().hashing_waiting):
         yield
-    finally:
-        _turns.release()
 
 
 @cache

@@ -168,12 +168,11 @@ BEGIN
 END
 $$;
 
--- The sealed person has proved who she is: her failures at this place are forgotten, those of unknown places are not.
-CREATE FUNCTION identity.lock_clear(client inet, device bytea) RETURNS void
+-- The person has proved who she is: her failures at this place are forgotten, those of unknown places are not.
+CREATE FUNCTION identity.lock_clear(wanted text, client inet, device bytea) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    DELETE FROM identity.login_locks l
-    USING identity.accounts a, identity.lock_places(a.email, client, device) p
-    WHERE a.id = app.principal_id() AND l.subject = p.subject AND l.place = p.places[1]
+    DELETE FROM identity.login_locks l USING identity.lock_places(wanted, client, device) p
+    WHERE l.subject = p.subject AND l.place = p.places[1]
 $$;
 
 -- Keep a reset for `wanted`; a new one kills older ones. Beyond five an hour it is about nobody, as for an unknown address:
@@ -370,7 +369,7 @@ DECLARE
 BEGIN
     FOREACH signature IN ARRAY ARRAY[
         'identity.lock_places(text, inet, bytea)', 'identity.lock_wait(text, inet, bytea)',
-        'identity.lock_failed(text, inet, bytea)', 'identity.lock_clear(inet, bytea)',
+        'identity.lock_failed(text, inet, bytea)', 'identity.lock_clear(text, inet, bytea)',
         'identity.ask_password_reset(text, uuid, bytea, interval)', 'identity.mail_password_reset(uuid)',
         'identity.password_reset(bytea)', 'identity.reset_password(bytea, text)',
         'identity.ask_email_change(uuid, uuid, text, bytea, bytea, interval)', 'identity.mail_email_change(uuid)',
@@ -383,7 +382,7 @@ END
 $$;
 SET LOCAL ROLE context_definer;
 GRANT EXECUTE ON FUNCTION identity.lock_wait(text, inet, bytea), identity.lock_failed(text, inet, bytea),
-    identity.lock_clear(inet, bytea), identity.ask_password_reset(text, uuid, bytea, interval),
+    identity.lock_clear(text, inet, bytea), identity.ask_password_reset(text, uuid, bytea, interval),
     identity.mail_password_reset(uuid), identity.password_reset(bytea), identity.reset_password(bytea, text),
     identity.ask_email_change(uuid, uuid, text, bytea, bytea, interval), identity.mail_email_change(uuid),
     identity.email_change(bytea), identity.confirm_email_change(uuid), identity.mail_notice(uuid) TO auth_fn;

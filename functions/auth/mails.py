@@ -1,14 +1,14 @@
 """The mails: what an outbox row says is built when it is sent, so that the outbox holds ids only."""
 
-import hmac
 from collections.abc import Callable
+from functools import partial
 from html import escape
 
-from common import errors, log, tokens
+from common import errors, log
 from common.mail import Mail, NotSent, Undeliverable, send
 from common.settings import settings
-from functions.auth import codes, queries
-from functions.auth.letters import PAGE
+from functions.auth import codes, email_change, joining, mailed, notices, password_routes, queries
+from functions.auth.letters import PAGE, letter
 from functions.auth.registering import VERIFY_EMAIL
 
 Builder = Callable[[str, str], Mail | None]
@@ -56,11 +56,8 @@ def registration(mail_id: str, registration_id: str) -> Mail | None:
     address, token_hash, taken = found
     if taken:
         return _taken(address)
-    for token in tokens.macs("mail-key", VERIFY_EMAIL, registration_id):
-        if hmac.compare_digest(tokens.digest(token), token_hash):
-            return _link(address, f"{settings().public_url}/verify-email#token={token}")
-    log.entry("ERROR", "the key of a mailed link is gone", message_id=mail_id)
-    return None
+    link = mailed.link("verify-email", VERIFY_EMAIL, registration_id, token_hash)
+    return _link(address, link) if link else None
 
 
 def _link(address: str, link: str) -> Mail:
@@ -80,16 +77,19 @@ def _link(address: str, link: str) -> Mail:
 
 
 def _taken(address: str) -> Mail:
-    lines = (
+    return letter(
+        address,
+        "Someone tried to register with your e-mail address",
         "Somebody tried to register with this e-mail address, which has an account already.",
         "If it was you: just log in. If it was not you, nothing has happened and there is nothing to do.",
     )
-    return Mail(
-        address,
-        "Someone tried to register with your e-mail address",
-        "\n\n".join(lines) + "\n",
-        PAGE.format(title="Someone tried to register", body="\n".join(f"<p>{line}</p>" for line in lines)),
-    )
 
 
-BUILDERS: dict[str, Builder] = {VERIFY_EMAIL: registration, codes.PURPOSE: codes.mail}
+BUILDERS: dict[str, Builder] = {
+    VERIFY_EMAIL: registration,
+    codes.PURPOSE: codes.mail,
+    joining.PURPOSE: joining.mail,
+    password_routes.RESET: password_routes.reset_mail,
+    email_change.PURPOSE: email_change.change_mail,
+    **{notices.PREFIX + kind: partial(notices.build, kind) for kind in notices.KINDS},
+}

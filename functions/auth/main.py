@@ -10,11 +10,14 @@ from functions.auth import (
     challenges,
     codes,
     docs,
+    email_change,
     factors,
+    joining,
     mails,
     oidc,
     oidc_identities,
     pages,
+    password_routes,
     queries,
     refreshing,
     registering,
@@ -43,10 +46,12 @@ from functions.auth.schemas import (
 
 routes = Routes("auth")
 routes.include(docs.part)
+routes.include(joining.part)
 routes.include(factors.part)
 routes.include(challenges.part)
 routes.include(codes.part)
 routes.include(step_up.part)
+routes.include(password_routes.part)
 routes.include(oidc.routes)
 routes.include(oidc_identities.routes)
 WRONG = ("invalid_credentials", "unavailable")
@@ -72,11 +77,14 @@ def register(call: Call) -> Json:
     needs=PUBLIC,
     body=Verification,
     answers=TokenAnswer,
-    errors=("invalid_token", "password_required", *WRONG),
+    errors=("invalid_token", "password_required", "account_locked", "organization_suspended", *WRONG),
     tokens=True,
 )
 def verify_email(call: Call) -> Json:
-    """Finish a registration with the mailed token and the browser it began in, or its password."""
+    """Finish a registration, or a change of address, with the mailed token.
+
+    The browser it began in is asked for as well, or the password; for a change of address a log-in will do too.
+    """
     return registering.verify(call)
 
 
@@ -93,7 +101,7 @@ def resend_verification(call: Call) -> Json:
     body=LogIn,
     answers=TokenAnswer,
     also=(200, MfaRequired),
-    errors=("email_not_verified", "permission_denied", "organization_suspended", "not_found", *WRONG),
+    errors=("account_locked", "email_not_verified", "permission_denied", "organization_suspended", "not_found", *WRONG),
     tokens=True,
 )
 def log_in(call: Call) -> Json:
@@ -152,13 +160,22 @@ def get_me(call: Call) -> Json:
     return _me(call, queries.select_person(call.tx))
 
 
-@routes.on("PATCH", "/v1/auth/me", needs=SIGNED_IN, body=ProfileChange, answers=Me)
+@routes.on(
+    "PATCH",
+    "/v1/auth/me",
+    needs=SIGNED_IN,
+    body=ProfileChange,
+    answers=Me,
+    errors=("step_up_required", "rate_limited"),
+)
 def change_me(call: Call) -> Json:
-    """Change the person's own data."""
-    if "display_name" not in call.body:
-        return _me(call, queries.select_person(call.tx))
-    person = queries.update_display_name(call.tx, call.body["display_name"])
-    call.audit("user.updated", person.id, fields=sorted(call.body))
+    """Change the person's name, or ask for another e-mail address, which its mailbox has to confirm."""
+    person = queries.select_person(call.tx)
+    if call.body.get("email", person.email) != person.email:
+        email_change.ask(call, call.body["email"])
+    if "display_name" in call.body:
+        person = queries.update_display_name(call.tx, call.body["display_name"])
+        call.audit("user.updated", person.id, fields=["display_name"])
     return _me(call, person)
 
 
@@ -192,6 +209,12 @@ def explain_error(call: Call) -> Response:
 def verification_page(_call: Call) -> Response:
     """Show the page behind the link in the verification mail."""
     return pages.verify_email()
+
+
+@routes.on("GET", "/reset-password", needs=PUBLIC, body=None, answers=None)
+def reset_page(_call: Call) -> Response:
+    """Show the page behind the link that leads to a new password."""
+    return pages.reset_password()
 
 
 @routes.on("POST", "/internal/mails/<uuid:mail_id>", needs="service:tasks", body=None, answers=None, status=204)

@@ -66,6 +66,11 @@ def verify_email() -> Response:
     return page(_file("verify_email.html"))
 
 
+def reset_password() -> Response:
+    """The page behind the link in the mail to who has forgotten her password."""
+    return page(_file("reset_password.html"))
+
+
 def error(code: str) -> Response:
     """What a code means. Raises 404 for one that is not in the list."""
     if code not in errors.CODES:

@@ -50,10 +50,28 @@ class Person:
         raise errors.not_found()
 
 
-def find_credential(email: str) -> Credential | None:
-    """What stands behind a normal e-mail address."""
-    found = database().single(NOBODY, "SELECT * FROM identity.account_by_email(:email)", email=email)
-    return Credential(*found[0]) if found else None
+@dataclass(frozen=True)
+class Notice:
+    """Addresses of a notice, the present and the one before; its time in UTC; the client's network address."""
+
+    email: str
+    old_email: str | None
+    at: str
+    ip: str | None
+
+
+def find_credential(place: dict[str, Any]) -> tuple[Credential | None, int]:
+    """What stands behind a normal e-mail address, and the seconds that the lock makes this `place` wait."""
+    wait, *found = database().single(
+        NOBODY,
+        """
+        SELECT l.wait, a.*
+        FROM (SELECT identity.lock_wait(:email, CAST(:address AS inet), CAST(:device AS bytea)) AS wait) AS l
+        LEFT JOIN identity.account_by_email(:email) AS a ON true
+        """,
+        **place,
+    )[0]
+    return (Credential(*found) if found[2] is not None else None), wait
 
 
 def insert_registration(tx: Tx, registration: dict[str, Any], *, lifetime: int) -> None:
@@ -133,8 +151,25 @@ def select_password_hash(tx: Tx) -> str | None:
 
 
 def reset_by_mail_pending(tx: Tx) -> bool:
-    """Whether the password was reset by mail and no log-in has followed: a mail code proves nothing more for that one."""
+    """Whether the password was reset by mail and no log-in has followed: a mail code proves nothing more for it."""
     return bool(tx.value("SELECT a.reset_by_mail_at IS NOT NULL FROM identity.accounts a WHERE a.id = :user_id"))
+
+
+def forget_reset_ahead(tx: Tx) -> None:
+    """A log-in has followed the reset by mail; said along with the next statement."""
+    tx.ahead(
+        lambda _rows: None,
+        """
+        UPDATE identity.accounts SET reset_by_mail_at = NULL
+        WHERE id = :user_id AND reset_by_mail_at IS NOT NULL
+        """,
+    )
+
+
+def find_notice(mail_id: str) -> Notice | None:
+    """Whom a notice goes to, and what it is about; None when the account is gone."""
+    found = database().single(NOBODY, "SELECT * FROM identity.mail_notice(:mail)", mail=mail_id)
+    return Notice(*found[0]) if found else None
 
 
 def claim_mail(mail_id: str) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ from common.outbox import Message
 from common.settings import settings
 from common.tokens import Claim
 from common.wire import DatabaseError, violates
-from functions.auth import queries, sign_in
+from functions.auth import email_change, email_queries, queries, sign_in
 
 COOKIE = "__Host-registration"
 VERIFY_EMAIL = "verify_email"
@@ -47,9 +47,12 @@ def resend(call: Call) -> dict[str, str]:
 def verify(call: Call) -> dict[str, Any]:
     """The account, its organization and the first log-in, for the mailed token with the browser or the password.
 
-    Raises 401 `invalid_token`, `password_required`, `invalid_credentials`.
+    The token of a new address confirms that. Raises 401 `invalid_token`, `password_required`, `invalid_credentials`.
     """
     token = tokens.digest(call.body["token"])
+    wish = email_queries.find_email_change(token)
+    if wish is not None:
+        return email_change.confirm(call, wish)
     cookie = call.request.cookies.get(COOKIE)
     browser = tokens.digest(cookie) if cookie else None
     password = call.body["password"]

@@ -68,6 +68,26 @@ class Accepted(Schema):
     status = fields.String(required=True, validate=validate.Equal("accepted"))
 
 
+class ForgottenPassword(Schema):
+    """POST /v1/auth/password/forgot."""
+
+    email = EmailAddress(required=True)
+
+
+class PasswordReset(Schema):
+    """POST /v1/auth/password/reset."""
+
+    token = fields.String(required=True, validate=TOKEN)
+    new_password = fields.String(required=True, validate=LONGEST_PASSWORD)
+
+
+class PasswordChange(Schema):
+    """POST /v1/auth/password/change."""
+
+    current_password = fields.String(required=True, validate=LONGEST_PASSWORD)
+    new_password = fields.String(required=True, validate=LONGEST_PASSWORD)
+
+
 class LogIn(Schema):
     """POST /v1/auth/login."""
 
@@ -95,9 +115,10 @@ class StepUp(Schema):
 
 
 class ProfileChange(Schema):
-    """PATCH /v1/auth/me."""
+    """PATCH /v1/auth/me; a new `email` counts once its mailbox has confirmed it."""
 
     display_name = Name()
+    email = EmailAddress()
 
 
 class User(Schema):

@@ -1,5 +1,6 @@
 """Log-in: who stands behind the password, in which organization, and the tokens that say so."""
 
+import math
 import time
 import uuid
 from typing import Any, NoReturn
@@ -9,25 +10,33 @@ from common.db import Tx, database
 from common.http import Call
 from common.settings import settings
 from common.tokens import Claim
-from functions.auth import family, mfa, queries, session_queries
+from functions.auth import devices, family, lock, mfa, queries, session_queries
 from functions.auth.queries import Credential, Person
 from functions.auth.session_queries import Session
 
-FAILURE_SECONDS = 0.1  # failures are answered at multiples of this, so that their bookkeeping does not show
+FAILURE_SECONDS = 0.1  # failures are answered at multiples of this after the request came,
+BOOKKEEPING_SECONDS = 0.05  # and not before a known account's part of the work can be over
 
 
 def log_in(call: Call) -> dict[str, Any]:
-    """The token answer for e-mail and password. Raises 401, 403, 404 for an organization that is not theirs."""
-    started, password = time.monotonic(), call.body["password"]
-    found = queries.find_credential(call.body["email"])
+    """The token answer for e-mail and password.
+
+    Raises 401, 403, 404 for an organization that is not theirs, 429 `account_locked`.
+    """
+    started, email, password = time.monotonic(), call.body["email"], call.body["password"]
+    found, wait = queries.find_credential(lock.place(call, email))
+    if wait:
+        raise lock.locked(wait)
     right = passwords.matches(found.password_hash if found else None, password)
     if found is None or not right or found.status == "frozen":
         _refuse(call, found, started)
     if found.account_id is None or found.password_hash is None:
+        lock.guard(call, email)
         raise errors.Problem("email_not_verified", "Follow the link in the mail that we sent you.")
     claim = Claim("u", _organization(found, call.body["organization_id"]), found.account_id)
     renewed = passwords.hash_new(password) if passwords.outdated(found.password_hash) else None
     with database().transaction(claim) as tx:
+        lock.guard_ahead(call, tx, email)
         if renewed:
             queries.update_password_hash(tx, found.password_hash, renewed)
         return admit(call, tx, method="password", amr=["pwd"])
@@ -42,8 +51,15 @@ def admit(call: Call, tx: Tx, *, method: str, amr: list[str]) -> dict[str, Any]:
 
 
 def open_session(call: Call, tx: Tx, *, method: str, amr: list[str], origin: str | None = None) -> dict[str, Any]:
-    """A new login session of the transaction's person in its organization, and the token answer for it."""
+    """A new login session of the transaction's person in its organization, and the token answer for it.
+
+    A fresh proof clears her failures in the lock and makes the browser a known device; an `origin` was proved before.
+    """
     session_id, first = str(uuid.uuid4()), family.first_token()
+    if origin is None:
+        lock.clear_ahead(call, tx)
+        devices.remember(call, tx, tell=True)
+        queries.forget_reset_ahead(tx)
     session, person = session_queries.insert_login_session(
         tx,
         {
@@ -95,15 +111,20 @@ def _organization(found: Credential, wanted: uuid.UUID | None) -> str:
 
 
 def _refuse(call: Call, found: Credential | None, started: float) -> NoReturn:
-    """Record the failure where it belongs and answer the same as for anybody else."""
+    """Count and record the failure where it belongs, and answer the same, at the same time, as for anybody else."""
+    wait = lock.count(call, call.body["email"])
+    if wait:
+        raise lock.locked(wait)
+    earliest = time.monotonic() + BOOKKEEPING_SECONDS
     if found is None or found.account_id is None:
         log.entry("NOTICE", "log-in failed for an unknown address")
     else:
         log.entry("NOTICE", "log-in failed", account_id=found.account_id)
         for tenant_id in found.organizations[: found.live]:
             _record_failure(call, Claim("u", tenant_id, found.account_id))
-    elapsed = time.monotonic() - started
-    time.sleep(FAILURE_SECONDS - elapsed % FAILURE_SECONDS)
+    now = time.monotonic()
+    turns = math.ceil((max(earliest, now) - started) / FAILURE_SECONDS)
+    time.sleep(started + turns * FAILURE_SECONDS - now)
     raise wrong_password()
 
 
