@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import json
 import secrets
 import socket
@@ -20,6 +21,8 @@ from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 import jwt
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 CLIENT = "dev-context"
@@ -47,7 +50,6 @@ class Grant:
 
     answer: dict[str, Any]
     challenge: str
-    userinfo: dict[str, Any]
     status: int = 200
 
 
@@ -97,20 +99,26 @@ class Provider:
         return {"keys": known}
 
     def sign(self, claims: dict[str, Any], *, alg: str = "RS256", key: Any = None, **head: Any) -> str:
-        """A token; `alg` none and HS256 are made by hand, as an attacker would."""
+        """A token, made by hand as an attacker would; a header member of None is left out."""
         kids = {"RS256": "rsa", "ES256": "ec"}
-        headers = {"kid": kids.get(alg, "rsa"), **head}
-        if alg in {"none", "HS256"}:
-            signed = f"{encoded({'typ': 'JWT', 'alg': alg, **headers})}.{encoded(claims)}"
-            mac = b"" if alg == "none" else hmac_of(key, signed)
-            return f"{signed}.{encoded(mac)}"
-        return jwt.encode(claims, key or (self.ec_key if alg == "ES256" else self.rsa_key), alg, headers=headers)
+        headers = {"typ": "JWT", "alg": alg, "kid": kids.get(alg, "rsa"), **head}
+        if alg == "ES256":
+            return jwt.encode(claims, self.ec_key, alg, headers=headers)
+        kept = {name: value for name, value in headers.items() if value is not None}
+        signed = f"{encoded(kept)}.{encoded(claims)}"
+        if alg == "none":
+            signature = b""
+        elif alg == "HS256":
+            signature = hmac.digest(key, signed.encode(), "sha256")
+        else:
+            signature = (key or self.rsa_key).sign(signed.encode(), PKCS1v15(), SHA256())
+        return f"{signed}.{encoded(signature)}"
 
     def grant(
         self,
         asked: dict[str, str],
         *,
-        name: str = "honest",
+        issuer: str = "honest",
         token: dict[str, Any] | None = None,
         userinfo: dict[str, Any] | None = None,
         status: int = 200,
@@ -120,7 +128,7 @@ class Provider:
         """A code for what the browser asked; `claims` change the ID token, `token` how it is signed."""
         now, code, access_token = int(time.time()), secrets.token_urlsafe(16), secrets.token_urlsafe(16)
         usual = {
-            "iss": self.issuer(name),
+            "iss": self.issuer(issuer),
             "aud": CLIENT,
             "sub": f"person-{secrets.token_hex(4)}",
             "nonce": asked["nonce"],
@@ -133,8 +141,8 @@ class Provider:
         answer = {"access_token": access_token, "token_type": "Bearer", "id_token": self.sign(said, **(token or {}))}
         if "id_token" in without:
             del answer["id_token"]
-        self.grants[code] = Grant(answer, asked["code_challenge"], userinfo or {}, status)
-        self.people[access_token] = userinfo or {}
+        self.grants[code] = Grant(answer, asked["code_challenge"], status)
+        self.people[access_token] = userinfo or {"sub": said.get("sub")}
         return code
 
     def bearer(self, name: str, subject: str, tenant_id: str, **changes: Any) -> dict[str, str]:
@@ -181,12 +189,6 @@ class Provider:
 
 
 TRUSTED = ("hydra", "strong", "moved", "huge", "fading")
-
-
-def hmac_of(key: bytes, signed: str) -> bytes:
-    import hmac
-
-    return hmac.digest(key, signed.encode(), "sha256")
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -117,7 +117,7 @@ def client_secret(stack: dict[str, Any]) -> str:
 def test_a_provider_that_wants_the_secret_in_the_form_gets_it_there(browser, provider, stack):
     asked = browser.start("posting")
 
-    code = provider.grant(asked, name="posting", **vouched(address()))
+    code = provider.grant(asked, issuer="posting", **vouched(address()))
     assert browser.come_back(code, asked, "posting").status_code == 200
 
     _, form, headers = provider.requests[-1]
@@ -128,7 +128,7 @@ def test_a_provider_that_wants_the_secret_in_the_form_gets_it_there(browser, pro
 def test_a_public_client_has_no_secret(browser, provider):
     asked = browser.start("public")
 
-    assert browser.come_back(provider.grant(asked, name="public", **vouched(address())), asked, "public").json["user"]
+    assert browser.come_back(provider.grant(asked, issuer="public", **vouched(address())), asked, "public").json["user"]
 
     _, form, headers = provider.requests[-1]
     assert form["client_id"] == CLIENT
@@ -233,7 +233,7 @@ def test_an_address_that_nobody_vouches_for_opens_nothing(browser, provider, adm
 def test_a_provider_vouches_for_the_domains_of_its_own_entry_only(browser, provider, admin, alice):
     email, asked = rename(admin, alice, "example.org"), browser.start("other")
 
-    code = provider.grant(asked, name="other", **vouched(email))
+    code = provider.grant(asked, issuer="other", **vouched(email))
 
     assert browser.come_back(code, asked, "other").json["code"] == "oidc_not_linked"
 
