@@ -49,6 +49,8 @@ def address(route: Route, ids: dict[str, str] | None = None) -> str:
 KNOWN: dict[str, Callable[[], Any]] = {
     "permissions": lambda: ["project.view"],
     "role": lambda: "viewer",
+    "code": lambda: "123456",
+    "email": lambda: f"{uuid.uuid4().hex}@example.org",
     "phone": lambda: "+4915112345678",
 }
 

@@ -10,7 +10,6 @@ from tests.access.conftest import BUILT_IN, CALLERS, Caller, Cast, answer_to
 from tests.access.routes import GUARDED, INTERNAL, OPEN, PERMISSIONS, address, name_of
 from tests.conftest import Answer, Api
 
-
 REFUSED = {"suspended", "removed", "nobody", "key with all but that"}  # wherever they call
 
 
