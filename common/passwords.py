@@ -18,7 +18,7 @@ from common.settings import settings
 MIN_LENGTH, MAX_LENGTH = 12, 128
 WORD_LENGTH = 4  # shorter words of a name are no hint
 WHOLE_LENGTH = 3
-JUDGED_LENGTH = 40  # characters that are judged at each end: the judge's work grows faster than its text
+JUDGED_LENGTH = 32  # longer ones stand in no list, and the judge's work grows faster than its text
 COMMON_SCORE = 2  # of zxcvbn: fewer than 10^8 guesses by somebody with lists of words and of breached passwords
 RUNNING = os.cpu_count() or 1  # hashes at a time: each takes a processor, and megabytes of memory
 
@@ -108,13 +108,14 @@ def _common(normal: str) -> bool:
     """Whether it is a common or breached password, or one with the usual additions, doublings and substitutions.
 
     zxcvbn (Wheeler, USENIX Security 2016) counts the guesses of an attacker who has lists of 30,000 breached passwords
-    and of frequent words and names. A long password is common when both of its ends are.
+    and of frequent words and names.
     """
+    if len(normal) > JUDGED_LENGTH:
+        return False
     from zxcvbn_rs_py import zxcvbn  # noqa: PLC0415 - its lists take megabytes, and most processes check no password
 
     with _turn():
-        ends = {normal[:JUDGED_LENGTH], normal[-JUDGED_LENGTH:]}
-        return all(int(zxcvbn(end).score) <= COMMON_SCORE for end in ends)
+        return int(zxcvbn(normal).score) <= COMMON_SCORE
 
 
 def _weak(reason: str) -> errors.Problem:

@@ -1,5 +1,12 @@
 """Passwords: what is refused, and how many are hashed at a time."""
 
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
 import pytest
 from argon2 import PasswordHasher
 
@@ -26,6 +33,14 @@ def known_settings(monkeypatch):
         ("hello abel hello hello", ("niels.abel@example.org",)),
         ("the ｂｅｒｇ in disguise", ("Berg",)),
         ("fjord-labs-2026", ("Fjord-Labs",)),
+        ("x" * 12, ()),
+        ("password1234", ()),
+        ("P@ssw0rd1234", ()),
+        ("123456789012", ()),
+        ("qwertyuiop123", ()),
+        ("passwordpassword", ()),
+        ("iloveyouforever", ()),
+        ("1qaz2wsx3edc4rfv", ()),
     ],
 )
 def test_refused(password, personal):
@@ -37,8 +52,10 @@ def test_refused(password, personal):
 @pytest.mark.parametrize(
     ("password", "personal"),
     [
-        ("x" * 12, ()),
+        ("vixen jumps!", ()),
         ("x" * 128, ()),
+        ("日本語のパスワード一二三四", ()),
+        ("correct horse battery staple", ()),
         ("an example with a domain", ("a@example.org",)),
         ("a house by the sea", ("A", "By Us")),
     ],
@@ -68,16 +85,74 @@ def test_a_hash_is_outdated_when_the_parameters_have_grown():
     assert not passwords.outdated(made(memory_cost=32_768))
 
 
-def test_who_waits_too_long_is_told_to_come_back(monkeypatch):
-    monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.05)
-    taken = 0
-    while passwords._turns.acquire(blocking=False):
-        taken += 1
-    try:
-        with pytest.raises(errors.Problem) as refusal:
-            passwords.hash_new("a long enough password")
-    finally:
-        for _ in range(taken):
-            passwords._turns.release()
-    assert (refusal.value.status, "Retry-After" in refusal.value.headers) == (503, True)
-    assert passwords.hash_new("a long enough password")
+def test_the_list_is_read_when_a_password_is_judged():
+    """Most processes never do."""
+    command = "import sys; from common import passwords; sys.exit('zxcvbn_rs_py' in sys.modules)"
+    subprocess.run([sys.executable, "-c", command], check=True)
+
+
+def test_a_password_that_is_hard_to_judge_does_not_hold_anybody_up():
+    begun = time.monotonic()
+    passwords.check_policy("4@8({[<6936!1|105$5+7%2" * 5)
+    with contextlib.suppress(errors.Problem):
+        passwords.check_policy(("4@8({[<6936!1|105$5+7%2" * 2)[:32])
+    assert time.monotonic() - begun < 2
+
+
+@dataclass
+class Crowd:
+    """What happened to those who came at once."""
+
+    most: int = 0
+    inside: int = 0
+    refused: list[errors.Problem] = field(default_factory=list)
+    served: int = 0
+
+
+def crowd(running, waiting, people):
+    """`people` come while the first ones are still inside."""
+    queue, seen, lock = passwords.Queue(running), Crowd(), threading.Lock()
+    open_door = threading.Event()
+
+    def come():
+        try:
+            with queue.enter(waiting):
+                with lock:
+                    seen.inside += 1
+                    seen.most = max(seen.most, seen.inside)
+                open_door.wait(10)
+                with lock:
+                    seen.inside -= 1
+                    seen.served += 1
+        except errors.Problem as problem:
+            with lock:
+                seen.refused.append(problem)
+
+    threads = [threading.Thread(target=come) for _ in range(people)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 10
+    while len(seen.refused) < people - running - waiting and time.monotonic() < deadline:
+        time.sleep(0.01)
+    refused_while_full = len(seen.refused)
+    open_door.set()
+    for thread in threads:
+        thread.join(10)
+    return seen, refused_while_full
+
+
+def test_so_many_run_so_many_wait_and_the_rest_is_refused_at_once():
+    seen, refused_while_full = crowd(running=2, waiting=3, people=50)
+
+    assert (seen.most, seen.served, refused_while_full, len(seen.refused)) == (2, 5, 45, 45)
+    assert {(problem.code, problem.status) for problem in seen.refused} == {("unavailable", 503)}
+    assert all(int(problem.headers["Retry-After"]) > 0 for problem in seen.refused)
+
+
+def test_after_the_rush_there_is_room_again():
+    queue = passwords.Queue(1)
+    with pytest.raises(ValueError, match="inside"), queue.enter(0):
+        raise ValueError("inside")
+
+    with queue.enter(0):
+        pass

@@ -86,7 +86,7 @@ def test_weak_passwords_are_refused(api, password):
     assert answer.json["errors"]["password"]
 
 
-@pytest.mark.parametrize("password", ["x" * 12, "ß" * 128, "correct horse 🐎 battery"])
+@pytest.mark.parametrize("password", ["vixen jumps!", "ß" * 128, "correct horse 🐎 battery"])
 def test_any_characters_of_the_right_number_are_accepted(api, password):
     register(api, password=password)
 
