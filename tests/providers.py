@@ -145,7 +145,7 @@ class Provider:
         self.people[access_token] = userinfo or {"sub": said.get("sub")}
         return code
 
-    def bearer(self, name: str, subject: str, tenant_id: str, **changes: Any) -> dict[str, str]:
+    def bearer(self, name: str, subject: str, tenant_id: str | None, **changes: Any) -> dict[str, str]:
         """The Authorization of an access token of this issuer; a claim of None is left out, `token` says how signed."""
         token, now = changes.pop("token", {}), int(time.time())
         usual = {"iss": self.issuer(name), "aud": AUDIENCE, "sub": subject, "exp": now + 300, "iat": now}
