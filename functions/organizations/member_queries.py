@@ -35,36 +35,41 @@ class Held:
 
 
 def list_members(tx: Tx, *, limit: int, after: list[str] | None, role: str | None) -> tuple[str, list[str] | None]:
-    """A page of members as JSON text, newest first, and the ordering values of its last item when more follow."""
+    """A page of members as JSON text, newest first, and the ordering values of its last item when more follow.
+
+    Raises 422 for a role that there is not.
+    """
     time, last = after or pagination.START
-    rows = tx.rows(
-        """
-        WITH page AS MATERIALIZED (
-            SELECT m.user_id, coalesce(m.role, r.name) AS role, m.created_at, m.version,
-                   row_number() OVER (ORDER BY m.created_at DESC, m.user_id DESC) AS n
-            FROM app.members m LEFT JOIN app.roles r ON r.tenant_id = m.tenant_id AND r.id = m.role_id
-            WHERE m.tenant_id = :tenant_id
-                AND (m.created_at, m.user_id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
-                AND (CAST(:role AS text) IS NULL OR coalesce(m.role, r.name) = :role)
-            ORDER BY m.created_at DESC, m.user_id DESC
-            LIMIT CAST(:limit AS integer) + 1
-        )
-        SELECT coalesce(json_agg(item ORDER BY n) FILTER (WHERE n <= :limit), '[]'), coalesce(max(n) > :limit, false),
-               max(created_at) FILTER (WHERE n = :limit), max(user_id::text) FILTER (WHERE n = :limit)
-        FROM (
-            SELECT json_build_object(
-                       'user_id', page.user_id, 'email', p.email, 'display_name', p.display_name, 'role', page.role,
-                       'created_at', to_char(page.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-                       'version', page.version) AS item,
-                   page.created_at, page.user_id, page.n
-            FROM page JOIN app.people(ARRAY(SELECT user_id FROM page)) AS p ON p.user_id = page.user_id
-        ) AS shown
-        """,
-        limit=limit,
-        time=time,
-        last=last,
-        role=role,
+    rows, known = tx.flight(
+        (
+            """
+            WITH page AS MATERIALIZED (
+                SELECT m.user_id, coalesce(m.role, r.name) AS role, m.created_at, m.version,
+                       row_number() OVER (ORDER BY m.created_at DESC, m.user_id DESC) AS n
+                FROM app.members m LEFT JOIN app.roles r ON r.tenant_id = m.tenant_id AND r.id = m.role_id
+                WHERE m.tenant_id = :tenant_id
+                    AND (m.created_at, m.user_id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
+                    AND (CAST(:role AS text) IS NULL OR coalesce(m.role, r.name) = :role)
+                ORDER BY m.created_at DESC, m.user_id DESC
+                LIMIT CAST(:limit AS integer) + 1
+            )
+            SELECT coalesce(json_agg(item ORDER BY n) FILTER (WHERE n <= :limit), '[]'), coalesce(max(n) > :limit, false),
+                   max(created_at) FILTER (WHERE n = :limit), max(user_id::text) FILTER (WHERE n = :limit)
+            FROM (
+                SELECT json_build_object(
+                           'user_id', page.user_id, 'email', p.email, 'display_name', p.display_name, 'role', page.role,
+                           'created_at', to_char(page.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                           'version', page.version) AS item,
+                       page.created_at, page.user_id, page.n
+                FROM page JOIN app.people(ARRAY(SELECT user_id FROM page)) AS p ON p.user_id = page.user_id
+            ) AS shown
+            """,
+            {"limit": limit, "time": time, "last": last, "role": role},
+        ),
+        (FIND_ROLE, {"name": role}),
     )
+    if role is not None and not known:
+        raise errors.invalid({"role": ["There is no such role."]})
     items, more, oldest, last_id = rows[0]
     return items, [oldest, last_id] if more else None
 
