@@ -94,6 +94,14 @@ def policies() -> dict[str, RateLimitItem]:
     return {name: parse(str(getattr(settings(), f"rate_{name}"))) for name in NAMES}
 
 
+@cache
+def _pattern(policy: str) -> tuple[str, str, int, int]:
+    """What stands before and after the key of a subject, the limit, and the window in ms."""
+    item = policies()[policy]
+    before, after = item.key_for(policy, "*").split("*")
+    return f"LIMITS:{{{before}", f"{after}}}", item.amount, item.get_expiry() * 1000
+
+
 @lru_cache(maxsize=4096)
 def address(client: str | None) -> str:
     """Who counts as one address: an IPv4 address, or the /64 that a subscriber of IPv6 gets."""
@@ -127,10 +135,10 @@ class Counters:
         keys: list[str] = []
         arguments: list[int] = []
         for subject in subjects:
-            item = policies()[subject.policy]
-            current = f"LIMITS:{{{item.key_for(subject.policy, subject.key)}}}"
+            before, after, limit, window = _pattern(subject.policy)
+            current = before + subject.key + after
             keys += [f"{current}/-1", current]
-            arguments += [item.amount, item.get_expiry() * 1000, int(subject.counts), int(subject.refuses)]
+            arguments += [limit, window, int(subject.counts), int(subject.refuses)]
         try:
             answer: list[int] = self._run(keys, arguments)
         except self._failures as error:
