@@ -35,9 +35,9 @@ def register(api: Any, email: str | None = None, **changes: Any) -> Newcomer:
     return Newcomer(email, {"Cookie": f"{COOKIE}={cookie[1]}"}, changes.get("password", PASSWORD))
 
 
-def mailed_token(inbox: Any, email: str) -> str:
-    """The token of the newest verification mail."""
-    found = re.search(r"/verify-email#token=([\w-]+)", inbox.wait_for(email, "Confirm your e-mail")["text"])
+def mailed_token(inbox: Any, email: str, subject: str = "Confirm your e-mail", page: str = "verify-email") -> str:
+    """The token of the newest mail with that subject."""
+    found = re.search(rf"/{page}#token=([\w-]+)", inbox.wait_for(email, subject)["text"])
     assert found
     return found[1]
 
@@ -53,6 +53,13 @@ def sign_up(api: Any, inbox: Any) -> tuple[Newcomer, dict[str, Any]]:
 
 def log_in(api: Any, email: str, password: str, **more: Any) -> Any:
     return api.post("/v1/auth/login", json={"email": email, "password": password, **more})
+
+
+def device(answer: Any) -> dict[str, str]:
+    """The cookie of a known device, as a browser sends it back."""
+    found = re.search(r"__Host-device=([\w-]{43});", answer.headers["Set-Cookie"])
+    assert found
+    return {"Cookie": f"__Host-device={found[1]}"}
 
 
 def refresh(api: Any, token: str) -> Any:

@@ -1,13 +1,12 @@
 """The lock against guessing: what it stops, whom it never stops, and that it tells nobody who has an account."""
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 import valkey
 
-from tests.auth.support import PASSWORD, bearer, log_in, new_address, refused
+from tests.auth.support import PASSWORD, bearer, device, log_in, new_address, refused
 from tests.tenancy.conftest import Attacker
 
 WRONG = "not the right password"
@@ -30,13 +29,6 @@ def from_elsewhere(admin):
 
 def fail(api, email, times=5, **more):
     return [log_in(api, email, WRONG, **more).status_code for _ in range(times)]
-
-
-def device(answer):
-    """The cookie of a known device, as a browser sends it back."""
-    found = re.search(r"__Host-device=([\w-]{43});", answer.headers["Set-Cookie"])
-    assert found
-    return {"Cookie": f"__Host-device={found[1]}"}
 
 
 def log_in_with(api, person, headers, password=PASSWORD):
