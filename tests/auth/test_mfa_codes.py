@@ -20,6 +20,7 @@ from tests.auth.mfa_support import (
 )
 from tests.auth.support import bearer, claims, log_in, refused
 from tests.conftest import PASSWORD, wait_until
+from tests.deletions.conftest import Backstage
 
 
 def another(code):
@@ -240,8 +241,8 @@ def test_after_a_reset_by_mail_a_mail_proves_nothing_more(api, admin, alice, mai
     assert mail in [f["id"] for f in first_proof(api, alice)["factors"]]
 
 
-def test_a_code_that_is_late_is_not_sent(api, admin, stack, alice, phone, sms, tmp_path):
-    """The message waited until the code was of no use: nobody is texted for nothing."""
+def test_a_code_that_is_late_is_not_sent(stack, api, admin, alice, phone, sms):
+    """The message waited until its code was of no use: nobody is texted for nothing."""
     message = str(uuid.uuid4())
     admin.run(
         "INSERT INTO identity.mfa_codes (id, account_id, factor_id, bound_to, kid, expires_at)"
@@ -250,15 +251,25 @@ def test_a_code_that_is_late_is_not_sent(api, admin, stack, alice, phone, sms, t
         factor=sms,
     )
     admin.run(
-        "INSERT INTO platform.outbox (id, kind, name, reference, task_name, created_at)"
-        " VALUES (:id, 'sms', 'mfa_code', :u, :id, now() - interval '1 min')",
+        "INSERT INTO platform.outbox (id, kind, name, reference, task_name, sent_at)"
+        " VALUES (:id, 'sms', 'mfa_code', :u, 'x', now())",
         id=message,
         u=alice.user_id,
     )
-    wait_until(
-        lambda: admin.run("SELECT delivered_at IS NOT NULL FROM platform.outbox WHERE id = :id", id=message)[0][0],
-        100,
-        "the drainer's delivery",
-    )
 
+    assert Backstage(stack, api, admin).call("auth", "tasks", f"/internal/sms/{message}").status_code == 204
+    assert admin.run("SELECT delivered_at IS NOT NULL FROM platform.outbox WHERE id = :id", id=message) == [[True]]
     assert len(texts(stack, phone)) == 1
+
+
+def test_a_message_is_sent_once(stack, api, admin, alice, phone, sms):
+    ask(api, first_proof(api, alice)["mfa_token"], sms)
+    texted_code(stack, phone, 2)
+    newest = "SELECT id FROM identity.mfa_codes WHERE account_id = :u ORDER BY created_at DESC LIMIT 1"
+    message = admin.run(newest, u=alice.user_id)[0][0]
+    delivered = "SELECT delivered_at IS NOT NULL FROM platform.outbox WHERE id = :id"
+    wait_until(lambda: admin.run(delivered, id=message) == [[True]])
+
+    assert Backstage(stack, api, admin).call("auth", "tasks", f"/internal/sms/{message}").status_code == 204
+    assert len(texts(stack, phone)) == 2
+    assert Backstage(stack, api, admin).call("auth", "gateway", f"/internal/sms/{message}").status_code == 403
