@@ -12,19 +12,33 @@ from typing import Any
 import pg8000.native
 import pytest
 
+from common import apikeys
 from local.layout import catalog
 from tests.conftest import People, Person, database
 
 ROLES = [entry["role"] for entry in catalog().values()]
 KINDS = {entry["role"]: entry["kinds"] for entry in catalog().values()}
+AS = [(role, kind) for role in ROLES for kind in KINDS[role]]  # every role, as every kind of caller that it may serve
 SIGNS_IN = {entry["role"]: entry.get("signs_in", False) for entry in catalog().values()}
+
+
+# A row of each kind, beside a project and its task; `:name` is the text that nobody else knows.
+MORE = (
+    "INSERT INTO app.roles (tenant_id, name, permissions)"
+    " SELECT :t, left(:name, 64), '{project.view}' WHERE CAST(:u AS uuid) IS NOT NULL",
+    "INSERT INTO app.api_keys (tenant_id, name, prefix, key_hash, permissions, created_by, expires_at)"
+    " VALUES (:t, :name, '12345678', gen_random_uuid(), '{project.view}', :u, now() + interval '1 day')",
+    "INSERT INTO app.billing (tenant_id, company) SELECT :t, :name WHERE CAST(:u AS uuid) IS NOT NULL",
+    "INSERT INTO app.invoices (tenant_id, number, issued_at, total, currency, status, billed_to)"
+    " SELECT :t, :name, now(), 1, 'EUR', 'open', '{}' WHERE CAST(:u AS uuid) IS NOT NULL",
+)
 
 
 class Attacker:
     """Everything that SQL injected into one function could do; it has the login, not the signing key."""
 
-    def __init__(self, stack: dict[str, Any], role: str) -> None:
-        self.role = role
+    def __init__(self, stack: dict[str, Any], role: str, kind: str | None = None) -> None:
+        self.role, self.kind = role, kind or KINDS[role][0]
         self._stack = stack
         self.connection = database(stack["postgres"][role])
         self.pid = int(self.connection.run("SELECT pg_backend_pid()")[0][0])
@@ -48,12 +62,29 @@ class Attacker:
         return self.connection.run("SELECT app.authorize(:token)", token=token)
 
     def begin_sealed(self, person: Person, job: str | None = None) -> None:
-        """What the product does at checkout; a job role works under its running job."""
+        """What the product does at checkout: for the person, for a key of hers, or for a job role's running job."""
+        token = {
+            "u": lambda: self.token(person),
+            "k": lambda: self.token(kind="k", session=self.key_of(person)[1]),
+            "s": lambda: self.token(kind="s", tenant=person.tenant_id, principal=job, session=""),
+        }[self.kind]()
         self.connection.run("BEGIN")
-        if "u" in KINDS[self.role]:
-            self.authorize(self.token(person))
-        else:
-            self.authorize(self.token(kind="s", tenant=person.tenant_id, principal=job, session=""))
+        self.authorize(token)
+
+    def key_of(self, person: Person) -> tuple[str, str]:
+        """Id and hash of a new API key of a person, with every permission."""
+        made, prefix = apikeys.new_key()
+        with database(self._stack["postgres"]["admin"]) as connection:
+            key_id = connection.run(
+                "INSERT INTO app.api_keys (tenant_id, name, prefix, key_hash, permissions, created_by, expires_at)"
+                " SELECT :t, 'Key', :prefix, CAST(:hash AS uuid), r.permissions, :u, now() + interval '1 day'"
+                " FROM platform.roles r WHERE r.name = 'owner' RETURNING id",
+                t=person.tenant_id,
+                prefix=prefix,
+                hash=apikeys.key_hash(made),
+                u=person.user_id,
+            )[0][0]
+        return str(key_id), apikeys.key_hash(made)
 
     def try_all(self, statements: list[str]) -> str:
         """Run statements one by one, each in a savepoint; all that came back, errors included, as text."""
@@ -73,9 +104,9 @@ class Attacker:
         return "\n".join(seen)
 
 
-@pytest.fixture(params=ROLES)
+@pytest.fixture(params=AS, ids=["-".join(each) for each in AS])
 def attacker(request, stack):
-    attacker = Attacker(stack, request.param)
+    attacker = Attacker(stack, *request.param)
     yield attacker
     attacker.connection.close()
 
@@ -113,6 +144,8 @@ def mark(connection: pg8000.native.Connection, person: Person) -> Victim:
         name=secret,
         u=person.user_id,
     )
+    for statement in MORE:
+        connection.run(statement, t=person.tenant_id, u=person.user_id, name=secret)
     connection.run(
         "INSERT INTO app.audit_events (tenant_id, seq, at, actor_type, action, resource_type, outcome, request_id,"
         " data, personal_hash, prev_hash, hash) VALUES (:t, 1, now(), 'user', 'x.y', 'x', 'success', 'r',"
@@ -123,24 +156,24 @@ def mark(connection: pg8000.native.Connection, person: Person) -> Victim:
     return victim
 
 
-def rows_of(connection: pg8000.native.Connection, person: Person) -> Any:
-    """A fingerprint of everything that an organization and its owner have."""
-    return connection.run(
+def rows_of(connection: pg8000.native.Connection, person: Person) -> dict[str, Any]:
+    """A fingerprint of everything that an organization and its owner have, by table."""
+    tables = connection.run(
         """
-        SELECT md5(string_agg(line, '|' ORDER BY line)) FROM (
-            SELECT to_json(t)::text FROM app.organizations t WHERE tenant_id = CAST(:t AS uuid)
-            UNION ALL SELECT to_json(t)::text FROM app.members t WHERE tenant_id = CAST(:t AS uuid)
-            UNION ALL SELECT to_json(t)::text FROM app.projects t WHERE tenant_id = CAST(:t AS uuid)
-            UNION ALL SELECT to_json(t)::text FROM app.tasks t WHERE tenant_id = CAST(:t AS uuid)
-            UNION ALL SELECT to_json(t)::text FROM app.audit_events t WHERE tenant_id = CAST(:t AS uuid)
-            UNION ALL SELECT to_json(t)::text FROM app.audit_heads t WHERE tenant_id = CAST(:t AS uuid)
-            UNION ALL SELECT to_json(t)::text FROM identity.accounts t WHERE id = CAST(:u AS uuid)
-            UNION ALL SELECT to_json(t)::text FROM identity.login_sessions t WHERE account_id = CAST(:u AS uuid)
-        ) AS all_rows (line)
-        """,
-        t=person.tenant_id,
-        u=person.user_id,
+        SELECT n.nspname || '.' || c.relname, min(a.attname)
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p') AND (n.nspname = 'app' AND a.attname = 'tenant_id'
+            OR n.nspname = 'identity' AND (a.attname = 'account_id' OR c.relname = 'accounts' AND a.attname = 'id'))
+        GROUP BY 1 ORDER BY 1
+        """
     )
+    return {
+        table: connection.run(
+            f"SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {table} t WHERE {column} = :id",
+            id=person.tenant_id if column == "tenant_id" else person.user_id,
+        )
+        for table, column in tables
+    }
 
 
 @pytest.fixture
