@@ -53,7 +53,8 @@ def list_members(tx: Tx, *, limit: int, after: list[str] | None, role: str | Non
                 ORDER BY m.created_at DESC, m.user_id DESC
                 LIMIT CAST(:limit AS integer) + 1
             )
-            SELECT coalesce(json_agg(item ORDER BY n) FILTER (WHERE n <= :limit), '[]'), coalesce(max(n) > :limit, false),
+            SELECT coalesce(json_agg(item ORDER BY n) FILTER (WHERE n <= :limit), '[]'),
+                   coalesce(max(n) > :limit, false),
                    max(created_at) FILTER (WHERE n = :limit), max(user_id::text) FILTER (WHERE n = :limit)
             FROM (
                 SELECT json_build_object(
