@@ -60,7 +60,7 @@ def post(tx: Tx, kind: str) -> None:
     tx.post(Message("mail", PREFIX + kind, tx.claim.principal_id))
 
 
-def build(kind: str, mail_id: str) -> Mail | None:
+def build(kind: str, mail_id: str, _account_id: str) -> Mail | None:
     """The notice, None when the account is gone. What a client calls itself is not in it: a stranger writes that."""
     found = queries.find_notice(mail_id)
     if found is None:
