@@ -55,8 +55,8 @@ def _send_for_log_in(call: Call, token: bytes) -> None:
 def _send_to_caller(call: Call) -> None:
     """The caller's own factor, to confirm it or to step up: good for this login session alone."""
     caller = access.authenticate(call.request)
-    if caller.api_key:
-        raise errors.Problem("permission_denied", "This is for people: an API key may not do it.")
+    if caller.api_key or caller.outside:
+        raise errors.Problem("permission_denied", "This is for people who have logged in here.")
     with database().transaction(caller.claim) as tx:
         if caller.by_cookie:
             cookies.check(call.request, caller.login_session_id)
