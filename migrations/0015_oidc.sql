@@ -122,67 +122,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         ORDER BY f.created_at, f.id) r
 $$;
 
--- Erasure and retention learn of the new tables: what they did before stays in a function of its own.
--- Callers see no rename: in the same transaction the old name is there again, with the same arguments.
-SET LOCAL ROLE context_definer;
--- squawk-ignore renaming-object
-ALTER FUNCTION platform.subject_counts(uuid) RENAME TO subject_counts_without_identities;
--- squawk-ignore renaming-object
-ALTER FUNCTION platform.erase_account(integer) RENAME TO erase_account_without_identities;
--- squawk-ignore renaming-object
-ALTER FUNCTION platform.retire(text, interval, integer) RENAME TO retire_without_attempts;
-REVOKE EXECUTE ON FUNCTION platform.erase_account_without_identities(integer) FROM deletions_jobs_fn;
-REVOKE EXECUTE ON FUNCTION platform.retire_without_attempts(text, interval, integer) FROM retention_fn;
-SET LOCAL ROLE context_owner;
-
-CREATE FUNCTION platform.subject_counts(person uuid) RETURNS TABLE (table_name text, action text, row_count bigint)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT c.table_name, c.action, c.row_count FROM platform.subject_counts_without_identities(person) c
-    UNION ALL
-    SELECT 'identity.federated_identities', 'delete', count(*)
-    FROM identity.federated_identities f WHERE f.account_id = person
-$$;
-
--- As before, and the identities at other providers first.
-CREATE FUNCTION platform.erase_account(most integer) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    erased bigint;
-BEGIN
-    DELETE FROM identity.federated_identities WHERE id IN (
-        SELECT f.id FROM identity.federated_identities f WHERE f.account_id = platform.erased_subject() LIMIT most);
-    GET DIAGNOSTICS erased = ROW_COUNT;
-    IF erased > 0 THEN
-        PERFORM platform.count_erased('identity.federated_identities', 'delete', erased);
-        RETURN erased;
-    END IF;
-    RETURN platform.erase_account_without_identities(most);
-END
-$$;
-
-CREATE FUNCTION platform.retire(wanted text, period interval, most integer) RETURNS integer
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    retired integer;
-BEGIN
-    IF wanted <> 'identity.oidc_attempts' OR period < interval '0' THEN
-        RETURN platform.retire_without_attempts(wanted, period, most);
-    END IF;
-    DELETE FROM identity.oidc_attempts WHERE state_hash IN (
-        SELECT a.state_hash FROM identity.oidc_attempts a WHERE a.expires_at < clock_timestamp() - period
-        LIMIT most FOR UPDATE SKIP LOCKED);
-    GET DIAGNOSTICS retired = ROW_COUNT;
-    RETURN retired;
-END
-$$;
-
 ALTER FUNCTION identity.take_oidc_attempt(bytea, bytea) OWNER TO context_definer;
 ALTER FUNCTION identity.federated_account(text, text) OWNER TO context_definer;
 ALTER FUNCTION identity.federated_log_in(text, text, text, text, text) OWNER TO context_definer;
 ALTER FUNCTION platform.export_federated_identities() OWNER TO context_definer;
-ALTER FUNCTION platform.subject_counts(uuid) OWNER TO context_definer;
-ALTER FUNCTION platform.erase_account(integer) OWNER TO context_definer;
-ALTER FUNCTION platform.retire(text, interval, integer) OWNER TO context_definer;
 GRANT USAGE ON SCHEMA identity TO organizations_fn, projects_fn, exports_fn, deletions_fn, audit_fn;
 SET LOCAL ROLE context_definer;
 GRANT EXECUTE ON FUNCTION identity.take_oidc_attempt(bytea, bytea),
@@ -190,6 +133,4 @@ GRANT EXECUTE ON FUNCTION identity.take_oidc_attempt(bytea, bytea),
 GRANT EXECUTE ON FUNCTION identity.federated_account(text, text)
     TO auth_fn, organizations_fn, projects_fn, exports_fn, deletions_fn, audit_fn;
 GRANT EXECUTE ON FUNCTION platform.export_federated_identities() TO exports_jobs_fn;
-GRANT EXECUTE ON FUNCTION platform.erase_account(integer) TO deletions_jobs_fn;
-GRANT EXECUTE ON FUNCTION platform.retire(text, interval, integer) TO retention_fn;
 SET LOCAL ROLE context_owner;

@@ -252,7 +252,7 @@ def _step_up(call: Call, provider: Provider, attempt: Attempt, identity: Identit
         _refuse_factor(tx)
         session_id = tx.claim.login_session_id
         if not oidc_queries.find_identity(tx, provider.issuer, identity.subject):
-            call.audit("login.step_up_failed", session_id, tx=tx, method="oidc")
+            sign_in.audit_failure(call, tx, "login.step_up_failed", session_id, method="oidc")
             raise errors.Problem("oidc_not_linked", "This is not an identity of yours.", commits=True)
         auth_time, amr = session_queries.update_auth_time(tx, session_id)
         call.audit("login.stepped_up", session_id, tx=tx, method="oidc")

@@ -1,5 +1,6 @@
 """Attempts to log in at a provider, and identities there: literal SQL, one function per query."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,16 +114,18 @@ def has_factor(tx: Tx) -> bool:
 
 def list_identities(tx: Tx) -> list[dict[str, Any]]:
     """The caller's identities at providers, newest first: {id, issuer, subject, created_at}."""
-    found: list[dict[str, Any]] = tx.value(
-        """
+    found: list[dict[str, Any]] = json.loads(
+        tx.value(
+            """
         SELECT coalesce(jsonb_agg(jsonb_build_object(
                    'id', f.id, 'issuer', f.issuer, 'subject', f.subject,
                    'created_at', to_char(f.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
-                   ORDER BY f.created_at DESC, f.id DESC), '[]')
+                   ORDER BY f.created_at DESC, f.id DESC), '[]')::text
         FROM (SELECT * FROM identity.federated_identities i WHERE i.account_id = :user_id
               ORDER BY i.created_at DESC, i.id DESC LIMIT :most) AS f
         """,
-        most=LIST_LIMIT,
+            most=LIST_LIMIT,
+        )
     )
     return found
 

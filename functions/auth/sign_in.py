@@ -139,7 +139,7 @@ def _record_failure(call: Call, claim: Claim) -> None:
         log.entry("NOTICE", "the membership of a failed log-in is gone", account_id=claim.principal_id)
 
 
-def audit_failure(call: Call, tx: Tx, action: str, resource_id: str) -> None:
+def audit_failure(call: Call, tx: Tx, action: str, resource_id: str, method: str = "password") -> None:
     """Record that a proof of identity failed."""
     tx.audit(
         action,
@@ -147,7 +147,7 @@ def audit_failure(call: Call, tx: Tx, action: str, resource_id: str) -> None:
         resource_id,
         request_id=call.request_id,
         outcome="failure",
-        data={"method": "password"},
+        data={"method": method},
         personal=call.personal,
     )
 
