@@ -256,3 +256,13 @@ def test_tokens_may_come_as_cookies(api, alice, app):
     assert answer.status_code == 200
     assert not {"access_token", "refresh_token"} & set(answer.json)
     assert "__Host-access" in answer.headers["Set-Cookie"]
+
+
+def test_it_opens_an_organization_that_asks_for_a_second_factor(api, admin, alice):
+    admin.run(
+        "UPDATE app.organizations SET settings = '{\"require_mfa\": true}' WHERE tenant_id = :t", t=alice.tenant_id
+    )
+    app, _ = enrolled(api, admin, alice)
+    assert refused(api.get("/v1/projects", headers=alice), 403, "mfa_enrollment_required")
+
+    assert api.get("/v1/projects", headers=bearer(logged_in(api, alice, app))).status_code == 200
