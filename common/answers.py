@@ -14,9 +14,10 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+UNAUTHENTICATED, COME_BACK = 401, (429, 503)
 METHODS = "GET, POST, PUT, PATCH, DELETE"
 EXPOSED = "ETag, Idempotent-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
-FIELDS = "Authorization, Content-Type, If-Match, Idempotency-Key, X-CSRF-Token, X-Request-Id"
+FIELDS = "Authorization, Content-Type, If-Match, Idempotency-Key, X-CSRF-Token, X-Request-Id, traceparent"
 
 
 def problem_document(problem: errors.Problem, request_id: str) -> Response:
@@ -24,6 +25,10 @@ def problem_document(problem: errors.Problem, request_id: str) -> Response:
     body = json.dumps(problem.body(request_id, settings().public_url))
     response = Response(body, problem.status, content_type="application/problem+json")
     response.headers.extend(problem.headers)
+    if problem.status == UNAUTHENTICATED:
+        response.headers.setdefault("WWW-Authenticate", f'Bearer error="{problem.code}"')
+    if problem.status in COME_BACK:
+        response.headers.setdefault("Retry-After", "1")
     return response
 
 
@@ -32,12 +37,14 @@ def finish(request: Request, response: Response, request_id: str) -> Response:
     response.headers["X-Request-Id"] = request_id
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if not settings().cors_origins:
+        return response
+    response.headers.add("Vary", "Origin")
     origin = request.headers.get("Origin")
     if origin and origin in [known.strip() for known in settings().cors_origins.split(",")]:
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Allow-Credentials"] = "true"
         response.headers["Access-Control-Expose-Headers"] = EXPOSED
-        response.headers.add("Vary", "Origin")
         if request.method == "OPTIONS":
             response.headers["Access-Control-Allow-Methods"] = METHODS
             response.headers["Access-Control-Allow-Headers"] = FIELDS

@@ -12,6 +12,7 @@ from common import access, cookies, errors, pagination, reading
 from common.db import Tx, Written
 from common.settings import settings
 
+NO_VERSION = -1
 Json: TypeAlias = str | dict[str, Any] | Written
 
 
@@ -113,18 +114,18 @@ class Call:
 
     @property
     def if_match(self) -> int | None:
-        """The version that If-Match names, None without one. Raises 412 for a weak or foreign tag."""
+        """The version that If-Match names, None without one; no object has the version of a weak or foreign tag."""
         given = self.request.headers.get("If-Match")
         if given is None or given.strip() == "*":
             return None
         matched = re.fullmatch(r'"(\d{1,9})"', given.strip())
-        if not matched:
-            raise errors.Problem("precondition_failed", 'If-Match takes one strong tag, such as "3".')
-        return int(matched[1])
+        return int(matched[1]) if matched else NO_VERSION
 
     def validate(self) -> None:
         """Body and query by the route's schemas. Raises 413, 415, 400, 422."""
-        if self.route.body is not None:
+        if self.route.body is None:
+            reading.refuse_large(self.request)
+        else:
             self.parsed = reading.parse(self.request, self.raw)
         given = reading.query(self.request)
         if self.route.tokens:

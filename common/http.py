@@ -107,7 +107,7 @@ class Routes(Table):
             raise
         if route is None:
             tally.begin(None, None)
-            return Response(status=204, headers={"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
+            return Response(status=204, headers=path)
         request.environ["context.route"] = f"{route.method} {route.path}"
         call = Call(request, route, path, ours)
         if route.needs.startswith(access.SERVICE):
@@ -138,13 +138,14 @@ class Routes(Table):
         return response
 
     def _match(self, request: Request) -> tuple[Route | None, dict[str, Any]]:
+        """The route and its path's values; for OPTIONS no route, and the header Allow. Raises 404, 405."""
         adapter = self._map.bind("", path_info=request.path, default_method=request.method)
         try:
             route, path = adapter.match(method=request.method)
         except MethodNotAllowed as error:
-            if request.method == "OPTIONS":
-                return None, {}
             allowed = ", ".join(sorted(error.valid_methods or []))
+            if request.method == "OPTIONS":
+                return None, {"Allow": f"{allowed}, OPTIONS"}
             raise errors.Problem("method_not_allowed", headers={"Allow": allowed}) from None
         except (NotFound, RequestRedirect):
             raise errors.Problem("not_found", "There is nothing at this address.") from None

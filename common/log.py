@@ -4,6 +4,7 @@ Source: https://cloud.google.com/logging/docs/structured-logging
 """
 
 import json
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -13,16 +14,17 @@ from types import TracebackType
 
 from common.settings import settings
 
+TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 trace: ContextVar[dict[str, str] | None] = ContextVar("trace", default=None)
 
 
 def begin(request_id: str, traceparent: str | None) -> None:
     """Remember the request's ids for the entries that follow in this thread (W3C Trace Context, level 1)."""
     labels = {"request_id": request_id}
-    parts = (traceparent or "").split("-")
-    if len(parts) == 4 and len(parts[1]) == 32:
-        labels["logging.googleapis.com/trace"] = f"projects/{settings().project_id}/traces/{parts[1]}"
-        labels["logging.googleapis.com/spanId"] = parts[2]
+    found = TRACEPARENT.fullmatch(traceparent or "")
+    if found:
+        labels["logging.googleapis.com/trace"] = f"projects/{settings().project_id}/traces/{found[1]}"
+        labels["logging.googleapis.com/spanId"] = found[2]
     trace.set(labels)
 
 

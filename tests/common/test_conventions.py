@@ -10,6 +10,8 @@ import pytest
 from local.layout import Layout
 from tests.conftest import running_stack
 
+JSON = {"Content-Type": "application/json"}
+
 
 @pytest.fixture
 def layout(stack):
@@ -155,6 +157,17 @@ def test_origins_by_an_allow_list(tmp_path):
         assert allowed.status_code == 204
         assert allowed.headers["Access-Control-Allow-Origin"] == "https://app.example.org"
         assert "POST" in allowed.headers["Access-Control-Allow-Methods"]
+        assert {"Authorization", "X-CSRF-Token", "Idempotency-Key", "If-Match"} <= set(
+            allowed.headers["Access-Control-Allow-Headers"].split(", ")
+        )
+        assert allowed.headers["Access-Control-Allow-Credentials"] == "true"
+        read = api.get("/v1/projects", headers={"Origin": "https://app.example.org"})
+        assert read.headers["Access-Control-Allow-Origin"] == "https://app.example.org"
+        assert {"ETag", "Link", "RateLimit", "Retry-After"} <= set(
+            read.headers["Access-Control-Expose-Headers"].split(", ")
+        )
+        for origin in ("https://app.example.org", "https://evil.example"):
+            assert "Origin" in api.get("/health/", headers={"Origin": origin}).headers["Vary"]
         refused = api.request("OPTIONS", "/v1/projects", headers={**asked, "Origin": "https://evil.example"})
         assert "Access-Control-Allow-Origin" not in refused.headers
         assert (
@@ -162,3 +175,151 @@ def test_origins_by_an_allow_list(tmp_path):
             not in api.get("/health/", headers={"Origin": "https://app.example.com"}).headers
         )
         api._session.close()
+
+
+def test_the_order_of_checks(api, alice, vera):
+    """Each request has all the faults of those below it and answers for the first one."""
+    large, project = b"x" * (1024 * 1024 + 1), api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json
+    path = f"/v1/projects/{project['id']}"
+    stale, plain = {"If-Match": '"9"'}, {"Content-Type": "text/plain"}
+    steps = [
+        ((404, "not_found"), api.put("/v1/nothing", data=large, headers=plain)),
+        ((405, "method_not_allowed"), api.put(path, data=large, headers=plain)),
+        ((401, "invalid_token"), api.patch(path, data=large, headers={"Authorization": "Bearer x", **plain, **stale})),
+        ((403, "permission_denied"), api.patch(path, data=large, headers={**vera, **plain, **stale})),
+        ((413, "body_too_large"), api.patch(f"{path}?x=1", data=large, headers={**alice, **plain, **stale})),
+        ((415, "unsupported_media_type"), api.patch(f"{path}?x=1", data=b"{", headers={**alice, **plain, **stale})),
+        ((400, "malformed_request"), api.patch(f"{path}?x=1", data=b"{", headers={**alice, **JSON, **stale})),
+        (
+            (422, "invalid_request"),
+            api.patch(f"/v1/projects/{alice.user_id}", json={"x": 1}, headers={**alice, **stale}),
+        ),
+        (
+            (404, "not_found"),
+            api.patch(f"/v1/projects/{alice.user_id}", json={"name": "x"}, headers={**alice, **stale}),
+        ),
+        ((412, "precondition_failed"), api.patch(path, json={"name": "x"}, headers={**alice, **stale})),
+        ((200, None), api.patch(path, json={"name": "x"}, headers={**alice, "If-Match": '"1"'})),
+    ]
+    for expected, answer in steps:
+        assert (answer.status_code, answer.json.get("code")) == expected
+
+
+def test_step_up_comes_after_the_permission_and_before_the_body(api, people, alice, vera):
+    path, old = "/v1/api-keys", people.log_in(alice, age_seconds=600)
+    for person, body, expected in (
+        (people.log_in(vera, age_seconds=600), b"{", "permission_denied"),
+        (old, b"{", "step_up_required"),
+        (alice, b"{", "malformed_request"),
+    ):
+        assert api.post(path, data=body, headers={**person, **JSON}).json["code"] == expected
+
+
+@pytest.mark.parametrize("tag", ['W/"1"', "1", '"x"', '"-1"', '""', "*x", '"1", "2"', '"2"', "é", '"99999999999"'])
+def test_a_tag_that_names_no_version(api, alice, tag):
+    path = "/v1/projects/" + api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json["id"]
+    headers = {**alice, "If-Match": tag.encode()}
+    for answer in (api.patch(path, json={"name": "x"}, headers=headers), api.delete(path, headers=headers)):
+        assert (answer.status_code, answer.json["code"]) == (412, "precondition_failed")
+    assert api.delete(f"/v1/projects/{alice.user_id}", headers=headers).status_code == 404
+    assert api.get(path, headers=alice).headers["ETag"] == '"1"'
+
+
+def test_a_body_of_one_mebibyte_and_no_more(api, alice):
+    frame = len(b'{"name": ""}')
+    for size, expected in ((1024 * 1024, 422), (1024 * 1024 + 1, 413)):
+        body = b'{"name": "' + b"x" * (size - frame) + b'"}'
+        assert api.post("/v1/projects", data=body, headers={**alice, **JSON}).status_code == expected
+        chunks = iter([body[:1000], body[1000:]])  # of a length that is not told
+        assert api.post("/v1/projects", data=chunks, headers={**alice, **JSON}).status_code == expected
+    answer = api.post("/v1/auth/logout", data=b"x" * (1024 * 1024 + 1), headers=alice)
+    assert (answer.status_code, answer.json["code"]) == (413, "body_too_large"), "also where no body is read"
+    assert api.get("/v1/auth/me", headers=alice).status_code == 200, "and nothing is done"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        ("application/json", b'{"name": "A"}', 201),
+        ("application/json; charset=utf-8", b'{"name": "A"}', 201),
+        ("APPLICATION/JSON", b'{"name": "A"}', 201),
+        ("text/plain", b'{"name": "A"}', 415),
+        ("application/x-www-form-urlencoded", b"name=A", 415),
+        ("application/merge-patch+json", b'{"name": "A"}', 415),
+        ("", b'{"name": "A"}', 415),
+        ("application/json", '{"name": "A"}'.encode("utf-16"), 400),
+        ("application/json", '{"name": "\xe9"}'.encode("latin-1"), 400),
+        ("application/json", b"\xef\xbb\xbf{}", 400),
+        ("application/json", b'{"name": NaN}', 400),
+        ("application/json", b"[" * 100_000, 400),
+        ("application/json", b"[]", 422),
+        ("application/json", b"null", 422),
+        ("application/json", b"", 422),
+    ],
+)
+def test_json_in_utf_8_and_nothing_else(api, alice, kind, body, expected):
+    assert api.post("/v1/projects", data=body, headers={**alice, "Content-Type": kind}).status_code == expected
+
+
+def test_unknown_fields_of_body_and_query(api, alice):
+    created = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice)
+    path = created.headers["Location"]
+    for answer in (
+        api.post("/v1/projects", json={"name": "x", "id": alice.user_id, "created_by": "x"}, headers=alice),
+        api.post("/v1/projects?dry=1", json={"name": "x"}, headers=alice),
+        api.get(f"{path}?fields=name", headers=alice),
+        api.patch(f"{path}?force=1", json={"name": "x"}, headers=alice),
+        api.delete(f"{path}?force=1", headers=alice),
+        api.get("/v1/projects?limit=1&limit=2", headers=alice),
+        api.get("/v1/projects?colour=red", headers=alice),
+        api.get("/v1/auth/me?x", headers=alice),
+    ):
+        assert (answer.status_code, answer.json["code"]) == (422, "invalid_request")
+        assert answer.json["errors"]
+    assert api.get(path, headers=alice).json["version"] == 1
+    assert api.get(f"/v1/projects?access_token={alice.token}", headers=alice).status_code == 200, "ignored"
+
+
+def test_head_is_get_without_the_body(api, alice):
+    path = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).headers["Location"]
+    for target, headers in ((path, alice), ("/v1/projects", alice), ("/v1/projects", {}), ("/health/", {})):
+        got, asked = api.get(target, headers=headers), api.request("HEAD", target, headers=headers)
+        assert (asked.status_code, asked.text) == (got.status_code, "")
+        for name in ("Content-Type", "Content-Length", "ETag", "WWW-Authenticate"):
+            assert asked.headers.get(name) == got.headers.get(name), name
+
+
+def test_options_tells_the_methods(api):
+    answer = api.request("OPTIONS", "/v1/projects")
+    assert (answer.status_code, answer.text) == (204, "")
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST", "OPTIONS"}
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert api.request("OPTIONS", "/v1/nothing").status_code == 404
+
+
+def test_every_401_says_how(api, alice):
+    for answer in (
+        api.get("/v1/projects"),
+        api.get("/v1/projects", headers={"Authorization": "Bearer x"}),
+        api.post("/v1/auth/login", json={"email": alice.email, "password": "wrong password 12"}),
+        api.post("/v1/auth/refresh", json={"refresh_token": "x"}),
+        api.post("/v1/auth/email/verify", json={"token": "x"}),
+    ):
+        assert answer.status_code == 401
+        assert re.fullmatch(r'Bearer error="[a-z_]+"', answer.headers["WWW-Authenticate"])
+
+
+def test_a_trace_that_is_none_is_not_kept(stack, api):
+    good = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"  # pragma: allowlist secret
+    for odd in (
+        f"01-{good}-01",
+        f"00-{good}",
+        f"00-{good}-01-x",
+        f"00-{'0' * 32}-{'0' * 16}-01",
+        "00-x-y-01",
+        "x" * 999,
+    ):
+        answer = api.get("/health/", headers={"traceparent": odd})
+        log = (Path(stack["path"]).parent / "log" / "auth.log").read_text()
+        line = next(line for line in log.splitlines() if answer.headers["X-Request-Id"] in line)
+        assert "googleapis.com/trace" not in line

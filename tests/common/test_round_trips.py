@@ -91,8 +91,10 @@ def counted(stack, tmp_path):
     counter.close()
 
 
-def ask(process, person, method, path, body=None):
+def ask(process, person, method, path, body=None, key=None):
     headers = {"X-Edge-Key": "edge", "X-Forwarded-Authorization": person["Authorization"], "X-Client-Ip": "127.0.0.1"}
+    if key:
+        headers["Idempotency-Key"] = key
     process.stdin.write(json.dumps({"method": method, "path": path, "json": body, "headers": headers}) + "\n")
     process.stdin.flush()
     for line in process.stdout:
@@ -121,3 +123,19 @@ def test_at_most_four(counted, alice):
         answer = ask(process, alice, method, path, body)
         assert (answer["status"], counter.trips - before) == (status, trips), (method, path, answer)
         assert trips <= 4
+
+
+def test_an_idempotency_key_adds_none(counted, alice):
+    counter, process = counted
+    project = json.loads(ask(process, alice, "POST", "/v1/projects", {"name": "zero"}, "zero")["body"])["id"]
+    tasks, task = f"/v1/projects/{project}/tasks", {"title": "t", "assignee_id": alice.user_id}
+    ask(process, alice, "POST", tasks, task)
+    for path, body, key, trips in (
+        ("/v1/projects", {"name": "first"}, "first", 3),
+        ("/v1/projects", {"name": "first"}, "first", 2),
+        (tasks, task, "task", 4),
+        (tasks, task, "task", 2),
+    ):
+        before = counter.trips
+        answer = ask(process, alice, "POST", path, body, key)
+        assert (answer["status"], counter.trips - before) == (201, trips), (path, key, answer)
