@@ -9,7 +9,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from common import openapi_examples, openapi_fields
 from common.access import PUBLIC, SIGNED_IN
 from common.errors import CODES
-from common.openapi_answers import has_version, implied, problem_example, responses, security
+from common.openapi_answers import KEPT, has_version, implied, problem_example, responses, security
 from common.openapi_gateway import gateway
 from common.openapi_parts import (
     ALWAYS_SENT,
@@ -136,6 +136,7 @@ def _parameters(route: RouteLike, *, versioned: bool) -> list[Any]:
         (True, "RequestId"),
         (versioned and route.method in {"PATCH", "DELETE"}, "IfMatch"),
         (route.idempotent, "IdempotencyKey"),
+        (route.path in KEPT, "IfNoneMatch"),
     )
     return parameters + [name for applies, name in rules if applies]
 

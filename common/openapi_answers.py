@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 from marshmallow import Schema
 
@@ -19,6 +19,11 @@ EVERYWHERE = ("X-Request-Id", "RateLimit", "RateLimit-Policy", "Access-Control-A
 OF_STATUS = {401: "WWW-Authenticate", 403: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 REQUEST_ID = "5b1f7c62-0e0b-4a0e-9d4b-9b1c2f6f7a11"
 
+KEPT = frozenset({"/docs", "/v1/openapi.json"})  # what a client may keep and ask about
+COOKIES_BELOW = "/v1/auth/"
+TOKENS = frozenset({"access_token", "refresh_token"})
+SchemaLike: TypeAlias = type[Schema] | Schema
+
 # What the one error boundary may answer on any route of a kind, before and beside the codes that the route names.
 ALWAYS = ("rate_limited", "internal_error", "unavailable", "gateway_timeout")
 AUTHENTICATED = ("malformed_request", "invalid_token", "permission_denied", "organization_suspended")
@@ -28,12 +33,9 @@ IDEMPOTENT = ("idempotency_in_progress", "idempotency_key_reused")
 
 def responses(route: RouteLike, *, versioned: bool, shared: dict[str, Json]) -> Json:
     """Every answer by status. `versioned`: If-Match applies. Refusals of the boundary alone are kept in `shared`."""
-    found = {str(route.status): _success(route, route.status, route.answers)}
-    if route.also and route.also[0] == route.status:
-        schemas = found[str(route.status)]["content"]["application/json"]
-        schemas["schema"] = {"oneOf": [schemas["schema"], route.also[1]]}
-    elif route.also:
-        found[str(route.also[0])] = _success(route, *route.also)
+    found = {str(status): _success(route, status, schemas) for status, schemas in _successes(route).items()}
+    if route.path in KEPT:
+        found["304"] = {"description": "The copy is current.", "headers": headers([*EVERYWHERE, "ETag"])}
     refusals: dict[int, list[str]] = {}
     for code in dict.fromkeys([*route.errors, *implied(route, versioned=versioned)]):
         refusals.setdefault(CODES[code][0], []).append(code)
@@ -70,7 +72,7 @@ def paged(schema: type[Schema] | None) -> bool:
     return schema is not None and "cursor" in schema._declared_fields
 
 
-def has_version(schema: type[Schema] | None) -> bool:
+def has_version(schema: SchemaLike | None) -> bool:
     """Whether an answer is an object with a version, and so has an ETag."""
     return schema is not None and "version" in schema._declared_fields
 
@@ -81,19 +83,31 @@ def media_type(route: RouteLike) -> str:
     return "text/html; charset=utf-8" if outside and route.answers is None else "application/json"
 
 
-def _success(route: RouteLike, status: int, schema: type[Schema] | None) -> Json:
+def _successes(route: RouteLike) -> dict[int, list[SchemaLike]]:
+    """What is answered with each status of success; without the tokens where they went into cookies."""
+    found: dict[int, list[SchemaLike]] = {route.status: [route.answers] if route.answers else []}
+    if route.tokens and route.answers:
+        inside = TOKENS & set(route.answers._declared_fields)
+        found[route.status].append(route.answers(exclude=inside))
+    if route.also:
+        found.setdefault(route.also[0], []).append(route.also[1])
+    return found
+
+
+def _success(route: RouteLike, status: int, schemas: list[SchemaLike]) -> Json:
+    schema = schemas[0] if schemas else None
     rules = (
-        (has_version(schema), "ETag"),
+        (has_version(schema) or route.path in KEPT, "ETag"),
         (paged(route.query), "Link"),
         (status in {201, 202, 302}, "Location"),
         (route.idempotent, "Idempotent-Replayed"),
-        (route.tokens, "Set-Cookie"),
+        (route.path.startswith(COOKIES_BELOW), "Set-Cookie"),
     )
     phrase = (schema.__doc__ or "").strip().split("\n")[0] if schema else HTTPStatus(status).phrase + "."
     answer: Json = {"description": phrase, "headers": headers([*EVERYWHERE, *(name for yes, name in rules if yes)])}
     kind = media_type(route)
     if schema is not None:
-        answer["content"] = {kind: {"schema": schema}}
+        answer["content"] = {kind: {"schema": schema if len(schemas) == 1 else {"oneOf": schemas}}}
     elif kind != "application/json" and status == 200:
         answer["content"] = {kind: {"schema": {"type": "string"}}}
     return answer

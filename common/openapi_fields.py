@@ -32,7 +32,7 @@ class Names:
             return instance
         key = make_schema_key(instance)
         folder = type(instance).__module__.split(".")[-2:][0].title()
-        name = type(instance).__name__
+        name = type(instance).__name__ + ("InCookies" if instance.exclude else "")
         candidates = [name, folder + name, *(f"{folder}{name}{number}" for number in range(2, 100))]
         free = next(word for word in candidates if self.taken.get(word, key) == key)
         self.taken[free] = key

@@ -73,6 +73,12 @@ HEADER_PARAMETERS: dict[str, tuple[str, Json, str, str]] = {  # component: name,
         '"3"',
         "The ETag that was read. 412 when the object has changed since, or the tag is weak.",
     ),
+    "IfNoneMatch": (
+        "If-None-Match",
+        WORDS | {"maxLength": 64},
+        'W/"5f0c"',
+        "The ETag of the copy; 304 if it is current.",
+    ),
     "IdempotencyKey": (
         "Idempotency-Key",
         WORDS | {"minLength": 1, "maxLength": 255},
@@ -116,7 +122,7 @@ ANSWER_HEADERS: dict[str, tuple[Json, Any, str]] = {  # name: schema, example, d
         "Why the credential was refused (RFC 6750, RFC 9470).",
     ),
     "Idempotent-Replayed": ({"type": "string", "const": "true"}, "true", "This is the stored answer."),
-    "Set-Cookie": (WORDS, "__Host-csrf=4fQ1; Path=/; Secure; SameSite=Lax", "The cookies that were set."),
+    "Set-Cookie": (WORDS, "__Host-csrf=4fQ1; Path=/; Secure; SameSite=Lax", "Cookies that are set or deleted."),
 }
 ALWAYS_SENT = frozenset({"X-Request-Id"})
 
