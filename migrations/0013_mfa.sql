@@ -15,9 +15,12 @@ CREATE TABLE identity.mfa_factors (
     failures integer NOT NULL DEFAULT 0,
     failed_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
-    confirmed_at timestamptz
+    confirmed_at timestamptz,
+    expires_at timestamptz DEFAULT now() + interval '1 day', -- of one that is never confirmed
+    CHECK ((confirmed_at IS NULL) = (expires_at IS NOT NULL))
 );
 CREATE INDEX mfa_factors_by_account ON identity.mfa_factors (account_id);
+CREATE INDEX mfa_factors_by_expiry ON identity.mfa_factors (expires_at) WHERE expires_at IS NOT NULL;
 
 -- A log-in that waits for its second factor: behind the `mfa_token`.
 CREATE TABLE identity.mfa_challenges (
@@ -79,7 +82,7 @@ ALTER TABLE identity.mfa_challenges ALTER COLUMN token_hash SET STATISTICS 0;
 ALTER TABLE identity.mfa_recovery_codes ALTER COLUMN code_hash SET STATISTICS 0;
 
 GRANT SELECT, INSERT (id, account_id, type, secret, phone), DELETE,
-    UPDATE (secret, last_step, failures, failed_at, confirmed_at) ON identity.mfa_factors TO auth_fn;
+    UPDATE (secret, last_step, failures, failed_at, confirmed_at, expires_at) ON identity.mfa_factors TO auth_fn;
 GRANT SELECT, INSERT (id, account_id, tenant_id, token_hash, method, amr, expires_at), DELETE, UPDATE (attempts)
     ON identity.mfa_challenges TO auth_fn;
 GRANT SELECT, INSERT (id, account_id, factor_id, bound_to, kid, expires_at), UPDATE (attempts, used_at)

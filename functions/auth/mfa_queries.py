@@ -26,14 +26,14 @@ class Factor:
     wait: int
 
     @property
-    def hint(self) -> str | None:
+    def hint(self) -> str:
         """Enough to recognize it by, too little to use it."""
         if self.type == "sms":
             return f"{self.address[:3]}…{self.address[-2:]}"
         if self.type == "email":
             name, _, domain = self.address.rpartition("@")
             return f"{name[:1]}…@{domain}"
-        return None
+        return "Authenticator app"
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def confirm_factor(tx: Tx, factor_id: str) -> int:
         tx.flight(
             (
                 """
-                UPDATE identity.mfa_factors SET confirmed_at = clock_timestamp()
+                UPDATE identity.mfa_factors SET confirmed_at = clock_timestamp(), expires_at = NULL
                 WHERE id = :factor AND account_id = :user_id
                 """,
                 {"factor": factor_id},

@@ -67,7 +67,7 @@ class Factor(Schema):
     id = fields.UUID(required=True)
     type = fields.String(required=True, validate=validate.OneOf(TYPES))
     status = fields.String(required=True, validate=validate.OneOf(["pending", "confirmed"]))
-    hint = fields.String(required=True, allow_none=True)
+    hint = fields.String(required=True)
     created_at = Moment(required=True)
     confirmed_at = Moment(required=True, allow_none=True)
 
@@ -97,7 +97,7 @@ class AskedFactor(Schema):
 
     id = fields.UUID(required=True)
     type = fields.String(required=True, validate=validate.OneOf(TYPES))
-    hint = fields.String(required=True, allow_none=True)
+    hint = fields.String(required=True)
 
 
 class MfaRequired(Schema):

@@ -34,6 +34,7 @@ PERIODICAL = (
     "identity.login_locks",
     "identity.password_resets",
     "identity.email_changes",
+    "identity.mfa_factors",
     "identity.mfa_challenges",
     "identity.mfa_codes",
     "platform.outbox",

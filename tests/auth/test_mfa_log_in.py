@@ -27,7 +27,7 @@ def app(api, admin, alice):
 def test_it_works(api, admin, alice, app):
     answer = first_proof(api, alice)
     assert set(answer) == {"status", "mfa_token", "factors"}
-    assert answer["factors"] == [{"id": app.factor_id, "type": "totp", "hint": None}]
+    assert answer["factors"] == [{"id": app.factor_id, "type": "totp", "hint": "Authenticator app"}]
     assert len(answer["mfa_token"]) >= 43
 
     tokens = verify(api, answer["mfa_token"], factor_id=app.factor_id, code=app.code()).json

@@ -11,7 +11,7 @@ from local.secrets_store import SecretStore
 from tests.auth.mfa_support import FACTORS, added, confirm, enrolled, first_proof, logged_in, rested, verify
 from tests.auth.support import refused
 from tests.conftest import Api, People, database, running_stack
-from tests.deletions.conftest import Erasures
+from tests.deletions.conftest import Backstage, Erasures
 from tests.exports.conftest import Exports
 from tests.tenancy.conftest import Attacker
 
@@ -118,6 +118,24 @@ def test_an_erasure_takes_and_counts_them(api, admin, alice):
     assert told == counted
     for table in TABLES:
         assert admin.run(f"SELECT count(*) FROM identity.{table} WHERE account_id = :u", u=alice.user_id) == [[0]]
+
+
+def test_what_was_never_confirmed_goes(stack, api, admin, alice):
+    app, _ = enrolled(api, admin, alice)
+    waiting = added(api, alice)
+    admin.run(
+        "UPDATE identity.mfa_factors SET expires_at = now() - interval '25 h' WHERE id = :id", id=waiting.factor_id
+    )
+    first_proof(api, alice)
+    admin.run(
+        "UPDATE identity.mfa_challenges SET expires_at = now() - interval '25 h' WHERE account_id = :u", u=alice.user_id
+    )
+
+    answer = Backstage(stack, api, admin).call("retention", "scheduler", "/internal/retention/run")
+
+    assert answer.json["removed"]["identity.mfa_challenges"] >= 1
+    assert [f["id"] for f in api.get(FACTORS, headers=alice).json["items"]] == [app.factor_id]
+    assert admin.run("SELECT count(*) FROM identity.mfa_challenges WHERE account_id = :u", u=alice.user_id) == [[0]]
 
 
 def rotate(root, *, keep):
