@@ -60,6 +60,18 @@ def test_our_own_are_signed_by_the_active_key_and_typed(api, alice, people):
         {"headers": {"typ": "id+jwt"}},
         {"headers": {"kid": "unknown"}},
         {"key": b"another key of thirty-two bytes!"},
+        {"headers": {"typ": None}},
+        {"headers": {"crit": ["exp"]}},
+        {"headers": {"jku": "http://127.0.0.1:1/keys"}},
+        {"headers": {"x5u": "http://127.0.0.1:1/chain"}},
+        {"headers": {"zip": "DEF"}},
+        {"headers": {"kid": "../../dev/null"}},
+        {"headers": {"kid": "' OR ''='"}},
+        {"exp": 2**70},
+        {"exp": float(int(time.time()) + 600)},
+        {"exp": True},
+        {"auth_time": int(time.time()) + 600},
+        {"aud": ["https://elsewhere.example"]},
     ],
 )
 def test_a_changed_one_is_refused(api, make, changes):
@@ -127,3 +139,68 @@ def test_a_refresh_token_is_not_an_access_token(api, people):
 
 def test_a_token_in_the_address_is_ignored(api, make):
     assert refused(api.get(f"/v1/auth/me?access_token={make()}"), 401, "invalid_token")
+
+
+def test_a_session_of_somebody_else(api, make, mallory, dan, people):
+    """Signed by our own key: the database knows whose a log-in session is, and who is a member where."""
+    for other in (mallory, dan):
+        assert refused(ask(api, make(sid=other.session_id)), 401, "invalid_token")
+        assert refused(ask(api, make(sub=other.user_id)), 401, "invalid_token")
+    assert refused(ask(api, make(tenant_id=mallory.tenant_id)), 401, "invalid_token")
+    assert refused(ask(api, make(tenant_id=mallory.tenant_id, sid=mallory.session_id)), 401, "invalid_token")
+
+
+def test_a_session_that_was_ended(api, people, alice, make):
+    token, other = make(), people.log_in(alice)
+    assert ask(api, token).status_code == 200
+
+    assert api.delete(f"/v1/auth/sessions/{alice.session_id}", headers=other).status_code == 204
+
+    assert refused(ask(api, token), 401, "invalid_token")
+    assert ask(api, other.token).status_code == 200
+
+
+def test_one_letter_of_each_part(api, make):
+    token = make()
+    for number, segment in enumerate(token.split(".")):
+        for position in (0, len(segment) // 2, len(segment) - 1):
+            altered = segment[:position] + ("A" if segment[position] != "A" else "B") + segment[position + 1 :]
+            parts = [*token.split(".")[:number], altered, *token.split(".")[number + 1 :]]
+            assert refused(ask(api, ".".join(parts)), 401, "invalid_token")
+
+
+@pytest.mark.parametrize("brackets", [b"[" * 700, b'{"a":' * 150])
+def test_nesting(api, people, make, brackets):
+    head, payload, signature = make().split(".")
+    assert refused(ask(api, f"{part(brackets)}.{payload}.{signature}"), 401, "invalid_token")
+    message = f"{head}.{part(brackets * 4)}"
+    mac = hmac.digest(people.secret, message.encode(), "sha256")
+    assert refused(ask(api, f"{message}.{part(mac)}"), 401, "invalid_token")
+
+
+@pytest.mark.parametrize("kilobytes", [16, 48, 200])
+def test_a_huge_token(api, make, kilobytes):
+    """The function refuses it unread; one that is too large for the gateway gets no farther than that."""
+    answer = ask(api, make(more="x" * 1024 * kilobytes))
+    assert answer.status_code in {401, 431} if kilobytes > 32 else answer.status_code == 401
+
+
+@pytest.mark.parametrize("added", ["=", "==", ".", "é".encode().decode("latin-1"), "~", "%3D"])
+def test_other_spellings(api, make, added):
+    assert refused(ask(api, make() + added), 401, "invalid_token")
+
+
+def test_forms_that_are_none(api, make):
+    head, payload, signature = make().split(".")
+    encrypted = f"{part({'alg': 'dir', 'enc': 'A256GCM'})}..AAAA.AAAA.AAAA"
+    for token in (encrypted, f"{head}..{signature}", f"{head}.{payload}", f"{head}.{payload}."):
+        assert refused(ask(api, token), 401, "invalid_token")
+
+
+def test_a_member_that_stands_twice(api, people, make):
+    head, payload, _ = make().split(".")
+    said = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    twice = said[:-1] + json.dumps({"sub": str(uuid.uuid4())}).encode().replace(b"{", b",")
+    message = f"{head}.{part(twice)}"
+    mac = hmac.digest(people.secret, message.encode(), "sha256")
+    assert refused(ask(api, f"{message}.{part(mac)}"), 401, "invalid_token")

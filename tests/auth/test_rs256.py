@@ -4,19 +4,22 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 from pathlib import Path
 
 import jwt
 import pytest
 
+from functions.keys import rings
+from local.secrets_store import SecretStore
 from tests.auth.support import bearer, refused, sign_up
-from tests.conftest import running_stack
+from tests.conftest import running_stack, wait_until
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     """A stack of its own, in the place of the shared one."""
-    with running_stack(tmp_path_factory.mktemp("rs256"), JWT_ALGORITHM="RS256") as running:
+    with running_stack(tmp_path_factory.mktemp("rs256"), JWT_ALGORITHM="RS256", SECRETS_CACHE_SECONDS="1") as running:
         yield running
 
 
@@ -50,3 +53,32 @@ def test_the_public_key_is_no_shared_secret(stack, api, tokens):
         mac = base64.urlsafe_b64encode(hmac.digest(secret, signed, hashlib.sha256)).rstrip(b"=")
         forged = f"{signed.decode()}.{mac.decode()}"
         assert refused(api.get("/v1/auth/me", headers={"Authorization": f"Bearer {forged}"}), 401, "invalid_token")
+
+
+def test_the_private_key_is_auths_alone(stack):
+    mounts = Path(stack["path"]).parent / "mounts"
+    holders = {file.parent.name for file in mounts.glob("*/*") if b"PRIVATE KEY" in file.read_bytes()}
+    assert holders == {"auth"}
+    shown = json.loads((mounts / "projects" / "jwt-verify-keyring").read_text())
+    assert all(set(key) == {"algorithm", "public_pem"} for key in shown["keys"].values())
+
+
+def test_tokens_of_the_algorithm_before_are_good_until_they_expire(stack, api, tokens):
+    """What a stack keeps that ran HS256 yesterday: its key verifies, is never published, and signs nothing new."""
+    store = SecretStore(Path(stack["path"]).parent)
+    before = rings.fresh("HS256")
+    for id in ("jwt-keyring", "jwt-verify-keyring"):
+        ring = json.loads(store.latest(id))
+        ring["keys"]["yesterday"] = before
+        store.add(id, json.dumps(ring).encode())
+    said = jwt.decode(tokens["access_token"], options={"verify_signature": False})
+    key = base64.urlsafe_b64decode(before["key"] + "=")
+    headers = {"typ": "at+jwt", "kid": "yesterday"}
+    old = {"Authorization": f"Bearer {jwt.encode(said, key, 'HS256', headers=headers)}"}
+
+    wait_until(lambda: api.get("/v1/auth/me", headers=old).status_code == 200, 10, "the reading of the ring")
+
+    expired = jwt.encode({**said, "exp": int(time.time()) - 10}, key, "HS256", headers=headers)
+    assert refused(api.get("/v1/auth/me", headers={"Authorization": f"Bearer {expired}"}), 401, "invalid_token")
+    published = api.get("/.well-known/jwks.json").json["keys"]
+    assert [each["alg"] for each in published] == ["RS256"]
