@@ -42,6 +42,7 @@ class Route:
     records: bool = False  # a GET that writes an audit event opens read-write
     errors: tuple[str, ...] = ()
     also: tuple[int, type[marshmallow.Schema]] | None = None  # a second success: its status and what it answers
+    more: tuple[tuple[int, type[marshmallow.Schema] | None], ...] = ()  # further successes, likewise
     tokens: bool = False  # answers tokens: `?cookies=true` sets cookies instead
     secret: bool = False  # answers a secret that is shown once and never stored
     own: str | None = None  # the path parameter that, naming the caller herself, stands for the permission

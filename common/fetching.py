@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from common import log
 
-SECONDS = 4.0
+SECONDS = 3.0
 MAX_BYTES = 256 * 1024
 Kind = TypeVar("Kind")
 
@@ -120,6 +120,7 @@ class Kept(Generic[Kind]):
     """
 
     FRESH_SECONDS, STALE_SECONDS, FIRST_PAUSE = 3600.0, 86_400.0, 2.0
+    PATIENCE = 0.5  # how long others wait for the one that fetches: a server that is away must not hold all threads
 
     def __init__(self, load: Callable[[], Kind], pause: float = 60.0) -> None:
         self._load, self._pause = load, pause
@@ -129,7 +130,8 @@ class Kept(Generic[Kind]):
 
     def get(self, *, anew: bool = False) -> Kind:
         """The value; `anew` asks for one that is newer than what the caller has seen. Raises Unreachable."""
-        if self._is_due(anew) and self._lock.acquire(blocking=anew or self._value is None):
+        patience = self.PATIENCE if anew or self._value is None else 0.0
+        if self._is_due(anew) and self._lock.acquire(timeout=patience):
             try:
                 if self._is_due(anew):
                     self._try()

@@ -89,8 +89,8 @@ def _successes(route: RouteLike) -> dict[int, list[SchemaLike]]:
     if route.tokens and route.answers:
         inside = TOKENS & set(route.answers._declared_fields)
         found[route.status].append(route.answers(exclude=inside))
-    if route.also:
-        found.setdefault(route.also[0], []).append(route.also[1])
+    for status, schema in (*([route.also] if route.also else []), *route.more):
+        found.setdefault(status, []).extend([schema] if schema else [])
     return found
 
 
@@ -99,7 +99,7 @@ def _success(route: RouteLike, status: int, schemas: list[SchemaLike]) -> Json:
     rules = (
         (has_version(schema) or route.path in KEPT, "ETag"),
         (paged(route.query), "Link"),
-        (status in {201, 202, 302}, "Location"),
+        (status in {201, 202, 302, 303}, "Location"),
         (route.idempotent, "Idempotent-Replayed"),
         (route.path.startswith(COOKIES_BELOW), "Set-Cookie"),
     )

@@ -24,10 +24,11 @@ from common.settings import settings
 from common.tokens import Claim
 from common.wire import DatabaseError, violates
 from functions.auth import notices, oidc_provider, oidc_queries, pages, queries, session_queries, sign_in
+from functions.auth.mfa_schemas import MfaRequired
 from functions.auth.oidc_provider import Identity, Invalid
 from functions.auth.oidc_queries import Attempt
-from functions.auth.oidc_schemas import OidcCallback, OidcRedirect, OidcStart
-from functions.auth.schemas import TokenAnswer
+from functions.auth.oidc_schemas import IdentityLinked, OidcCallback, OidcRedirect, OidcStart
+from functions.auth.schemas import AccessToken, TokenAnswer
 
 COOKIE = "__Host-oidc"
 LIFETIME = 600
@@ -99,6 +100,8 @@ def start(call: Call) -> Response:
     query=OidcCallback,
     body=None,
     answers=TokenAnswer,
+    also=(200, MfaRequired),
+    more=((200, AccessToken), (200, IdentityLinked), (303, None)),
     tokens=True,
     errors=(
         *("not_found", "oidc_state_invalid", "oidc_denied", "oidc_invalid", "oidc_not_linked", "oidc_already_linked"),

@@ -56,6 +56,13 @@ class OidcRedirect(Schema):
     expires_in = fields.Integer(required=True)
 
 
+class IdentityLinked(Schema):
+    """The identity at the provider opens the account from now on."""
+
+    status = fields.String(required=True, validate=validate.Equal("linked"))
+    provider = fields.String(required=True)
+
+
 class FederatedIdentity(Schema):
     """A person's identity at a provider; `provider` is null when it is not configured any more."""
 
@@ -71,6 +78,3 @@ class FederatedIdentities(Schema):
 
     items = fields.List(fields.Nested(FederatedIdentity), required=True)
     next_cursor = fields.String(required=True, allow_none=True)
-
-
-__all__ = ["FederatedIdentities", "OidcCallback", "OidcRedirect", "OidcStart"]
