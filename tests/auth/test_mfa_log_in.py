@@ -203,10 +203,11 @@ def test_a_wrong_code_is_recorded_in_each_organization(api, admin, people, alice
 
 
 def test_wrong_codes_count_in_the_lock(api, alice, app):
-    token = first_proof(api, alice)["mfa_token"]
+    token, other = first_proof(api, alice)["mfa_token"], first_proof(api, alice)["mfa_token"]
     answers = [verify(api, token, factor_id=app.factor_id, code=WRONG) for _ in range(5)]
 
     assert all(answer.status_code in {401, 429} for answer in answers)
+    assert refused(verify(api, other, factor_id=app.factor_id, code=app.code()), 429, "account_locked")
     assert refused(log_in(api, alice.email, PASSWORD), 429, "account_locked")
 
 

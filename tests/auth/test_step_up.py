@@ -126,6 +126,8 @@ def test_wrong_codes_count_in_the_lock(api, admin, alice):
 
     assert statuses[0] == 401
     assert statuses[-1] == 429
+    right = {"factor_id": app.factor_id, "code": app.code(1)}
+    assert refused(api.post(STEP_UP, json=right, headers=bearer(tokens)), 429, "account_locked")
     event = [e for e in events(admin, alice.tenant_id) if e["action"] == "login.step_up_failed"][-1]
     assert (event["outcome"], event["data"]) == ("failure", {"method": "totp"})
 
