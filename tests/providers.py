@@ -178,7 +178,9 @@ class Provider:
         providers["away"] = {"issuer": f"http://127.0.0.1:{free_port()}", **client}
         providers["nano"] = {"issuer": f"http://127.0.0.1:{self.nano_port}", **client}
         entry = {"audience": AUDIENCE, "required_scope": SCOPE}
-        issuers = {self.issuer(name): {"jwks_uri": f"{self.issuer(name)}/jwks", **entry} for name in TRUSTED}
+        issuers: dict[str, dict[str, Any]] = {
+            self.issuer(name): {"jwks_uri": f"{self.issuer(name)}/jwks", **entry} for name in TRUSTED
+        }
         issuers[self.issuer("strong")]["satisfies_step_up"] = True
         (self.folder / "providers.yaml").write_text(yaml.safe_dump(providers))
         (self.folder / "issuers.yaml").write_text(yaml.safe_dump(issuers))
@@ -212,9 +214,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_keys(self, name: str) -> None:
         if name == "moved":
-            self.send_response(302)
-            self.send_header("Location", self.provider.issuer("honest") + "/jwks")
-            self.end_headers()
+            self.answer(302, self.provider.jwks(), Location=self.provider.issuer("honest") + "/jwks")
         elif name == "huge":
             self.answer(200, {**self.provider.jwks(), "more": "x" * HUGE})
         elif name == "slow":
@@ -248,9 +248,11 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(grant.status, grant.answer)
 
-    def answer(self, status: int, document: dict[str, Any]) -> None:
+    def answer(self, status: int, document: dict[str, Any], **headers: str) -> None:
         body = json.dumps(document).encode()
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
