@@ -123,6 +123,7 @@ def _join_by_password(call: Call, token: bytes, invited: Invited, account_id: st
         lock.failed(call, invited.email)
         raise sign_in.wrong_password()
     with database().transaction(Claim("u", "", account_id)) as tx:
+        lock.guard_ahead(call, tx, invited.email)
         _join(call, tx, joining_queries.accept_invitation(tx, token))
         return sign_in.admit(call, tx, method="password", amr=["pwd"])
 

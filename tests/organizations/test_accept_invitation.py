@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from argon2 import PasswordHasher
 
+from tests.auth.mfa_support import enrolled, rested, verify
 from tests.conftest import last_audit_event
 from tests.deletions.test_dry_run import pending_registration
 from tests.organizations.support import PASSWORD, accept, bearer, invite, join, mailed, membership, role
@@ -325,3 +326,34 @@ def test_passwords_are_hashed_as_always(api, admin, alice, inbox):
     join(api, mailed(inbox, email))
     hashed = admin.run("SELECT password_hash FROM identity.accounts WHERE email = :e", e=email)[0][0]
     assert PasswordHasher().verify(hashed, PASSWORD)
+
+
+def test_the_password_is_not_all(api, admin, people, alice, inbox):
+    """Mailbox and password make the membership; the second factor is still asked for before there are tokens."""
+    lone = people.create("viewer", password=PASSWORD)
+    app, _ = enrolled(api, admin, lone)
+    admin.run("DELETE FROM app.members WHERE user_id = :u", u=lone.user_id)
+    invite(api, alice, lone.email)
+
+    answer = accept(api, mailed(inbox, lone.email), password=PASSWORD)
+
+    assert (answer.status_code, answer.json["status"]) == (200, "mfa_required")
+    assert "access_token" not in answer.json
+    rested(admin, app)
+    proved = verify(api, answer.json["mfa_token"], factor_id=app.factor_id, code=app.code())
+    assert proved.status_code == 200, proved.text
+    assert proved.json["organization"]["id"] == alice.tenant_id
+
+
+def test_guessing_the_password_is_locked(api, admin, people, alice, inbox):
+    lone = people.create("viewer", password=PASSWORD)
+    admin.run("DELETE FROM app.members WHERE user_id = :u", u=lone.user_id)
+    invite(api, alice, lone.email)
+    token = mailed(inbox, lone.email)
+
+    codes = [accept(api, token, password="a wrong password").json["code"] for _ in range(6)]  # pragma: allowlist secret
+
+    assert codes[:4] == ["invalid_credentials"] * 4
+    assert codes[-1] == "account_locked"
+    assert accept(api, token, password=PASSWORD).json["code"] == "account_locked"
+    assert membership(admin, alice.tenant_id, lone.user_id) is None

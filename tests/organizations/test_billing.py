@@ -9,7 +9,7 @@ import pytest
 
 from functions.organizations.billing_schemas import VAT_NUMBERS
 from local.seed_demo import INVOICES
-from tests.conftest import Api, last_audit_event, wait_until
+from tests.conftest import Api, database, last_audit_event, wait_until
 from tests.deletions.conftest import Backstage, Erasures
 from tests.exports.conftest import Exports
 from tests.organizations.keys import make
@@ -84,18 +84,33 @@ def test_a_stale_version(api, alice):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_of_many_at_once_one_wins(stack, alice, api, version):
+def test_of_many_at_once_one_wins(stack, admin, alice, api, version):
+    """All of them have read the same version, and stand before the row together when the one before lets it go."""
     if version == 2:
         api.patch("/v1/billing", json=ACME, headers=alice)
+    ahead = "UPDATE app.billing SET company = company WHERE tenant_id = :t"
+    if version == 1:
+        ahead = "INSERT INTO app.billing (tenant_id) VALUES (:t)"
 
     def change(number):
         body = {"company": f"Company {number}"}
         return Api(stack["api"]).patch("/v1/billing", json=body, headers={**alice, "If-Match": f'"{version}"'})
 
-    with ThreadPoolExecutor(8) as pool:
-        codes = sorted(answer.status_code for answer in pool.map(change, range(8)))
+    def waiting():
+        found = admin.run(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%app.billing AS b%'"
+        )
+        return found == [[4]]
 
-    assert codes == [200] + [412] * 7
+    with database(stack["postgres"]["admin"]) as other, ThreadPoolExecutor(4) as pool:
+        other.run("BEGIN")
+        other.run(ahead, t=alice.tenant_id)
+        answers = [pool.submit(change, number) for number in range(4)]
+        wait_until(waiting, 10, "that all of them wait")
+        other.run("ROLLBACK")
+        codes = sorted(answer.result().status_code for answer in answers)
+
+    assert codes == [200] + [412] * 3
 
 
 @pytest.mark.parametrize(

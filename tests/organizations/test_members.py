@@ -175,8 +175,36 @@ def test_an_owner_who_is_being_erased_does_not_count(api, admin, people, alice, 
     assert refusal(api.delete(f"/v1/members/{alice.user_id}", headers=alice)) == (409, "last_owner")
 
 
-def test_200_at_once_leave_an_owner(api, admin, people, alice):
-    """Owners demote each other and themselves, and leave, all at the same time: one is left, always."""
+def test_two_owners_who_go_at_once(api, admin, people):
+    """200 departures and demotions, two of each organization's only owners at the same moment: one of them stays."""
+    pairs = []
+    for _ in range(100):
+        first = people.create("owner")
+        pairs.append((first, people.create("owner", first.tenant_id)))
+
+    def go(number):
+        first, second = pairs[number // 2]
+        by, other = (first, second) if number % 2 else (second, first)
+        client = Api(api.base)
+        if number // 2 % 3 == 0:
+            return client.delete(f"/v1/members/{by.user_id}", headers=by)
+        if number // 2 % 3 == 1:
+            return change(client, by, by.user_id, "viewer")
+        return change(client, by, other.user_id, "member")
+
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(go, range(200)))
+
+    assert {answer.status_code for answer in answers} <= {200, 204, 403, 409, 503}
+    assert sum(answer.status_code in (200, 204) for answer in answers) >= 90
+    assert any(refusal(answer) == (409, "last_owner") for answer in answers if answer.status_code == 409)
+    for first, _ in pairs:
+        owners = "SELECT count(*) FROM app.members WHERE tenant_id = :t AND role = 'owner'"
+        assert admin.run(owners, t=first.tenant_id)[0][0] >= 1
+
+
+def test_many_owners_who_go_at_once(api, admin, people, alice):
+    """They demote each other and themselves, and leave, all in one organization: one is left, at least."""
     owners = [alice, *(people.create("owner", alice.tenant_id) for _ in range(39))]
 
     def go(number):
@@ -184,18 +212,15 @@ def test_200_at_once_leave_an_owner(api, admin, people, alice):
         client = Api(api.base)
         if number % 3 == 0:
             return client.delete(f"/v1/members/{by.user_id}", headers=by)
-        if number % 3 == 1:
-            return change(client, by, about.user_id, "viewer")
-        return change(client, by, by.user_id, "member")
+        return change(client, by, about.user_id if number % 3 == 1 else by.user_id, "viewer")
 
     with ThreadPoolExecutor(40) as pool:
         answers = list(pool.map(go, range(200)))
 
-    assert {answer.status_code for answer in answers} <= {200, 204, 401, 403, 404, 409, 429, 503}
+    assert {answer.status_code for answer in answers} <= {200, 204, 401, 403, 404, 409, 503}
     left = admin.run("SELECT count(*) FROM app.members WHERE tenant_id = :t AND role = 'owner'", t=alice.tenant_id)
-    assert left == [[1]] or left[0][0] > 1
-    assert sum(answer.status_code in (200, 204) for answer in answers) >= 39 - left[0][0]
-    assert any(answer.status_code == 409 and answer.json["code"] == "last_owner" for answer in answers)
+    assert left[0][0] >= 1
+    assert sum(answer.status_code in (200, 204) for answer in answers) >= 30
 
 
 def test_pages(api, people, alice):

@@ -1,0 +1,127 @@
+"""What injected SQL reaches through the functions of invitations, members and suspension: no other organization."""
+
+import hashlib
+import uuid
+
+import pytest
+
+from tests.organizations.support import invite
+from tests.tenancy.conftest import Attacker
+
+
+@pytest.fixture
+def attacker(stack):
+    """Attackers by role, closed at the end."""
+    made = {}
+
+    def of(role):
+        made.setdefault(role, Attacker(stack, role))
+        return made[role]
+
+    yield of
+    for each in made.values():
+        each.connection.close()
+
+
+@pytest.fixture
+def armed(api, admin, alice):
+    """Alice's invitation to somebody, and the hash of its secret."""
+    email = f"new-{uuid.uuid4().hex}@example.org"
+    made = invite(api, alice, email, "owner")
+    hashed = hashlib.sha256(made["id"].encode()).hexdigest()
+    admin.run(
+        "UPDATE app.invitations SET token_hash = decode(:h, 'hex'), armed = generation WHERE id = :id",
+        h=hashed,
+        id=made["id"],
+    )
+    return {**made, "hash": f"'\\x{hashed}'"}
+
+
+def test_a_log_in_does_not_open_other_peoples_invitations(attacker, admin, alice, mallory, armed):
+    auth = attacker("auth_fn")
+    auth.begin_sealed(mallory)
+    mail = uuid.uuid4()
+
+    seen = auth.try_all(
+        [
+            f"SELECT * FROM identity.find_invitation({armed['hash']})",
+            f"SELECT * FROM identity.accept_invitation({armed['hash']}, NULL, NULL)",
+            f"SELECT * FROM identity.accept_invitation({armed['hash']}, 'Eve', 'x')",
+            f"SELECT app.open_invitation({armed['hash']})",
+            "INSERT INTO platform.outbox (id, kind, name, reference, task_name)"
+            f" VALUES ('{mail}', 'mail', 'invitation', '{armed['id']}', 'x')",
+            f"SELECT * FROM identity.mail_invitation('{mail}')",
+            f"SELECT identity.arm_invitation('{mail}', 1, 'x')",
+            "SELECT * FROM app.invitations",
+            "COMMIT",
+        ]
+    )
+
+    assert armed["email"] not in seen
+    assert alice.tenant_id not in seen
+    member = "SELECT count(*) FROM app.members WHERE tenant_id = :t AND user_id = :u"
+    assert admin.run(member, t=alice.tenant_id, u=mallory.user_id) == [[0]]
+    assert admin.run("SELECT count(*) FROM identity.accounts WHERE email = :e", e=armed["email"]) == [[0]]
+    assert admin.run("SELECT accepted_at FROM app.invitations WHERE id = :id", id=armed["id"]) == [[None]]
+
+
+def test_the_organizations_function_makes_no_members_and_no_secrets(attacker, api, admin, alice, mallory, armed):
+    own = invite(api, mallory, f"new-{uuid.uuid4().hex}@example.org")
+    organizations = attacker("organizations_fn")
+    organizations.begin_sealed(mallory)
+
+    seen = organizations.try_all(
+        [
+            f"INSERT INTO app.members (tenant_id, user_id, role)"
+            f" VALUES ('{mallory.tenant_id}', '{alice.user_id}', 'viewer')",
+            f"UPDATE app.members SET tenant_id = '{alice.tenant_id}'",
+            f"UPDATE app.invitations SET token_hash = 'x', armed = 1 WHERE id = '{own['id']}'",
+            f"SELECT app.has_member('{alice.email}')",
+            f"SELECT * FROM app.people(ARRAY['{alice.user_id}']::uuid[])",
+            f"SELECT identity.end_sessions_here('{alice.user_id}')",
+            f"SELECT platform.set_suspended('{alice.tenant_id}', true, NULL, 'x')",
+            f"SELECT app.open_invitation({armed['hash']})",
+            f"SELECT * FROM identity.accept_invitation({armed['hash']}, 'Eve', 'x')",
+            "INSERT INTO platform.outbox (id, kind, name, reference, task_name)"
+            f" VALUES (gen_random_uuid(), 'mail', 'invitation', '{armed['id']}', 'x')",
+            "INSERT INTO platform.outbox (id, kind, name, reference, task_name)"
+            f" VALUES (gen_random_uuid(), 'mail', 'password_reset', '{own['id']}', 'x')",
+            "COMMIT",
+        ]
+    )
+
+    assert "[[True]]" not in seen
+    assert alice.email not in seen.replace(f"'{alice.email}'", "")
+    assert admin.run("SELECT token_hash FROM app.invitations WHERE id = :id", id=own["id"]) != [[b"x"]]
+    assert admin.run("SELECT count(*) FROM app.members WHERE user_id = :u", u=alice.user_id) == [[1]]
+    sessions = "SELECT count(*) FROM identity.login_sessions WHERE account_id = :u AND revoked_at IS NOT NULL"
+    assert admin.run(sessions, u=alice.user_id) == [[0]]
+    posted = "SELECT count(*) FROM platform.outbox WHERE reference = :id AND (name <> 'invitation' OR task_name = 'x')"
+    assert admin.run(posted, id=armed["id"]) == admin.run(posted, id=own["id"]) == [[0]]
+    assert api.get("/v1/organization", headers=alice).status_code == 200
+
+
+def test_one_organizations_rows_are_not_anothers(attacker, admin, alice, mallory, api, armed):
+    api.post("/v1/teams", json={"name": "Secret team"}, headers=alice)
+    api.post("/v1/roles", json={"name": "Secret role", "permissions": []}, headers=alice)
+    organizations = attacker("organizations_fn")
+    organizations.begin_sealed(mallory)
+
+    seen = organizations.try_all(
+        [
+            "SELECT * FROM app.invitations",
+            "SELECT * FROM app.teams",
+            "SELECT * FROM app.roles",
+            "SELECT * FROM app.team_members",
+            "UPDATE app.teams SET name = 'taken' RETURNING *",
+            "DELETE FROM app.roles RETURNING *",
+            "DELETE FROM app.invitations RETURNING *",
+            "UPDATE app.invitations SET revoked_at = now() RETURNING *",
+            "COMMIT",
+        ]
+    )
+
+    assert "Secret" not in seen
+    assert armed["email"] not in seen
+    assert len(api.get("/v1/teams", headers=alice).json["items"]) == 1
+    assert api.get("/v1/invitations", headers=alice).json["items"][0]["status"] == "pending"
