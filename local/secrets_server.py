@@ -32,7 +32,7 @@ PLATFORM = ("gateway", "tasks", "workflows", "scheduler")
 def readable() -> dict[str, set[str]]:
     """The secrets that each service account of the stack may access: those of its catalog entry, else none.
 
-    The account that rotates keys is not among them: it may do as an operator may.
+    The account that rotates keys is not among them: it reads and writes versions of all secrets.
     """
     grants: dict[str, set[str]] = {service_account(name): set() for name in PLATFORM}
     for name, entry in catalog().items():
@@ -51,10 +51,11 @@ class Secrets:
         self.issuer = Issuer(layout.root)
         self.store = SecretStore(layout.root)
         self.readable = readable()
+        self.writers = {service_account(name) for name, entry in catalog().items() if entry.get("secret_writer")}
 
     def create_secret(self, request: api.CreateSecretRequest, caller: str) -> api.Secret:
         """Make a secret without versions."""
-        self._manager(caller, request.parent)
+        self._admin(caller, request.parent)
         if not api.Secret.pb(request.secret).HasField("replication"):
             raise Failure(grpc.StatusCode.INVALID_ARGUMENT, "The secret must have a replication policy.")
         kept = api.Secret(labels=request.secret.labels, replication=request.secret.replication)
@@ -63,11 +64,11 @@ class Secrets:
 
     def get_secret(self, request: api.GetSecretRequest, caller: str) -> api.Secret:
         """The description of a secret."""
-        return self._secret(self._manager(caller, request.name)[0])
+        return self._secret(self._admin(caller, request.name)[0])
 
     def list_secrets(self, request: api.ListSecretsRequest, caller: str) -> api.ListSecretsResponse:
         """All secrets by id."""
-        self._manager(caller, request.parent)
+        self._admin(caller, request.parent)
         self._no_filter(request.filter)
         ids = self.store.ids()
         part, token = page(ids, request.page_size, request.page_token, LARGEST_PAGE)
@@ -120,6 +121,12 @@ class Secrets:
     def destroy_version(self, request: api.DestroySecretVersionRequest, caller: str) -> api.SecretVersion:
         """Forget a version's payload for good."""
         return self._version(self.store.set_state(*self._manager(caller, request.name), DESTROYED))
+
+    def _admin(self, caller: str, name: str) -> tuple[str, str]:
+        """Secrets themselves are an operator's; a writer has their versions (secretVersionManager and accessor)."""
+        if caller in self.writers:
+            raise Failure(grpc.StatusCode.PERMISSION_DENIED, _denied("secretmanager.secrets.*", name))
+        return self._manager(caller, name)
 
     def _manager(self, caller: str, name: str) -> tuple[str, str]:
         if caller in self.readable:

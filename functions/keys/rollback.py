@@ -13,7 +13,7 @@ from google.cloud import secretmanager
 
 from common.tokens import SIGNING_RING, VERIFYING_RING
 from functions.keys import rings
-from functions.keys.vault import Vault
+from functions.keys.vault import Overtaken, Vault
 
 
 def roll_back(vault: Vault, id: str, version: int, without: frozenset[str], now: int) -> int:
@@ -40,6 +40,9 @@ def main(arguments: list[str] | None = None, client: Any = None) -> int:
         added = roll_back(vault, given.secret, given.version, frozenset(given.without), int(time.time()))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
+        return 1
+    except Overtaken as error:
+        sys.stderr.write(f"{error}: somebody else has just added a version; look, and try again\n")
         return 1
     sys.stdout.write(f"{given.secret}: version {added} is like version {given.version}\n")
     return 0

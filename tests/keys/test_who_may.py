@@ -52,6 +52,16 @@ def test_other_services_change_no_secret_and_list_no_versions(client, service):
             manager.access_secret_version(name=path(PRIVATE) + "/versions/latest")
 
 
+def test_the_rotation_makes_no_secrets(client):
+    manager = client("keys")
+    secret = {"replication": {"automatic": {}}}
+    with pytest.raises(exceptions.PermissionDenied):
+        manager.create_secret({"parent": f"projects/{PROJECT}", "secret_id": "new", "secret": secret})
+    with pytest.raises(exceptions.PermissionDenied):
+        list(manager.list_secrets(parent=f"projects/{PROJECT}"))
+    assert list(manager.list_secret_versions(parent=path("cursor-key")))
+
+
 def test_the_private_ring_is_mounted_by_auth_alone(safe):
     mounts = safe.layout.path("mounts")
     assert [each.parent.name for each in mounts.glob(f"*/{PRIVATE}")] == ["auth"]

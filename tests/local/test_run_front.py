@@ -42,7 +42,7 @@ def test_another_account_is_403(gateway: Stack, name: str) -> None:
 
 
 def test_the_gateway_may_not_call_job_services(gateway: Stack) -> None:
-    for service in ("exports-jobs", "deletions-jobs", "retention"):
+    for service in ("exports-jobs", "deletions-jobs", "retention", "keys"):
         refused(knock(gateway, token_of(gateway, "gateway", service), service), 403, "forbidden")
 
 
