@@ -22,12 +22,15 @@ def list_roles(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, lis
             SELECT app.role_json(id, name, permissions, builtin, version) AS item, created_at, id,
                    row_number() OVER (ORDER BY created_at DESC, id DESC) AS n
             FROM (
-                SELECT c.id, c.name, c.permissions, false AS builtin, c.version, c.created_at FROM app.roles c
-                WHERE c.tenant_id = :tenant_id
+                (SELECT c.id, c.name, c.permissions, false AS builtin, c.version, c.created_at FROM app.roles c
+                 WHERE c.tenant_id = :tenant_id
+                     AND (c.created_at, c.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
+                 ORDER BY c.created_at DESC, c.id DESC
+                 LIMIT CAST(:limit AS integer) + 1)
                 UNION ALL
                 SELECT platform.role_id(r.name), r.name, r.permissions, true, 1, '-infinity' FROM platform.roles r
+                WHERE ('-infinity', platform.role_id(r.name)) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
             ) AS role
-            WHERE (created_at, id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
             ORDER BY created_at DESC, id DESC
             LIMIT CAST(:limit AS integer) + 1
         ) AS page
