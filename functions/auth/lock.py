@@ -19,7 +19,8 @@ def guard(call: Call, email: str, tx: Tx | None = None) -> None:
 
     `email`: a normal address, of an account or of nobody. Works in `tx` or the request's own transaction, if any.
     """
-    _refuse_for(_ask(call, tx, WAIT, email))
+    known, within = place(call, email), tx or call._tx
+    _refuse_for(within.value(WAIT, **known) if within else database().single(NOBODY, WAIT, **known)[0][0])
 
 
 def failed(call: Call, email: str, tx: Tx | None = None) -> None:
@@ -32,12 +33,17 @@ def failed(call: Call, email: str, tx: Tx | None = None) -> None:
 
 def count(call: Call, email: str, tx: Tx | None = None) -> int:
     """Count a failed proof of identity; 0, or the seconds to wait when it came too late to be told."""
-    return int(_ask(call, tx, FAILED, email))
+    known, within = place(call, email), tx or call._tx
+    return int(within.value(FAILED, **known) if within else database().single(NOBODY, FAILED, **known)[0][0])
 
 
 def succeeded(call: Call, email: str, tx: Tx | None = None) -> None:
     """Forget this caller's failures for this address, after a complete proof of identity."""
-    _ask(call, tx, CLEAR, email)
+    known, within = place(call, email), tx or call._tx
+    if within:
+        within.value(CLEAR, **known)
+    else:
+        database().single(NOBODY, CLEAR, **known)
 
 
 def place(call: Call, email: str) -> dict[str, Any]:
@@ -76,10 +82,3 @@ def locked(seconds: int) -> errors.Problem:
 def _refuse_for(seconds: int) -> None:
     if seconds > 0:
         raise locked(seconds)
-
-
-def _ask(call: Call, tx: Tx | None, sql: str, email: str) -> Any:
-    within = tx or call._tx
-    if within is not None:
-        return within.value(sql, **place(call, email))
-    return database().single(NOBODY, sql, **place(call, email))[0][0]

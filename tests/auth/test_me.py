@@ -51,7 +51,7 @@ def test_nothing_to_change(api, admin, vera):
     [
         ({"display_name": ""}, "display_name"),
         ({"display_name": None}, "display_name"),
-        ({"email": "new@example.org"}, "email"),
+        ({"email": "no address"}, "email"),
         ({"id": "x"}, "id"),
     ],
 )

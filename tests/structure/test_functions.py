@@ -113,6 +113,8 @@ def sql_arguments(tree):
             continue
         if node.func.attr in SQL_CALLS and node.args:
             yield node.args[1] if node.func.attr == "single" else node.args[0]
+        elif node.func.attr == "ahead" and len(node.args) > 1:
+            yield node.args[1]
         elif node.func.attr == "flight":
             yield from (argument.elts[0] for argument in node.args if isinstance(argument, ast.Tuple))
 
