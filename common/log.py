@@ -15,6 +15,7 @@ from types import TracebackType
 from common.settings import settings
 
 TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
+TRACE, SPAN = "logging.googleapis.com/trace", "logging.googleapis.com/spanId"
 trace: ContextVar[dict[str, str] | None] = ContextVar("trace", default=None)
 
 
@@ -23,9 +24,17 @@ def begin(request_id: str, traceparent: str | None) -> None:
     labels = {"request_id": request_id}
     found = TRACEPARENT.fullmatch(traceparent or "")
     if found:
-        labels["logging.googleapis.com/trace"] = f"projects/{settings().project_id}/traces/{found[1]}"
-        labels["logging.googleapis.com/spanId"] = found[2]
+        labels[TRACE] = f"projects/{settings().project_id}/traces/{found[1]}"
+        labels[SPAN] = found[2]
     trace.set(labels)
+
+
+def traceparent() -> str | None:
+    """The trace of the request that this thread works on, for what follows from it; None where there is none."""
+    labels = trace.get() or {}
+    if SPAN not in labels:
+        return None
+    return f"00-{labels[TRACE].rsplit('/', 1)[1]}-{labels[SPAN]}-01"
 
 
 def entry(severity: str, message: str, **fields: object) -> None:

@@ -24,13 +24,14 @@ class Message:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     task_name: str = field(default_factory=lambda: uuid.uuid4().hex)
     delay_seconds: int = 0
+    traceparent: str | None = field(default_factory=log.traceparent)
 
     def insert(self) -> Step:
         """The statement that writes the row."""
         return Step(
             """
-            INSERT INTO platform.outbox (id, kind, name, reference, task_name, not_before)
-            VALUES (:id, :kind, :name, :reference, :task_name, now() + make_interval(secs => :delay))
+            INSERT INTO platform.outbox (id, kind, name, reference, task_name, not_before, traceparent)
+            VALUES (:id, :kind, :name, :reference, :task_name, now() + make_interval(secs => :delay), :traceparent)
             """,
             {
                 "id": self.id,
@@ -39,6 +40,7 @@ class Message:
                 "reference": self.reference,
                 "task_name": self.task_name,
                 "delay": self.delay_seconds,
+                "traceparent": self.traceparent,
             },
         )
 
@@ -49,6 +51,7 @@ def task(message: Message) -> dict[str, Any]:
     path = {"mail": "mails", "sms": "sms"}.get(message.kind)  # of the auth service; a workflow is started directly
     queue = known.mails_queue if path else known.tasks_queue
     parent = f"projects/{known.project_id}/locations/{known.region}/queues/{queue}"
+    trace = {"traceparent": message.traceparent} if message.traceparent else {}
     if path:
         request: dict[str, Any] = {
             "url": f"{known.auth_url}/internal/{path}/{message.id}",
@@ -60,9 +63,9 @@ def task(message: Message) -> dict[str, Any]:
         request = {
             "url": f"{known.workflows_endpoint}/v1/{workflow}/executions",
             "oauth_token": {"service_account_email": known.tasks_account},
-            "body": json.dumps({"argument": json.dumps({"request_id": message.reference})}).encode(),
+            "body": json.dumps({"argument": json.dumps({"request_id": message.reference, "headers": trace})}).encode(),
         }
-    request |= {"http_method": "POST", "headers": {"Content-Type": "application/json"}}
+    request |= {"http_method": "POST", "headers": {"Content-Type": "application/json", **trace}}
     return {"parent": parent, "task": {"name": f"{parent}/tasks/{message.task_name}", "http_request": request}}
 
 

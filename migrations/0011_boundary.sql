@@ -64,6 +64,23 @@ SET LOCAL ROLE context_definer;
 GRANT EXECUTE ON FUNCTION app.recall_answer(bytea), app.keep_answer(bytea, bytea, integer, jsonb, text)
     TO auth_fn, organizations_fn, projects_fn, exports_fn, deletions_fn, audit_fn;
 
+-- A message carries the trace of the request that wrote it (W3C Trace Context) into the job or the mail.
+SET LOCAL ROLE context_owner;
+-- squawk-ignore constraint-missing-not-valid
+ALTER TABLE platform.outbox ADD COLUMN traceparent text CHECK (traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$');
+GRANT INSERT (traceparent) ON platform.outbox TO auth_fn, organizations_fn, exports_fn, deletions_fn;
+SET LOCAL ROLE context_definer;
+
+-- As platform.outbox_lease, with the trace: up to `most` unsent rows, leased for a minute.
+CREATE FUNCTION platform.lease_messages(most integer)
+RETURNS TABLE (id uuid, kind text, name text, reference uuid, task_name text, traceparent text)
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT l.id, l.kind, l.name, l.reference, l.task_name, o.traceparent
+    FROM platform.outbox_lease(most) l JOIN platform.outbox o ON o.id = l.id
+$$;
+GRANT EXECUTE ON FUNCTION platform.lease_messages(integer) TO retention_fn;
+REVOKE EXECUTE ON FUNCTION platform.lease_messages(integer) FROM PUBLIC;
+
 -- What erasure does grows by this table (retention follows in 0013): each function keeps what it did, under a new name.
 -- squawk-ignore renaming-object
 ALTER FUNCTION app.subject_counts(uuid, boolean) RENAME TO subject_counts_without_answers;

@@ -10,9 +10,11 @@ SYSTEM = Claim("s")
 def lease_messages(most: int) -> list[Message]:
     """Unsent messages that are due, ours alone for a minute."""
     rows = database().single(
-        SYSTEM, "SELECT kind, name, reference, id, task_name FROM platform.outbox_lease(:most)", most=most
+        SYSTEM,
+        "SELECT kind, name, reference, id, task_name, traceparent FROM platform.lease_messages(:most)",
+        most=most,
     )
-    return [Message(*row) for row in rows]
+    return [Message(*row[:5], traceparent=row[5]) for row in rows]
 
 
 def mark_sent(message_id: str) -> None:

@@ -3,12 +3,13 @@
 import http.client
 import json
 import re
+import uuid
 from pathlib import Path
 
 import pytest
 
 from local.layout import Layout
-from tests.conftest import running_stack
+from tests.conftest import PASSWORD, running_stack, wait_until
 
 JSON = {"Content-Type": "application/json"}
 
@@ -323,3 +324,21 @@ def test_a_trace_that_is_none_is_not_kept(stack, api):
         log = (Path(stack["path"]).parent / "log" / "auth.log").read_text()
         line = next(line for line in log.splitlines() if answer.headers["X-Request-Id"] in line)
         assert "googleapis.com/trace" not in line
+
+
+def lines_of(stack, service, trace):
+    """What a service logged under a trace: the routes."""
+    log = (Path(stack["path"]).parent / "log" / f"{service}.log").read_text()
+    return [json.loads(line[line.index("{") :]).get("route") for line in log.splitlines() if trace in line]
+
+
+def test_traces_are_carried_into_jobs_and_mails(stack, api, alice):
+    trace = uuid.uuid4().hex
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    assert (
+        api.post("/v1/exports", json={"scope": "me", "format": "json"}, headers={**alice, **headers}).status_code == 202
+    )
+    wait_until(lambda: len(lines_of(stack, "exports-jobs", trace)) >= 4, what="the steps of the export")
+    body = {"email": f"{trace}@example.org", "password": PASSWORD, "display_name": "N", "organization_name": "O"}
+    assert api.post("/v1/auth/register", json=body, headers=headers).status_code == 202
+    wait_until(lambda: any("/internal/mails/" in str(r) for r in lines_of(stack, "auth", trace)), what="the mail")
