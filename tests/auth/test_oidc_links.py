@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.auth.support import claims, events
-from tests.auth.test_oidc_log_in import links
+from tests.auth.test_oidc_log_in import give_factor, links
 from tests.conftest import PASSWORD, Api, Person, wait_until
 from tests.providers import Browser
 
@@ -212,11 +212,7 @@ class TestStepUp:
 
     def test_who_has_a_factor_steps_up_with_it(self, browser, provider, admin, person):
         asked = self.sent(browser, person)
-        admin.run(
-            "INSERT INTO identity.mfa_factors (id, account_id, type, confirmed_at)"
-            " VALUES (gen_random_uuid(), :id, 'email', now())",
-            id=person.user_id,
-        )
+        give_factor(admin, person)
 
         answer = browser.come_back(provider.grant(asked, sub=self.subject), asked)
         assert (answer.status_code, answer.json["code"]) == (403, "permission_denied")

@@ -48,6 +48,15 @@ def rename(admin: Any, person: Person, domain: str = DOMAIN) -> str:
     return email
 
 
+def give_factor(admin: Any, person: Person) -> None:
+    """A confirmed second factor: codes by mail."""
+    admin.run(
+        "INSERT INTO identity.mfa_factors (id, account_id, type, confirmed_at, expires_at)"
+        " VALUES (gen_random_uuid(), :id, 'email', now(), NULL)",
+        id=person.user_id,
+    )
+
+
 def test_it_works(browser, provider, admin):
     asked = browser.start()
     email = address()
@@ -318,11 +327,7 @@ def test_tabs_of_one_browser_do_not_disturb_each_other(browser, provider):
 
 def test_a_second_factor_of_ours_is_still_asked_for(browser, provider, admin, alice):
     email, asked = rename(admin, alice), browser.start()
-    admin.run(
-        "INSERT INTO identity.mfa_factors (id, account_id, type, confirmed_at)"
-        " VALUES (gen_random_uuid(), :id, 'email', now())",
-        id=alice.user_id,
-    )
+    give_factor(admin, alice)
 
     answer = browser.come_back(provider.grant(asked, **vouched(email)), asked)
 
@@ -368,11 +373,7 @@ def test_without_a_place_to_go_there_is_a_page(browser, provider):
 
 def test_with_cookies_a_second_factor_is_announced_in_the_fragment(browser, provider, admin, alice):
     email, asked = rename(admin, alice), browser.start(query="?cookies=true&return_to=/app")
-    admin.run(
-        "INSERT INTO identity.mfa_factors (id, account_id, type, confirmed_at)"
-        " VALUES (gen_random_uuid(), :id, 'email', now())",
-        id=alice.user_id,
-    )
+    give_factor(admin, alice)
 
     answer = browser.come_back(provider.grant(asked, **vouched(email)), asked)
 
