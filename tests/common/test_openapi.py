@@ -47,6 +47,7 @@ class Line:
     step_up: bool = False
     errors: tuple[str, ...] = ()
     also: tuple[int, type[Schema]] | None = None
+    more: tuple[tuple[int, type[Schema] | None], ...] = ()
     tokens: bool = False
     secret: bool = False
 
