@@ -85,7 +85,7 @@ def _proved(call: Call, wish: Wish) -> tuple[Claim, str | None]:
     """Whom to work for, and the login session that vouches for her: None after a proof by password."""
     if access.bearer(call.request) is not None:
         caller = access.authenticate(call.request)
-        if caller.user_id != wish.account_id:
+        if caller.outside or caller.user_id != wish.account_id:  # an outside token is not traded for one of ours
             raise mailed.dead()
         return caller.claim, caller.login_session_id
     cookie = call.request.cookies.get(COOKIE)

@@ -152,19 +152,32 @@ def test_an_invented_device_is_not_known(api, nora):
     assert [log_in_with(api, nora, cookie, WRONG).status_code for cookie in cookies] == [401] * 5 + [429]
 
 
-def guess_from_everywhere(stack, email, times):
-    """Wrong tries from as many addresses, as the service itself counts them."""
-    auth = Attacker(stack, "auth_fn")
+def guess_from(stack, email, addresses):
+    """Wrong tries from these addresses, as the service itself counts them; what it would be told."""
+    auth, told = Attacker(stack, "auth_fn"), []
     try:
-        for n in range(times):
+        for address in addresses:
             auth.connection.run("BEGIN")
             auth.authorize(auth.token())
-            auth.connection.run(
-                "SELECT identity.lock_failed(:e, CAST(:a AS inet), NULL)", e=email, a=f"198.51.{n // 250}.{n % 250}"
-            )
+            told += auth.connection.run("SELECT identity.lock_failed(:e, CAST(:a AS inet), NULL)", e=email, a=address)[
+                0
+            ]
             auth.connection.run("COMMIT")
     finally:
         auth.connection.close()
+    return told
+
+
+def guess_from_everywhere(stack, email, times):
+    assert set(guess_from(stack, email, [f"198.51.{n // 250}.{n % 250}" for n in range(times)])) <= {0, 60}
+
+
+def test_an_ipv6_subscriber_is_one_place(stack, nora):
+    told = guess_from(stack, nora.email, [f"2001:db8:1:2:{n}::1" for n in range(6)] + ["2001:db8:1:3::1"])
+
+    assert told[:5] == [0] * 5
+    assert told[5] > 0
+    assert told[6] == 0
 
 
 def test_many_addresses_together_lock_what_is_not_known(api, stack, admin, nora, from_elsewhere):
