@@ -1,6 +1,7 @@
 """The OpenAPI document that is served is the one that the route tables give; its examples fit its schemas."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from common.openapi_examples import UNKNOWN
+from local.gateway import template_document
 from local.openapi import TARGET, document
 
 DOCUMENT: dict[str, Any] = json.loads(TARGET.read_text())
@@ -145,3 +147,15 @@ def test_what_comes_in_is_bounded(operation: dict[str, Any]) -> None:
         given["body"] = operation["requestBody"]["content"]["application/json"]["schema"]
     parts = [each for name, schema in given.items() for each in below(name, schema)]
     assert [place for place, schema in parts if unbounded(schema)] == []
+
+
+def test_the_gateway_passes_what_the_document_tells() -> None:
+    """Every address but those of sessions, which go to GKE, with every method; and a last one for all others."""
+    passed = template_document()
+    validate(passed)
+    public = {re.sub(r"{\w+}", "{}", path) for path in DOCUMENT["paths"] if not path.startswith("/v1/sessions")}
+    assert {re.sub(r"{\w+}", "{}", path) for path in passed["paths"]} == public | {"/{}"}
+    backends = passed["x-google-api-management"]["backends"]
+    for item in passed["paths"].values():
+        assert set(item) == {"get", "head", "post", "put", "patch", "delete", "options"}
+        assert {operation["x-google-backend"] for operation in item.values()} <= set(backends)
