@@ -24,7 +24,7 @@ CACHE, SETTLE = 1, 2
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A stack of its own, in the place of the shared one."""
-    fast = {"SECRETS_CACHE_SECONDS": str(CACHE), "KEY_SETTLE_SECONDS": str(SETTLE)}
+    fast = {"SECRETS_CACHE_SECONDS": str(CACHE), "KEY_SETTLE_SECONDS": str(SETTLE), "REFRESH_REPLAY_SECONDS": "60"}
     with running_stack(tmp_path_factory.mktemp("keys"), **fast) as running:
         yield running
 
