@@ -72,6 +72,8 @@ class Settings:
     device_seconds: int = 31_536_000
     hashing_waiting: int = 5
     invitation_seconds: int = 604_800
+    invitation_pause_seconds: int = 60
+    invitations_per_hour: int = 200
     signed_url_seconds: int = 3600
     export_file_seconds: int = 604_800
     api_key_seconds: int = 7_776_000

@@ -16,6 +16,7 @@ CREATE TABLE app.invitations (
     armed integer,
     token_hash bytea,
     created_at timestamptz NOT NULL DEFAULT now(),
+    sent_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL,
     accepted_at timestamptz,
     revoked_at timestamptz,
@@ -96,14 +97,14 @@ GRANT SELECT ON platform.roles TO organizations_fn;
 GRANT SELECT, DELETE, INSERT (tenant_id, name, permissions), UPDATE (name, permissions, updated_at, version)
     ON app.roles TO organizations_fn;
 GRANT SELECT, INSERT (tenant_id, email, role, role_id, invited_by, expires_at),
-    UPDATE (role, role_id, invited_by, generation, expires_at, revoked_at, version) ON app.invitations
+    UPDATE (role, role_id, invited_by, generation, sent_at, expires_at, revoked_at, version) ON app.invitations
     TO organizations_fn;
 GRANT SELECT, INSERT, UPDATE, DELETE ON app.teams TO organizations_fn;
 GRANT SELECT, INSERT, DELETE ON app.team_members TO organizations_fn;
 GRANT SELECT (tenant_id, id) ON app.invitations, app.teams, app.roles TO deletions_jobs_fn;
 GRANT SELECT (tenant_id, team_id, user_id) ON app.team_members TO deletions_jobs_fn;
 GRANT SELECT (role_id) ON app.members TO exports_jobs_fn;
-GRANT SELECT (tenant_id, id, email, role, role_id, created_at, expires_at, accepted_at, revoked_at)
+GRANT SELECT (tenant_id, id, email, role, role_id, created_at, sent_at, expires_at, accepted_at, revoked_at)
     ON app.invitations TO exports_jobs_fn;
 GRANT SELECT (tenant_id, team_id, user_id, created_at) ON app.team_members TO exports_jobs_fn;
 

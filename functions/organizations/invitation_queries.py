@@ -9,6 +9,7 @@ from common.wire import DatabaseError, violates
 from functions.organizations.member_queries import FIND_ROLE, LOCK, Held
 
 PENDING = "An invitation to this address is waiting. Have it sent again, or revoke it."
+HOUR = 3600
 GONE = "The membership is gone."  # somebody was removed while she invited
 MEMBER = "The person with this address is a member already."
 
@@ -19,6 +20,26 @@ class Open:
 
     version: int
     role: Held | None
+    pace: "Pace"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Mails that invite: how many the organization made within the hour, and when the last went to the address.
+
+    `sent_ago`: seconds, not above zero; None when none was sent.
+    """
+
+    made: int
+    sent_ago: int | None
+
+    def check(self) -> None:
+        """429 `rate_limited` when it is too soon for another mail to the address, or there were too many in all."""
+        wait = settings().invitation_pause_seconds + (self.sent_ago or 0) if self.sent_ago is not None else 0
+        if self.made >= settings().invitations_per_hour:
+            wait = HOUR
+        if wait > 0:
+            raise errors.Problem("rate_limited", "Wait before the next invitation.", headers={"Retry-After": str(wait)})
 
 
 def list_invitations(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, list[str] | None]:
@@ -46,11 +67,23 @@ def list_invitations(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[st
     return items, [oldest, last_id] if more else None
 
 
-def prepare_invitation(tx: Tx, email: str, role: str) -> Held | None:
-    """The role of that name; an expired invitation to the address makes room. Raises 409 `already_member`."""
-    found, member, _ = tx.flight(
+def prepare_invitation(tx: Tx, email: str, role: str) -> tuple[Held | None, Pace]:
+    """The role of that name, and how much was sent; an expired invitation to the address makes room.
+
+    Raises 409 `already_member`.
+    """
+    found, member, pace, _ = tx.flight(
         (FIND_ROLE, {"name": role}),
         ("SELECT app.has_member(:email)", {"email": email}),
+        (
+            """
+            SELECT (SELECT count(*) FROM app.invitations
+                    WHERE tenant_id = :tenant_id AND created_at > now() - interval '1 hour'),
+                   (SELECT ceil(extract(epoch FROM max(sent_at) - now()))::integer FROM app.invitations
+                    WHERE tenant_id = :tenant_id AND email = :email)
+            """,
+            {"email": email},
+        ),
         (
             """
             UPDATE app.invitations SET revoked_at = now(), version = version + 1
@@ -62,7 +95,8 @@ def prepare_invitation(tx: Tx, email: str, role: str) -> Held | None:
     )
     if member[0][0]:
         raise errors.conflict("already_member", MEMBER)
-    return Held(*found[0]) if found else None
+    made, sent_ago = pace[0]
+    return (Held(*found[0]) if found else None), Pace(made, sent_ago)
 
 
 def insert_invitation(tx: Tx, email: str, role: Held) -> Written:
@@ -99,7 +133,7 @@ def lock_invitation(tx: Tx, invitation_id: str) -> Open:
         (
             """
             SELECT i.accepted_at IS NULL AND i.revoked_at IS NULL, i.version, i.role, i.role_id,
-                   coalesce(c.permissions, r.permissions)
+                   coalesce(c.permissions, r.permissions), ceil(extract(epoch FROM i.sent_at - now()))::integer
             FROM app.invitations i
             LEFT JOIN app.roles c ON c.tenant_id = i.tenant_id AND c.id = i.role_id
             LEFT JOIN platform.roles r ON r.name = i.role AND i.role_id IS NULL
@@ -110,10 +144,11 @@ def lock_invitation(tx: Tx, invitation_id: str) -> Open:
     )
     if not found:
         raise errors.not_found()
-    is_open, version, name, role_id, permissions = found[0]
+    is_open, version, name, role_id, permissions, sent_ago = found[0]
     if not is_open:
         raise errors.conflict("conflict", "The invitation was accepted or revoked.")
-    return Open(version, Held(name, role_id, permissions, version) if permissions is not None else None)
+    role = Held(name, role_id, permissions, version) if permissions is not None else None
+    return Open(version, role, Pace(0, sent_ago))
 
 
 def renew_invitation(tx: Tx, invitation_id: str) -> Written:
@@ -123,7 +158,7 @@ def renew_invitation(tx: Tx, invitation_id: str) -> Written:
             """
             WITH renewed AS (
                 UPDATE app.invitations AS i
-                SET generation = i.generation + 1, invited_by = :user_id, version = i.version + 1,
+                SET generation = i.generation + 1, invited_by = :user_id, version = i.version + 1, sent_at = now(),
                     expires_at = now() + make_interval(secs => :lifetime)
                 WHERE i.tenant_id = :tenant_id AND i.id = :invitation_id
                 RETURNING i.*

@@ -22,16 +22,17 @@ def list_invitations(call: Call) -> Json:
 
 @part.on(
     "POST", "/v1/invitations", needs="users.invite", body=NewInvitation, answers=Invitation, status=201,
-    errors=("invitation_pending", "already_member"),
+    errors=("invitation_pending", "already_member", "rate_limited"),
 )  # fmt: skip
 def create_invitation(call: Call) -> Json:
     """Invite somebody by e-mail to a role that holds nothing the caller lacks."""
     email = call.body["email"]
-    role = queries.prepare_invitation(call.tx, email, call.body["role"])
+    role, pace = queries.prepare_invitation(call.tx, email, call.body["role"])
     if role is None:
         raise no_such_role()
     check_holds(call, role.permissions)
     invitation = queries.insert_invitation(call.tx, email, role)
+    pace.check()
     call.tx.post(Message("mail", MAIL, invitation.id))
     call.audit("invitation.created", invitation.id, role=role.label)
     call.headers["Location"] = f"/v1/invitations/{invitation.id}"
@@ -39,7 +40,8 @@ def create_invitation(call: Call) -> Json:
 
 
 @part.on(
-    "POST", f"{INVITATION}/resend", needs="users.invite", body=None, answers=Invitation, errors=("conflict",)
+    "POST", f"{INVITATION}/resend", needs="users.invite", body=None, answers=Invitation,
+    errors=("conflict", "rate_limited"),
 )  # fmt: skip
 def resend_invitation(call: Call) -> Json:
     """Send a new link in the caller's name, with a new end; the old link is dead. An expired invitation revives."""
@@ -48,6 +50,7 @@ def resend_invitation(call: Call) -> Json:
     if invitation.role is None:
         raise errors.conflict("conflict", "The role of this invitation is gone. Revoke it, and invite to another role.")
     check_holds(call, invitation.role.permissions)
+    invitation.pace.check()
     renewed = queries.renew_invitation(call.tx, invitation_id)
     call.tx.post(Message("mail", MAIL, invitation_id))
     call.audit("invitation.resent", invitation_id, role=invitation.role.label)

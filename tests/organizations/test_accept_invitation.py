@@ -215,6 +215,14 @@ def test_a_resend_kills_the_old_link(api, admin, alice, inbox):
     assert join(api, new).status_code == 200
 
 
+def test_the_old_link_is_dead_before_the_new_one_is_sent(api, admin, alice, inbox):
+    email = address()
+    invitation = invite(api, alice, email)
+    token = mailed(inbox, email)
+    admin.run("UPDATE app.invitations SET generation = generation + 1 WHERE id = :id", id=invitation["id"])
+    assert join(api, token).json["code"] == "invalid_token"
+
+
 @pytest.mark.parametrize("end", ["revoked", "expired", "suspended"])
 def test_what_is_over_is_over(api, admin, alice, inbox, end):
     email = address()

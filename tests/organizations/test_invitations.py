@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from tests.conftest import last_audit_event, wait_until
+from tests.conftest import Api, People, database, last_audit_event, running_stack, wait_until
 from tests.organizations.support import invite, links, mailed, person_with, role
 
 NEW = "/v1/invitations"
@@ -143,6 +143,33 @@ def test_a_revoked_one_sends_no_mail(api, admin, alice, inbox, stack):
         "the end of the mail",
     )
     assert len(links(inbox, email)) == 1
+
+
+def test_too_many_within_an_hour(api, admin, alice, mallory):
+    admin.run(
+        "INSERT INTO app.invitations (tenant_id, email, role, expires_at)"
+        " SELECT :t, n || '@example.org', 'viewer', now() FROM generate_series(1, 200) AS n",
+        t=alice.tenant_id,
+    )
+    answer = api.post(NEW, json={"email": address(), "role": "viewer"}, headers=alice)
+    assert refusal(answer) == (429, "rate_limited")
+    assert answer.headers["Retry-After"] == "3600"
+    invite(api, mallory, address())
+
+
+def test_nobodys_mailbox_is_flooded(tmp_path):
+    """One mail a minute to an address, whether it is a new invitation or the same one again."""
+    with running_stack(tmp_path, INVITATION_PAUSE_SECONDS="60") as stack, database(stack["postgres"]["admin"]) as admin:
+        api, alice, email = Api(stack["api"]), People(stack, admin).create("owner"), address()
+        made = invite(api, alice, email)
+        again = api.post(f"{NEW}/{made['id']}/resend", headers=alice)
+        api.delete(f"{NEW}/{made['id']}", headers=alice)
+        anew = api.post(NEW, json={"email": email, "role": "viewer"}, headers=alice)
+        for answer in (again, anew):
+            assert refusal(answer) == (429, "rate_limited")
+            assert 50 <= int(answer.headers["Retry-After"]) <= 60
+        admin.run("UPDATE app.invitations SET sent_at = now() - interval '1 minute' WHERE id = :id", id=made["id"])
+        invite(api, alice, email)
 
 
 def test_retention_forgets_them(api, admin, alice, backstage):

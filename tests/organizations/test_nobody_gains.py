@@ -180,6 +180,21 @@ class Organization(RuleBasedStateMachine):
         found = self.admin.run("SELECT tenant_id::text FROM app.members WHERE user_id = :u", u=person.user_id)
         return found[0][0] if found else self.tenant
 
+    @rule(what=WHAT)
+    def the_last_inviter_loses(self, what):
+        """Between an invitation and its acceptance: what seldom happens by chance."""
+        if self.invitations:
+            last = "SELECT invited_by::text FROM app.invitations WHERE id = :id"
+            inviter = self.admin.run(last, id=self.invitations[-1][0])[0][0]
+            owner = self.persons[0]
+            path = f"/v1/members/{inviter}"
+            if what % 2:
+                answer = self.api.delete(path, headers=owner)
+            else:
+                answer = self.api.patch(path, json={"role": "viewer"}, headers=owner)
+            self.judge("demote inviter", answer, self.before.get(owner.user_id, frozenset()), own=(owner.user_id,))
+            self.accept(-1)
+
     @rule(who=WHO, permissions=SOME)
     def make_key(self, who, permissions):
         person, held = self.credential(who)
