@@ -175,6 +175,13 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     WHERE l.subject = p.subject AND l.place = p.places[1]
 $$;
 
+-- Whether a log-in of the account has to wait for a second factor: for nobody, who looks up how to log in, or its person.
+CREATE FUNCTION identity.asks_for_factor(account uuid) RETURNS boolean
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM identity.mfa_factors f WHERE f.account_id = account AND f.confirmed_at IS NOT NULL)
+    WHERE app.is_nobody() OR account = app.principal_id()
+$$;
+
 -- Keep a reset for `wanted`; a new one kills older ones. Beyond five an hour it is about nobody, as for an unknown address:
 -- the last mail's link keeps working, and nobody's mailbox is flooded.
 CREATE FUNCTION identity.ask_password_reset(wanted text, reset uuid, token bytea, lifetime interval) RETURNS void
@@ -370,6 +377,7 @@ BEGIN
     FOREACH signature IN ARRAY ARRAY[
         'identity.lock_places(text, inet, bytea)', 'identity.lock_wait(text, inet, bytea)',
         'identity.lock_failed(text, inet, bytea)', 'identity.lock_clear(text, inet, bytea)',
+        'identity.asks_for_factor(uuid)',
         'identity.ask_password_reset(text, uuid, bytea, interval)', 'identity.mail_password_reset(uuid)',
         'identity.password_reset(bytea)', 'identity.reset_password(bytea, text)',
         'identity.ask_email_change(uuid, uuid, text, bytea, bytea, interval)', 'identity.mail_email_change(uuid)',
@@ -382,7 +390,8 @@ END
 $$;
 SET LOCAL ROLE context_definer;
 GRANT EXECUTE ON FUNCTION identity.lock_wait(text, inet, bytea), identity.lock_failed(text, inet, bytea),
-    identity.lock_clear(text, inet, bytea), identity.ask_password_reset(text, uuid, bytea, interval),
+    identity.lock_clear(text, inet, bytea), identity.asks_for_factor(uuid),
+    identity.ask_password_reset(text, uuid, bytea, interval),
     identity.mail_password_reset(uuid), identity.password_reset(bytea), identity.reset_password(bytea, text),
     identity.ask_email_change(uuid, uuid, text, bytea, bytea, interval), identity.mail_email_change(uuid),
     identity.email_change(bytea), identity.confirm_email_change(uuid), identity.mail_notice(uuid) TO auth_fn;

@@ -26,6 +26,7 @@ class Credential:
     status: str
     organizations: list[str]
     live: int
+    factor: bool  # a second factor is asked for
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def find_credential(place: dict[str, Any]) -> tuple[Credential | None, int]:
     wait, *found = database().single(
         NOBODY,
         """
-        SELECT l.wait, a.*
+        SELECT l.wait, a.*, identity.asks_for_factor(a.account_id)
         FROM (SELECT identity.lock_wait(:email, CAST(:address AS inet), CAST(:device AS bytea)) AS wait) AS l
         LEFT JOIN identity.account_by_email(:email) AS a ON true
         """,
@@ -153,6 +154,16 @@ def select_password_hash(tx: Tx) -> str | None:
 def reset_by_mail_pending(tx: Tx) -> bool:
     """Whether the password was reset by mail and no log-in has followed: a mail code proves nothing more for it."""
     return bool(tx.value("SELECT a.reset_by_mail_at IS NOT NULL FROM identity.accounts a WHERE a.id = :user_id"))
+
+
+def no_factor_ahead(tx: Tx) -> None:
+    """Refuse to go on if a second factor came since it was looked up; asked along with the next statement."""
+
+    def heed(rows: list[list[Any]]) -> None:
+        if rows[0][0]:
+            raise errors.Problem("unavailable", "Log in again.", headers={"Retry-After": "1"})
+
+    tx.ahead(heed, "SELECT identity.asks_for_factor(:user_id)")
 
 
 def forget_reset_ahead(tx: Tx) -> None:

@@ -39,7 +39,10 @@ def log_in(call: Call) -> dict[str, Any]:
         lock.guard_ahead(call, tx, email)
         if renewed:
             queries.update_password_hash(tx, found.password_hash, renewed)
-        return admit(call, tx, method="password", amr=["pwd"])
+        if found.factor:
+            return admit(call, tx, method="password", amr=["pwd"])
+        queries.no_factor_ahead(tx)
+        return open_session(call, tx, method="password", amr=["pwd"])
 
 
 def admit(call: Call, tx: Tx, *, method: str, amr: list[str]) -> dict[str, Any]:
