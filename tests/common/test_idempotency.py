@@ -9,7 +9,7 @@ import pytest
 
 from local.layout import Layout
 from tests.conftest import PASSWORD, Api, database, wait_until
-from tests.deletions.conftest import Backstage
+from tests.deletions.conftest import Backstage, Erasures
 
 
 @pytest.fixture
@@ -162,6 +162,21 @@ def test_it_goes_with_the_membership(api, admin, dan, key):
     assert kept(admin, dan) == 1
     admin.run("DELETE FROM app.members WHERE user_id = :u", u=dan.user_id)
     assert kept(admin, dan) == 0
+
+
+def test_erasure_takes_hers_and_what_speaks_of_her(api, admin, alice, dan, key):
+    api.post("/v1/projects", json={"name": "Dan's"}, headers={**dan, **key})
+    told = {"name": "Atlas", "description": f"Ask {dan.email.upper()}"}
+    project = api.post("/v1/projects", json=told, headers={**alice, **key}).headers["Location"]
+    api.patch(project, json={"description": ""}, headers=alice)
+    api.post("/v1/projects", json={"name": "Other"}, headers={**alice, "Idempotency-Key": "other"})
+    assert (kept(admin, dan), kept(admin, alice)) == (1, 2)
+
+    certificate = Erasures(api, admin).erase(dan)
+
+    assert {"table": "app.idempotent_answers", "rows": 2, "action": "delete"} in certificate["tables"]
+    assert (kept(admin, dan), kept(admin, alice)) == (0, 1)
+    assert certificate["scan"]["hits"] == 0
 
 
 def test_neither_key_nor_failure_is_kept(api, admin, alice):
