@@ -9,6 +9,7 @@ import requests
 
 ANSWER_SECONDS = 30
 POLL_SECONDS = 0.05
+LONGEST_PAUSE = 1.0
 VERIFICATION = re.compile(r"https?://\S+/verify-email#token=[\w.~-]+")
 SIGNED_URL = re.compile(r"https?://\S+[?&]X-Goog-Signature=[0-9a-f]+\S*")
 RECEIPT = re.compile(r"https?://\S+#\S*receipt=[\w.~-]+\S*")
@@ -20,15 +21,16 @@ class TooLate(Exception):
 
 
 def eventually(condition: Callable[[], T | None], seconds: float, what: str) -> T:
-    """Ask until the answer is something. Raises TooLate."""
-    deadline = time.monotonic() + seconds
+    """Ask until the answer is something, ever more slowly: every question counts in a rate limit. Raises TooLate."""
+    deadline, pause = time.monotonic() + seconds, POLL_SECONDS
     while True:
         found = condition()
         if found:
             return found
         if time.monotonic() > deadline:
             raise TooLate(f"{what} did not happen within {seconds:.0f} s")
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
+        pause = min(pause * 1.3, LONGEST_PAUSE)
 
 
 class Client:

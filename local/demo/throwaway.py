@@ -18,7 +18,12 @@ from local.services import CHECKOUT
 READY_SECONDS = 180
 STOP_SECONDS = 40
 TAIL = 2000
-SETTINGS = {"SIGNED_URL_SECONDS": "15", "STEP_UP_SECONDS": "15", "DELETION_GRACE_USER_SECONDS": "0"}
+SETTINGS = {
+    "SIGNED_URL_SECONDS": "15",
+    "STEP_UP_SECONDS": "15",
+    "DELETION_GRACE_USER_SECONDS": "0",
+    "RATE_ANONYMOUS": "1000/hour",  # of two people who are one address
+}
 
 
 def read(path: Path) -> dict[str, Any]:
