@@ -295,15 +295,32 @@ BEGIN
 END
 $$;
 
--- The platform's operator stops or starts an organization; nobody works in a stopped one. The event stands in the
--- organization's chain, by a system actor: this transaction is sealed for that moment. Outcome: changed, unchanged,
+-- What the platform's operator did stands in the organization's chain, by a system actor: the transaction is sealed for
+-- that moment. No function's login may call it.
+CREATE FUNCTION platform.record_operator(
+    organization uuid, done text, resource_type text, resource_id uuid, reason text, request text
+) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    seal text := concat_ws('.', 's', organization, '', '', pg_backend_pid(),
+                           (extract(epoch FROM transaction_timestamp()) * 1000000)::bigint);
+    mac bytea;
+BEGIN
+    SELECT sha256(outer_pad || sha256(inner_pad || convert_to(seal, 'UTF8'))) INTO mac FROM platform.seal_key;
+    PERFORM set_config('app.context', seal || '.' || encode(mac, 'hex'), true);
+    PERFORM app.append_audit(jsonb_build_array(jsonb_build_object(
+        'action', done, 'resource_type', resource_type, 'resource_id', resource_id, 'outcome', 'success',
+        'request_id', request, 'data', jsonb_build_object('reason', reason), 'personal', NULL)));
+    PERFORM set_config('app.context', '', true);
+END
+$$;
+
+-- The platform's operator stops or starts an organization; nobody works in a stopped one. Outcome: changed, unchanged,
 -- erasing (it is on its way out and stays stopped) or unknown. No function's login may call it.
 CREATE FUNCTION platform.set_suspended(organization uuid, wanted boolean, reason text, request text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known app.organizations;
-    seal text;
-    mac bytea;
 BEGIN
     SELECT * INTO known FROM app.organizations o WHERE o.tenant_id = organization FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -316,16 +333,38 @@ BEGIN
     END IF;
     UPDATE app.organizations o SET suspended_at = CASE WHEN wanted THEN clock_timestamp() END
     WHERE o.tenant_id = organization;
-    seal := concat_ws('.', 's', organization, '', '', pg_backend_pid(),
-                      (extract(epoch FROM transaction_timestamp()) * 1000000)::bigint);
-    SELECT sha256(outer_pad || sha256(inner_pad || convert_to(seal, 'UTF8'))) INTO mac FROM platform.seal_key;
-    PERFORM set_config('app.context', seal || '.' || encode(mac, 'hex'), true);
-    PERFORM app.append_audit(jsonb_build_array(jsonb_build_object(
-        'action', CASE WHEN wanted THEN 'organization.suspended' ELSE 'organization.resumed' END,
-        'resource_type', 'organization', 'resource_id', organization, 'outcome', 'success', 'request_id', request,
-        'data', jsonb_build_object('reason', reason), 'personal', NULL)));
-    PERFORM set_config('app.context', '', true);
+    PERFORM platform.record_operator(
+        organization, CASE WHEN wanted THEN 'organization.suspended' ELSE 'organization.resumed' END,
+        'organization', organization, reason, request);
     RETURN 'changed';
+END
+$$;
+
+-- The platform's operator ends the login sessions of an account or, given none, of everybody; how many there were.
+-- No function's login may call it.
+CREATE FUNCTION platform.end_sessions(person uuid, reason text, request text) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    ended record;
+    total integer := 0;
+BEGIN
+    FOR ended IN
+        WITH gone AS (
+            UPDATE identity.login_sessions s SET revoked_at = clock_timestamp()
+            WHERE (person IS NULL OR s.account_id = person) AND s.revoked_at IS NULL
+                AND s.expires_at > clock_timestamp()
+            RETURNING s.tenant_id
+        )
+        SELECT g.tenant_id, count(*)::integer AS sessions,
+               EXISTS (SELECT FROM app.organizations o WHERE o.tenant_id = g.tenant_id) AS lives
+        FROM gone g GROUP BY g.tenant_id ORDER BY g.tenant_id
+    LOOP
+        total := total + ended.sessions;
+        IF ended.lives THEN
+            PERFORM platform.record_operator(ended.tenant_id, 'login.ended_by_operator', 'login', person, reason, request);
+        END IF;
+    END LOOP;
+    RETURN total;
 END
 $$;
 
@@ -343,6 +382,7 @@ BEGIN
         'identity.mail_invitation(uuid)', 'identity.arm_invitation(uuid, integer, bytea)',
         'app.open_invitation(bytea)', 'identity.find_invitation(bytea)',
         'identity.accept_invitation(bytea, text, text)', 'platform.set_suspended(uuid, boolean, text, text)',
+        'platform.record_operator(uuid, text, text, uuid, text, text)', 'platform.end_sessions(uuid, text, text)',
         'platform.export_subject_email()'
     ] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO context_definer', signature);
@@ -354,7 +394,8 @@ GRANT EXECUTE ON FUNCTION app.people(uuid[]), app.has_member(text), app.has_othe
     identity.end_sessions_here(uuid), platform.outbox_sent(uuid) TO organizations_fn;
 GRANT EXECUTE ON FUNCTION identity.mail_invitation(uuid), identity.arm_invitation(uuid, integer, bytea),
     identity.find_invitation(bytea), identity.accept_invitation(bytea, text, text) TO auth_fn;
-GRANT EXECUTE ON FUNCTION platform.set_suspended(uuid, boolean, text, text) TO context_owner;
+GRANT EXECUTE ON FUNCTION platform.set_suspended(uuid, boolean, text, text), platform.end_sessions(uuid, text, text)
+    TO context_owner;
 GRANT EXECUTE ON FUNCTION platform.export_subject_email() TO exports_jobs_fn;
 
 -- What erasure and retention do grows by these tables: each function below keeps what it did, under a new name: no code calls

@@ -1,25 +1,9 @@
 """The operator suspends an organization and lets it go on: it counts on the very next request, and is on the record."""
 
-import subprocess
-import sys
 import uuid
-from pathlib import Path
 
-import pytest
-
-from tests.conftest import CHECKOUT, PASSWORD, last_audit_event
+from tests.conftest import PASSWORD, last_audit_event
 from tests.deletions.conftest import chain
-
-
-@pytest.fixture
-def operator(stack):
-    """Run the operator's command; the completed process."""
-
-    def run(*arguments):
-        command = [sys.executable, "-m", "local.operator", *arguments, "--root", str(Path(stack["path"]).parent)]
-        return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=30, check=False)
-
-    return run
 
 
 def test_it_works(api, admin, people, alice, dan, mallory, operator):
