@@ -31,6 +31,7 @@ GUESS = "a harbour full of herons"
 TRIES = 4  # of an address: the lock falls at five failures
 PERMUTATIONS = 2000
 SIGNIFICANT, USABLE = 0.001, 0.05
+PAUSE = 0.03, 0.06  # seconds between requests: what follows one, such as its mail, is not to hit the next one
 Z = 3.2905  # of 99.9 %, both sides
 
 Request = Callable[[requests.Session, str], requests.Response]
@@ -165,7 +166,7 @@ def measure(ask: Request, known: list[str], pairs: int, chance: random.Random) -
         addresses = {"known": known[turn % len(known)], "unknown": strangers[turn % len(known)]}
         durations, statuses = {}, set()
         for name in chance.sample(sorted(addresses), 2):
-            time.sleep(chance.uniform(0, 0.01))  # not in step with anything
+            time.sleep(chance.uniform(*PAUSE))
             client.cookies.clear()
             begun = time.perf_counter()
             answer = ask(client, addresses[name])
