@@ -111,7 +111,7 @@ def test_each_row_of_each_table_has_the_form_that_its_schema_says(admin, api, al
     )
     admin.run(
         "INSERT INTO identity.federated_identities (account_id, issuer, subject)"
-        " VALUES (:person, 'https://issuer.example', :person)",
+        " VALUES (CAST(:person AS uuid), 'https://issuer.example', 'subject')",
         person=alice.user_id,
     )
     admin.run(
