@@ -20,7 +20,6 @@ WORD_LENGTH = 4  # shorter words of a name are no hint
 WHOLE_LENGTH = 3
 JUDGED_LENGTH = 32  # longer ones stand in no list, and the judge's work grows faster than its text
 COMMON_SCORE = 2  # of zxcvbn: fewer than 10^8 guesses by somebody with lists of words and of breached passwords
-RUNNING = os.cpu_count() or 1  # hashes at a time: each takes a processor, and megabytes of memory
 
 
 class Queue:
@@ -47,7 +46,11 @@ class Queue:
                 self._inside -= 1
 
 
-_queue = Queue(RUNNING)
+@cache
+def _queue() -> Queue:
+    """Each hash takes a processor, and megabytes of memory; a thread of the service is left to refuse others."""
+    threads = settings().database_pool - 1 - settings().hashing_waiting
+    return Queue(max(1, min(os.cpu_count() or 1, threads)))
 
 
 def check_policy(password: str, *personal: str) -> None:
@@ -124,7 +127,7 @@ def _weak(reason: str) -> errors.Problem:
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    with _queue.enter(settings().hashing_waiting):
+    with _queue().enter(settings().hashing_waiting):
         yield
 
 
