@@ -63,19 +63,19 @@ WORDS = {"type": "string"}
 HEADER_PARAMETERS: dict[str, tuple[str, Json, str, str]] = {  # component: name, schema, example, description
     "RequestId": (
         "X-Request-Id",
-        WORDS | {"maxLength": 64},
+        WORDS,
         "checkout-4711",
         "1 to 64 of `A-Za-z0-9._-`: carried into the answer and the logs. One is made when it is absent or other.",
     ),
     "IfMatch": (
         "If-Match",
-        WORDS | {"maxLength": 64},
+        WORDS,
         '"3"',
         "The ETag that was read. 412 when the object has changed since, or the tag is weak.",
     ),
     "IfNoneMatch": (
         "If-None-Match",
-        WORDS | {"maxLength": 64},
+        WORDS,
         'W/"5f0c"',
         "The ETag of the copy; 304 if it is current.",
     ),

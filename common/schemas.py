@@ -56,6 +56,15 @@ class Moment(fields.AwareDateTime):
             raise ValidationError("Not a valid datetime.") from error
 
 
+class Flag(fields.Boolean):
+    """`true` or `false`, and nothing that Python counts as equal, such as 0 and 1."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
 class Page(Schema):
     """The query of a list; filters are added by subclasses."""
 

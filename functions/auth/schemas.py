@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, validate
 
 from common.addresses import EmailAddress
-from common.schemas import Moment, Page, Schema
+from common.schemas import Flag, Moment, Page, Schema
 
 LONGEST_PASSWORD = validate.Length(max=1024)  # the policy's own limit is answered as `weak_password`
 PURPOSE = [validate.Length(max=64), validate.Regexp(r"[a-z][a-z0-9_.-]*\Z")]
@@ -30,7 +30,7 @@ class ConsentChoice(Schema):
     """One consent given or refused with a registration."""
 
     purpose = fields.String(required=True, validate=PURPOSE)
-    granted = fields.Boolean(required=True, truthy={True}, falsy={False})
+    granted = Flag(required=True)
 
 
 class Registration(Schema):

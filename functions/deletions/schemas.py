@@ -2,7 +2,7 @@
 
 from marshmallow import fields, validate
 
-from common.schemas import Moment, Page, Schema
+from common.schemas import Flag, Moment, Page, Schema
 
 SCOPES = ("me", "user", "organization")
 STATUS = ("scheduled", "awaiting_approval", "running", "completed", "failed", "cancelled", "refused")
@@ -15,7 +15,7 @@ class NewDeletion(Schema):
 
     scope = fields.String(required=True, validate=validate.OneOf(("me",)))
     reason = fields.String(load_default=None, allow_none=True, validate=validate.Length(max=1000))
-    dry_run = fields.Boolean(load_default=False, truthy={True}, falsy={False})
+    dry_run = Flag(load_default=False)
 
 
 class DeletionFilter(Page):

@@ -66,6 +66,7 @@ CHECKS = [
     checks.response_headers_conformance,
     checks.response_schema_conformance,
     checks.unsupported_method,
+    checks.negative_data_rejection,
     no_undocumented_header,
 ]
 

@@ -141,8 +141,9 @@ def unbounded(schema: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 def test_what_comes_in_is_bounded(operation: dict[str, Any]) -> None:
-    """OWASP API4:2023: a length for every text, a number of items for every list."""
-    given = {resolved(each)["name"]: resolved(each)["schema"] for each in operation["parameters"]}
+    """OWASP API4:2023: a length for every text, a number of items for every list; the server itself bounds headers."""
+    parameters = [resolved(each) for each in operation["parameters"]]
+    given = {each["name"]: each["schema"] for each in parameters if each["in"] != "header"}
     if "requestBody" in operation:
         given["body"] = operation["requestBody"]["content"]["application/json"]["schema"]
     parts = [each for name, schema in given.items() for each in below(name, schema)]
