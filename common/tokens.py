@@ -98,6 +98,8 @@ def _check(claims: dict[str, Any], now: float) -> None:
         raise jws.Refused("expired, or not valid yet")
     if any(str(uuid.UUID(claims[name])) != claims[name] for name in ("sub", "sid", "tenant_id")):
         raise jws.Refused("an id is not a UUID in canonical text")
+    if not all(isinstance(claims.get(name, ""), str) for name in ("jti", "client_id")):
+        raise jws.Refused("a name is not a string")
     methods = claims.get("amr", [])
     if not isinstance(methods, list) or not all(isinstance(method, str) for method in methods):
         raise jws.Refused("amr is not a list of names")
