@@ -94,6 +94,7 @@ GRANT SELECT, INSERT (account_id, code_hash), DELETE, UPDATE (used_at) ON identi
 ALTER TABLE platform.outbox DROP CONSTRAINT outbox_kind_check;
 -- squawk-ignore constraint-missing-not-valid
 ALTER TABLE platform.outbox ADD CONSTRAINT outbox_kind_check CHECK (kind IN ('mail', 'sms', 'workflow'));
+CREATE INDEX outbox_texts ON platform.outbox (reference, created_at) WHERE kind = 'sms';
 CREATE POLICY texts ON platform.outbox FOR INSERT TO auth_fn
     WITH CHECK (kind = 'sms' AND reference = (SELECT app.principal_id()));
 
@@ -153,6 +154,17 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     JOIN identity.accounts a ON a.id = c.account_id
     WHERE o.id = message AND o.claimed_until > clock_timestamp() AND o.delivered_at IS NULL
         AND c.used_at IS NULL AND c.expires_at > clock_timestamp() AND app.is_nobody()
+$$;
+
+-- Seconds until the sealed person may be texted again: `most` in a day, whatever became of their codes and factors.
+CREATE FUNCTION identity.text_pause(most integer) RETURNS integer
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(max(ceil(extract(epoch FROM r.created_at + interval '1 day' - clock_timestamp()))), 0)::integer
+    FROM (SELECT o.created_at, row_number() OVER (ORDER BY o.created_at DESC) AS place
+          FROM platform.outbox o
+          WHERE o.kind = 'sms' AND o.reference = app.principal_id()
+              AND o.created_at > clock_timestamp() - interval '1 day') AS r
+    WHERE r.place = most
 $$;
 
 -- A person's copy holds her factors, without their secrets.
@@ -295,9 +307,11 @@ SET LOCAL ROLE context_owner;
 
 ALTER FUNCTION identity.mfa_challenge(bytea, boolean) OWNER TO context_definer;
 ALTER FUNCTION identity.mfa_message(uuid) OWNER TO context_definer;
+ALTER FUNCTION identity.text_pause(integer) OWNER TO context_definer;
 ALTER FUNCTION platform.export_mfa_factors() OWNER TO context_definer;
 ALTER FUNCTION platform.account_tables() OWNER TO context_definer;
 SET LOCAL ROLE context_definer;
-GRANT EXECUTE ON FUNCTION identity.mfa_challenge(bytea, boolean), identity.mfa_message(uuid) TO auth_fn;
+GRANT EXECUTE ON FUNCTION identity.mfa_challenge(bytea, boolean), identity.mfa_message(uuid),
+    identity.text_pause(integer) TO auth_fn;
 GRANT EXECUTE ON FUNCTION platform.export_mfa_factors() TO exports_jobs_fn;
 SET LOCAL ROLE context_owner;

@@ -41,6 +41,11 @@ def sending_pause(tx: Tx, factor_id: str, bound_to: str, *, pause: int, hourly: 
     )
 
 
+def text_pause(tx: Tx, *, daily: int) -> int:
+    """Seconds until the person may be texted again, 0 when she may: `daily` in a day, used or not."""
+    return int(tx.value("SELECT identity.text_pause(:daily)", daily=daily))
+
+
 def insert_code(tx: Tx, code: dict[str, str], lifetime: int) -> None:
     """A code (id, factor_id, bound_to, kid) that is being sent."""
     tx.rows(

@@ -23,6 +23,7 @@ LIFE_SECONDS = 600
 TRIES = 5
 PAUSE_SECONDS = 30
 HOURLY = 5
+DAILY_TEXTS = 20  # of one person, used or not: numbers exist that pay those who text them
 
 part = Table()
 
@@ -38,6 +39,8 @@ def send(tx: Tx, factor: Factor, bound_to: str) -> None:
     if factor.type == "totp":
         raise errors.invalid({"factor_id": ["No code is sent for an authenticator app."]})
     pause = code_queries.sending_pause(tx, factor.id, bound_to, pause=PAUSE_SECONDS, hourly=HOURLY)
+    if factor.type == "sms":
+        pause = max(pause, code_queries.text_pause(tx, daily=DAILY_TEXTS))
     if pause:
         headers = {"Retry-After": str(pause)}
         raise errors.Problem("rate_limited", "A code has been sent: look for it, or wait.", headers=headers)

@@ -169,6 +169,22 @@ def test_text_messages_count_in_the_lock(api, stack, alice, phone, sms):
     assert 1 <= sent <= 5
 
 
+def test_twenty_text_messages_in_a_day(api, admin, alice, phone, sms):
+    """Used codes count as well, and those of factors that are gone: somebody may earn by being texted."""
+    admin.run(
+        "INSERT INTO platform.outbox (id, kind, name, reference, task_name, sent_at)"
+        " SELECT gen_random_uuid(), 'sms', 'mfa_code', :u, 'x', now() FROM generate_series(1, 19)",
+        u=alice.user_id,
+    )
+    asked = ask(api, first_proof(api, alice)["mfa_token"], sms)
+    assert refused(asked, 429, "rate_limited")
+    assert 80_000 < int(asked.headers["Retry-After"]) <= 86_400
+    assert refused(api.post(FACTORS, json={"type": "sms", "phone": phone}, headers=alice), 429, "rate_limited")
+
+    admin.run("DELETE FROM platform.outbox WHERE reference = :u AND task_name = 'x'", u=alice.user_id)
+    assert ask(api, first_proof(api, alice)["mfa_token"], sms).status_code == 202
+
+
 def test_neither_database_nor_outbox_nor_logs_know_a_code(api, admin, stack, alice, phone, sms):
     ask(api, first_proof(api, alice)["mfa_token"], sms)
     code = texted_code(stack, phone, 2)
