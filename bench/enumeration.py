@@ -1,10 +1,10 @@
 """Whether time tells who has an account: `python -m bench.enumeration`, or with `--stack FILE` against a running one.
 
-Requests about known and unknown addresses in turns, in random order within each pair, so that whatever else the machine
-does hits both alike. For each route: the medians; the probability that a request about a known address takes longer
-than one about an unknown address (Mann and Whitney's U over n², 0.5 when nothing can be told) with its 99.9 % interval;
-and the p of a permutation test on the pairs' differences (their signs flipped at random). The exit code is 1 when a
-route tells something: p below 0.001, and a probability off 0.5 by more than an attacker could not use (0.05).
+Requests about known and unknown addresses in random order, so that whatever else the machine does hits both alike. For
+each route: the medians; the probability that a request about a known address takes longer than one about an unknown
+address (Mann and Whitney's U over n², 0.5 when nothing can be told) with its 99.9 % interval; and the p of a permutation
+test on the differences of neighbours (their signs flipped at random). The exit code is 1 when a route tells something:
+p below 0.001, and a probability off 0.5 by more than an attacker could not use (0.05).
 """
 
 import argparse
@@ -31,7 +31,8 @@ GUESS = "a harbour full of herons"
 TRIES = 4  # of an address: the lock falls at five failures
 PERMUTATIONS = 2000
 SIGNIFICANT, USABLE = 0.001, 0.05
-PAUSE = 0.03, 0.06  # seconds between requests: what follows one, such as its mail, is not to hit the next one
+PAUSE = 0.02, 0.05  # seconds between requests
+WARM_UP = 5  # pairs
 Z = 3.2905  # of 99.9 %, both sides
 
 Request = Callable[[requests.Session, str], requests.Response]
@@ -157,26 +158,27 @@ def routes(base: str) -> dict[str, Request]:
 
 
 def measure(ask: Request, known: list[str], pairs: int, chance: random.Random) -> list[tuple[float, float]]:
-    """Durations in seconds for known and unknown addresses, in turns. Raises unless both are answered the same."""
+    """Durations in seconds for known and unknown addresses, in random order: each is as likely to follow the other kind
+    as its own, so that what a request leaves behind, such as its mail, hits both alike. Raises SystemExit unless both
+    are answered with the same status.
+    """
     client = requests.Session()
     client.trust_env = False
-    found: list[tuple[float, float]] = []
     strangers = [f"stran-{uuid.uuid4().hex[:8]}-{n:06}@example.com" for n in range(len(known))]
-    for turn in range(pairs + 5):
-        addresses = {"known": known[turn % len(known)], "unknown": strangers[turn % len(known)]}
-        durations, statuses = {}, set()
-        for name in chance.sample(sorted(addresses), 2):
-            time.sleep(chance.uniform(*PAUSE))
-            client.cookies.clear()
-            begun = time.perf_counter()
-            answer = ask(client, addresses[name])
-            durations[name] = time.perf_counter() - begun
-            statuses.add(answer.status_code)
-        if len(statuses) != 1:
-            raise SystemExit(f"the status tells it: {sorted(statuses)}")
-        if turn >= 5:  # the first ones warm up
-            found.append((durations["known"], durations["unknown"]))
-    return found
+    addresses = {"known": known, "unknown": strangers}
+    found: dict[str, list[float]] = {"known": [], "unknown": []}
+    statuses: set[int] = set()
+    for name in chance.sample([*addresses] * (pairs + WARM_UP), 2 * (pairs + WARM_UP)):
+        time.sleep(chance.uniform(*PAUSE))
+        client.cookies.clear()
+        email = addresses[name][len(found[name]) % len(known)]
+        begun = time.perf_counter()
+        answer = ask(client, email)
+        found[name].append(time.perf_counter() - begun)
+        statuses.add(answer.status_code)
+    if len(statuses) != 1:
+        raise SystemExit(f"the status tells it: {sorted(statuses)}")
+    return list(zip(found["known"], found["unknown"], strict=True))[WARM_UP:]
 
 
 def run(running: dict[str, Any], pairs: int, wanted: list[str], seed: int) -> int:
@@ -187,7 +189,7 @@ def run(running: dict[str, Any], pairs: int, wanted: list[str], seed: int) -> in
     print("|----------|-------|----------|------------|-----------------|--------|-------|")
     for name, ask in routes(running["api"]).items():
         if name in wanted:
-            known = accounts(running["postgres"]["admin"], math.ceil((pairs + 5) / TRIES))
+            known = accounts(running["postgres"]["admin"], math.ceil((pairs + WARM_UP) / TRIES))
             verdicts.append(judge(name, measure(ask, known, pairs, chance), chance))
             print(verdicts[-1].line(), flush=True)
     return int(any(verdict.tells for verdict in verdicts))
