@@ -31,6 +31,10 @@ def kept(admin: Any, person: Any) -> int:
     )
 
 
+def fields_of(schema: Any) -> set[str]:
+    return set(schema._declared_fields)
+
+
 def refused(answer: Any, status: int, code: str) -> bool:
     return (answer.status_code, answer.json["code"]) == (status, code)
 
@@ -213,6 +217,13 @@ def test_every_authenticated_post_takes_the_key_unless_it_answers_secrets():
     assert posts["/v1/exports"].idempotent
     assert [path for path, route in posts.items() if route.idempotent and (route.tokens or route.secret)] == []
     assert [path for path, route in posts.items() if route.idempotent and route.needs == "public"] == []
+    for path, route in posts.items():
+        told = {
+            name for schema in (route.answers, route.also and route.also[1]) if schema for name in fields_of(schema)
+        }
+        assert not (route.idempotent and told & {"access_token", "refresh_token", "key", "secret", "recovery_codes"}), (
+            path
+        )
 
 
 def test_two_functions_keep_their_keys_apart(stack, api, alice, key):
