@@ -2,9 +2,9 @@
 
 Requests about known and unknown addresses in random order, so that whatever else the machine does hits both alike. For
 each route: the medians; the probability that a request about a known address takes longer than one about an unknown
-address (Mann and Whitney's U over n², 0.5 when nothing can be told) with its 99.9 % interval; and the p of a permutation
-test on the differences of neighbours (their signs flipped at random). The exit code is 1 when a route tells something:
-p below 0.001, and a probability off 0.5 by more than an attacker could not use (0.05).
+address (Mann and Whitney's U over n², 0.5 when nothing can be told) with its 99.9 % interval; and the p of a
+permutation test on the differences of neighbours (their signs flipped at random). The exit code is 1 when a route tells
+something: p below 0.001, and a probability off 0.5 by more than an attacker could not use (0.05).
 """
 
 import argparse
