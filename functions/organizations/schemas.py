@@ -18,7 +18,7 @@ class OrganizationSettings(fields.Dict):
         "additionalProperties": {
             "anyOf": [
                 {"type": "string", "maxLength": 255},
-                {"type": "integer", "format": "int64", "minimum": -(2**63), "maximum": 2**63 - 1},
+                {"type": "integer", "format": "int64", "minimum": 1 - 2**63, "maximum": 2**63 - 1},
                 {"type": ["boolean", "null"]},
             ]
         },
@@ -32,8 +32,9 @@ class OrganizationSettings(fields.Dict):
         if len(settings) > MAX_SETTINGS:
             raise ValidationError(f"At most {MAX_SETTINGS} settings.")
         for name, inner in settings.items():
-            if not isinstance(inner, str | int | bool | None) or len(str(inner)) > 255:
-                raise ValidationError(f"{name}: must be a short string, an integer, a boolean or null.")
+            short = isinstance(inner, str) and len(inner) <= 255
+            if not (short or isinstance(inner, bool | None) or (isinstance(inner, int) and abs(inner) < 2**63)):
+                raise ValidationError(f"{name}: must be a short string, an integer of 64 bits, a boolean or null.")
         if not isinstance(settings.get(REQUIRE_MFA, False), bool):
             raise ValidationError(f"{REQUIRE_MFA}: must be true or false.")
         return settings
