@@ -93,7 +93,26 @@ def test_the_manifest_is_right(alice, exports):
         assert len(package.rows(table)) == count == listed[f"data/{table}.json"]["rows"]
 
 
+ROWS = (
+    "INSERT INTO identity.devices (account_id, token_hash, expires_at)"
+    " VALUES (:person, uuid_send(gen_random_uuid()), now() + interval '1 day')",
+    "INSERT INTO identity.email_changes"
+    " (id, account_id, login_session_id, new_email, browser_hash, token_hash, expires_at)"
+    " VALUES (gen_random_uuid(), :person, :session, 'new@example.org', 'x', uuid_send(gen_random_uuid()), now())",
+    "INSERT INTO app.invitations (tenant_id, email, role, expires_at)"
+    " SELECT CAST(:tenant AS uuid), email, 'viewer', now() FROM identity.accounts WHERE id = :person",
+    "WITH team AS (INSERT INTO app.teams (tenant_id, name) VALUES (:tenant, 'Blue') RETURNING *)"
+    " INSERT INTO app.team_members (tenant_id, team_id, user_id)"
+    " SELECT tenant_id, id, CAST(:person AS uuid) FROM team",
+    "INSERT INTO app.api_keys (tenant_id, name, prefix, key_hash, permissions, created_by, expires_at)"
+    " VALUES (:tenant, 'robot', 'x', gen_random_uuid(), '{project.view}', :person, now() + interval '1 day')",
+)
+
+
 def test_each_row_of_each_table_has_the_form_that_its_schema_says(admin, api, alice, exports):
+    for sql in ROWS:
+        known = {"person": alice.user_id, "tenant": alice.tenant_id, "session": alice.session_id}
+        admin.run(sql, **{name: value for name, value in known.items() if f":{name}" in sql})
     project = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json["id"]
     api.post(f"/v1/projects/{project}/tasks", json={"title": "a task"}, headers=alice)
     admin.run(
