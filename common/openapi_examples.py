@@ -25,11 +25,11 @@ def add(document: Json) -> None:
     for operation in (each for item in document["paths"].values() for each in item.values()):
         for parameter in operation["parameters"]:
             if "schema" in parameter:
-                parameter.setdefault("example", story.value(parameter["schema"], "", parameter["name"]))
+                parameter.setdefault("example", story.example(parameter["schema"], "", parameter["name"]))
         for holder in (operation.get("requestBody", {}), *map(operation["responses"].get, SUCCESS)):
             content = (holder or {}).get("content", {}).get("application/json")
             if content is not None:
-                content["example"] = story.value(content["schema"], "", "")
+                content["example"] = story.example(content["schema"], "", "")
     for part in (each for schema in schemas.values() for each in schema.get("properties", {}).values()):
         if "example" in part:
             part["examples"] = [part.pop("example")]
@@ -41,7 +41,7 @@ class _Story:
     def __init__(self, schemas: Json) -> None:
         self._schemas = schemas
 
-    def value(self, schema: Json, owner: str, name: str, depth: int = 0) -> Any:
+    def example(self, schema: Json, owner: str, name: str, depth: int = 0) -> Any:
         """An example of a schema; `name` is the field's and `owner` the component that it stands in."""
         if f"{owner}.{name}" in WORDS and "type" not in schema:
             return WORDS[f"{owner}.{name}"]
@@ -49,10 +49,10 @@ class _Story:
             owner = schema["$ref"].rsplit("/", 1)[1]
             if owner in WHOLE:
                 return WHOLE[owner]
-            return self.value(self._schemas[owner], owner, "", depth)
+            return self.example(self._schemas[owner], owner, "", depth)
         for several in ("anyOf", "oneOf", "allOf"):
             if several in schema:
-                return self.value(schema[several][0], owner, name, depth)
+                return self.example(schema[several][0], owner, name, depth)
         told = self._told(schema, owner, name)
         if told is not None:
             return told[0]
@@ -74,9 +74,9 @@ class _Story:
     def _made(self, schema: Json, kinds: list[str], owner: str, name: str, depth: int) -> Any:
         if "object" in kinds:
             parts = schema.get("properties", {}) if depth < DEEPEST else {}
-            return {part: self.value(inner, owner, part, depth + 1) for part, inner in parts.items()}
+            return {part: self.example(inner, owner, part, depth + 1) for part, inner in parts.items()}
         if "array" in kinds:
-            return [self.value(schema.get("items", {}), owner, name.removesuffix("s"), depth + 1)]
+            return [self.example(schema.get("items", {}), owner, name.removesuffix("s"), depth + 1)]
         if "integer" in kinds or "number" in kinds:
             return max(schema.get("minimum", 1), 1)
         if "boolean" in kinds:
