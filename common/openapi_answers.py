@@ -146,7 +146,8 @@ def problem_example(code: str) -> Json:
 def security(route: RouteLike) -> list[Json]:
     """The credentials that an operation takes, any one of the list."""
     if route.needs == PUBLIC:
-        return []
+        refreshes = route.body is not None and "refresh_token" in route.body._declared_fields
+        return [{}, {"refreshCookie": [], "csrf": []}] if refreshes else []
     cookie: Json = {"cookie": [], "csrf": []} if route.method in UNSAFE else {"cookie": []}
     keys: list[Json] = [] if route.needs == SIGNED_IN or route.step_up else [{"apiKey": []}]
     return [{"bearer": []}, *keys, cookie]

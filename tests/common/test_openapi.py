@@ -162,6 +162,15 @@ def test_an_api_key_does_not_do_for_a_person(document: dict[str, Any]) -> None:
     assert choices(document["paths"]["/v1/projects/{project_id}"]["delete"]) == [{"bearer"}, {"cookie", "csrf"}]
 
 
+class Refresh(Schema):
+    refresh_token = fields.String(load_default=None)
+
+
+def test_a_refresh_takes_its_cookie_or_none() -> None:
+    document = public([Table("auth", [Line("POST", "/v1/auth/refresh", needs="public", body=Refresh)])])
+    assert choices(document["paths"]["/v1/auth/refresh"]["post"]) == [set(), {"refreshCookie", "csrf"}]
+
+
 def names(document: dict[str, Any], path: str, method: str) -> set[str]:
     parameters = document["paths"][path][method]["parameters"]
     return {part["name"] if "name" in part else part["$ref"].rsplit("/")[-1] for part in parameters}
