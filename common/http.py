@@ -120,7 +120,8 @@ class Routes(Table):
     def _admit(call: Call, tally: limits.Tally) -> None:
         """Count the request for whoever sends it, and know the caller of a route that is not public."""
         caller, refusal = access.attempt(call.request)
-        tally.begin(call.route, caller)
+        unasked = caller is not None and caller.api_key is not None and call.route.needs == access.PUBLIC
+        tally.begin(call.route, None if unasked else caller)  # whether there is such a key, nobody asks here
         if refusal is not None and (call.route.needs != access.PUBLIC or refusal.status == BAD_REQUEST):
             raise refusal
         if call.route.needs != access.PUBLIC:
@@ -205,9 +206,9 @@ class Routes(Table):
             raise errors.Problem("permission_denied", "This is for people: an API key may not do it.")
         if caller.outside and call.route.tokens:
             raise errors.Problem("permission_denied", "A token of another issuer is not traded for one of ours.")
-        if needed != access.SIGNED_IN and tx.granted.get("mfa") is False:
-            raise errors.Problem("mfa_enrollment_required")
         own = call.route.own is not None and not caller.api_key and call.path[call.route.own] == caller.user_id
+        if needed != access.SIGNED_IN and not own and tx.granted.get("mfa") is False:
+            raise errors.Problem("mfa_enrollment_required")
         if needed != access.SIGNED_IN and needed not in caller.permissions and not own:
             raise errors.Problem("permission_denied", f"This needs the permission {needed}.")
         if call.route.step_up and not caller.fresh:

@@ -43,7 +43,7 @@ def change_member(call: Call) -> Json:
 def remove_member(call: Call) -> None:
     """Remove a member, or leave: that needs no permission. API keys, teams and log-ins here end with the membership."""
     user_id = call.path["user_id"]
-    leaves = user_id == call.caller.user_id
+    leaves = user_id == call.caller.user_id and not call.caller.api_key  # a key is not its maker
     member, another_owner, _ = queries.lock_member(call.tx, user_id)
     if not leaves:
         check_holds(call, member.permissions)

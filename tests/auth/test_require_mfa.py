@@ -41,6 +41,11 @@ def test_the_person_keeps_her_own_data_and_may_enrol(api, strict):
     assert api.get("/v1/auth/sessions", headers=strict).status_code == 200
 
 
+def test_anybody_may_leave(api, strict, dan, vera):
+    assert api.delete(f"/v1/members/{vera.user_id}", headers=dan).json["code"] == "mfa_enrollment_required"
+    assert api.delete(f"/v1/members/{dan.user_id}", headers=dan).status_code == 204
+
+
 def test_it_counts_on_the_next_request(api, admin, alice):
     assert api.get("/v1/projects", headers=alice).status_code == 200
     changed = api.patch("/v1/organization", headers=alice, json={"settings": {"require_mfa": True}})

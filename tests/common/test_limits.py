@@ -226,6 +226,19 @@ def test_a_key_that_is_none_is_no_valid_token(api, elsewhere, alice):
     assert limited(api.get("/v1/projects", headers={"Authorization": f"Bearer {new_key()[0]}"}), "anonymous")
 
 
+def test_a_key_that_is_none_opens_no_second_count(api, elsewhere):
+    from common.apikeys import new_key
+
+    for number in range(10):
+        headers = {"Authorization": f"Bearer {new_key()[0]}"}
+        answer = api.post("/v1/auth/password/forgot", headers=headers, json={"email": "nobody@example.org"})
+        assert (answer.status_code, left(answer).get("anonymous")) == (202, 9 - number)
+    headers = {"Authorization": f"Bearer {new_key()[0]}"}
+    assert limited(
+        api.post("/v1/auth/password/forgot", headers=headers, json={"email": "nobody@example.org"}), "anonymous"
+    )
+
+
 def test_an_address_of_ipv6_is_a_network(stack):
     layout = Layout.load(Path(stack["path"]).parent / "layout.json")
     edge = layout.path("secrets", "edge-key", "latest").read_text().strip()

@@ -143,6 +143,14 @@ def test_a_key_does_not_remove_its_maker(api, alice, people):
     assert refusal(api.delete(f"/v1/members/{maker.user_id}", headers=key)) == (403, "permission_denied")
 
 
+def test_a_key_that_may_remove_is_no_match_for_its_maker(api, admin, people, alice):
+    people.create("owner", alice.tenant_id)
+    body = {"name": "robot", "permissions": ["users.remove"]}
+    key = {"Authorization": f"Bearer {api.post('/v1/api-keys', json=body, headers=alice).json['key']}"}
+    assert refusal(api.delete(f"/v1/members/{alice.user_id}", headers=key)) == (403, "permission_denied")
+    assert last_audit_event(admin, alice)["action"] != "member.left"
+
+
 def test_a_key_removes_whom_it_may(api, alice, dan, vera):
     body = {"name": "robot", "permissions": ["users.remove", *api.get("/v1/auth/me", headers=vera).json["permissions"]]}
     key = {"Authorization": f"Bearer {api.post('/v1/api-keys', json=body, headers=alice).json['key']}"}
