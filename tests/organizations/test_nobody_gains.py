@@ -225,7 +225,7 @@ class Organization(RuleBasedStateMachine):
 
 
 def test_nobody_gains_what_the_doer_lacks(api, admin, people):
-    seen: Counter[tuple[str, bool]] = Counter()
+    seen = Counter()
 
     run_state_machine_as_test(
         lambda: Organization(api, admin, people, seen),
