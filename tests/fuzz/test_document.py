@@ -20,7 +20,7 @@ from common.answers import HEADERS
 from local.openapi import TARGET
 from tests.conftest import PASSWORD, Api, People, Person
 
-EXAMPLES = 8
+EXAMPLES = 15
 SEED = 20_260_302
 REQUEST_ID = "#/components/parameters/RequestId"
 GENERAL = {name.lower() for name in HEADERS} | {
