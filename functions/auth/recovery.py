@@ -7,7 +7,8 @@ from common.db import Tx
 from functions.auth import mfa_queries
 
 CODES = 10
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O and U to be misread
+# Crockford's base 32: no I, L, O and U to be misread.
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # pragma: allowlist secret
 LENGTH, GROUP = 24, 4
 READ_AS = str.maketrans("OIL", "011", "- ")
 

@@ -14,7 +14,10 @@ def lease_messages(most: int) -> list[Message]:
         "SELECT kind, name, reference, id, task_name, traceparent FROM platform.lease_messages(:most)",
         most=most,
     )
-    return [Message(*row[:5], traceparent=row[5]) for row in rows]
+    return [
+        Message(kind, name, reference, id, task_name, traceparent=traceparent)
+        for kind, name, reference, id, task_name, traceparent in rows
+    ]
 
 
 def mark_sent(message_id: str) -> None:

@@ -4,6 +4,7 @@ RFC 8725: JWT best practices. RFC 9068: access tokens. The section that a test i
 """
 
 import hashlib
+from typing import Any
 
 import jwt
 import pytest
@@ -59,8 +60,8 @@ MORE = [
     {"url": "http://127.0.0.1:1"},
     {"nonce": "x"},
 ]
-OTHER_TYPES = ["JWT", "jwt", "id+jwt", "logout+jwt", "dpop+jwt", "at+jwt ", "at", "application/jwt", "text/at+jwt"]
-OTHER_TYPES += ["at+jwt;v=1", "", None, 1, ["at+jwt"], {"at+jwt": 1}]
+OTHER_TYPES: list[Any] = ["JWT", "jwt", "id+jwt", "logout+jwt", "dpop+jwt", "at+jwt ", "at", "application/jwt"]
+OTHER_TYPES += ["text/at+jwt", "at+jwt;v=1", "", None, 1, ["at+jwt"], {"at+jwt": 1}]
 
 
 @pytest.mark.parametrize("kid", INJECTED, ids=repr)
