@@ -19,7 +19,7 @@ MAIL_SECONDS = 100 * 86_400
 NOT_ROTATED: Final[dict[str, str]] = {
     VERIFYING_RING: "it follows the signing ring",
     "edge-key": "the load balancer sends it: Terraform and the operator rotate it, see docs/keys.md",
-    "oidc-client-secret": "the OpenID provider makes it: the operator replaces it there and here",  # pragma: allowlist secret
+    "oidc-client-secret": "the provider makes it: the operator replaces it there and here",  # pragma: allowlist secret
     "sms-account": "the SMS provider's name for us, not a secret of ours",
     "sms-token": "the SMS provider makes it: the operator replaces it there and here",
 }

@@ -14,7 +14,7 @@ class Overtaken(Exception):
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a secret: `created_at` in Unix seconds, `state` as ENABLED, DISABLED or DESTROYED."""  # pragma: allowlist secret
+    """A version: `created_at` in Unix seconds, `state` as ENABLED, DISABLED or DESTROYED."""
 
     number: int
     state: str
