@@ -59,6 +59,8 @@ CREATE INDEX email_changes_by_account ON identity.email_changes (account_id, cre
 CREATE INDEX email_changes_by_email ON identity.email_changes (new_email);
 CREATE INDEX email_changes_by_expiry ON identity.email_changes (expires_at);
 
+CREATE INDEX outbox_mails ON platform.outbox (reference, created_at) WHERE kind = 'mail';
+
 DO $$
 DECLARE
     name text;
@@ -182,6 +184,15 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     WHERE app.is_nobody() OR account = app.principal_id()
 $$;
 
+-- The password hash of the newest registration that waits for an address, whether that has an account or not: what a
+-- log-in with it is told must not depend on that.
+CREATE FUNCTION identity.pending_password(wanted text) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT r.password_hash FROM identity.registrations r
+    WHERE r.email = wanted AND r.expires_at > clock_timestamp() AND app.is_nobody()
+    ORDER BY r.created_at DESC LIMIT 1
+$$;
+
 -- Keep a reset for `wanted`; a new one kills older ones. Beyond five an hour it is about nobody, as for an unknown address:
 -- the last mail's link keeps working, and nobody's mailbox is flooded.
 CREATE FUNCTION identity.ask_password_reset(wanted text, reset uuid, token bytea, lifetime interval) RETURNS void
@@ -189,6 +200,8 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     person uuid;
 BEGIN
+    -- Of several at a time each counts those before it.
+    PERFORM pg_advisory_xact_lock(hashtextextended('password reset ' || wanted, 0));
     SELECT a.id INTO person FROM identity.accounts a
     WHERE a.email = wanted AND a.status = 'active' AND app.is_nobody()
         AND (SELECT count(*) FROM identity.password_resets r
@@ -212,26 +225,28 @@ $$;
 
 -- Whose password a mailed token changes: what the new one must not contain.
 CREATE FUNCTION identity.password_reset(token bytea)
-RETURNS TABLE (id uuid, email text, display_name text, organizations text[])
+RETURNS TABLE (id uuid, account_id uuid, email text, display_name text, organizations text[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT r.id, a.email, a.display_name,
+    SELECT r.id, a.id, a.email, a.display_name,
            ARRAY(SELECT o.name FROM app.members m JOIN app.organizations o ON o.tenant_id = m.tenant_id
                  WHERE m.user_id = a.id)
     FROM identity.password_resets r JOIN identity.accounts a ON a.id = r.account_id AND a.status = 'active'
     WHERE r.token_hash = token AND r.expires_at > clock_timestamp() AND app.is_nobody()
 $$;
 
--- The token's one use: the new password stands, every log-in and every other reset has ended, failures are forgotten.
--- The account, and the organizations that are not suspended; no row when the token is worth nothing any more.
-CREATE FUNCTION identity.reset_password(token bytea, new_hash text)
-RETURNS TABLE (account_id uuid, organizations text[])
+-- The token's one use, for the sealed person: injected SQL that is sealed for nobody could write a token of its own, and
+-- only the service knows whose a mailed one is. The new password stands, every log-in, also one that waits for its second
+-- factor, and every other reset has ended, failures are forgotten.
+-- The organizations that are not suspended; no row when the token is worth nothing any more.
+CREATE FUNCTION identity.reset_password(token bytea, new_hash text) RETURNS TABLE (organizations text[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     person uuid;
 BEGIN
     SELECT a.id INTO person
     FROM identity.password_resets r JOIN identity.accounts a ON a.id = r.account_id AND a.status = 'active'
-    WHERE r.token_hash = token AND r.expires_at > clock_timestamp() AND app.is_nobody()
+    WHERE r.token_hash = token AND r.expires_at > clock_timestamp()
+        AND a.id = CASE app.sealed(1) WHEN 'u' THEN app.principal_id() END
     FOR UPDATE OF a;
     -- Who waited for another use of the token finds it killed.
     UPDATE identity.password_resets r SET expires_at = clock_timestamp()
@@ -246,13 +261,14 @@ BEGIN
     WHERE s.account_id = person AND s.revoked_at IS NULL;
     UPDATE identity.password_resets r SET expires_at = clock_timestamp()
     WHERE r.account_id = person AND r.expires_at > clock_timestamp();
+    DELETE FROM identity.mfa_challenges c WHERE c.account_id = person;
     DELETE FROM identity.email_changes c WHERE c.account_id = person AND c.confirmed_at IS NULL;
     DELETE FROM identity.devices d WHERE d.account_id = person;
     DELETE FROM identity.login_locks l WHERE l.account_id = person AND l.place = 'account';
     RETURN QUERY
-    SELECT person, ARRAY(SELECT m.tenant_id::text
-                         FROM app.members m JOIN app.organizations o ON o.tenant_id = m.tenant_id
-                         WHERE m.user_id = person AND o.suspended_at IS NULL ORDER BY m.created_at, m.tenant_id);
+    SELECT ARRAY(SELECT m.tenant_id::text
+                 FROM app.members m JOIN app.organizations o ON o.tenant_id = m.tenant_id
+                 WHERE m.user_id = person AND o.suspended_at IS NULL ORDER BY m.created_at, m.tenant_id);
 END
 $$;
 
@@ -377,7 +393,7 @@ BEGIN
     FOREACH signature IN ARRAY ARRAY[
         'identity.lock_places(text, inet, bytea)', 'identity.lock_wait(text, inet, bytea)',
         'identity.lock_failed(text, inet, bytea)', 'identity.lock_clear(text, inet, bytea)',
-        'identity.asks_for_factor(uuid)',
+        'identity.asks_for_factor(uuid)', 'identity.pending_password(text)',
         'identity.ask_password_reset(text, uuid, bytea, interval)', 'identity.mail_password_reset(uuid)',
         'identity.password_reset(bytea)', 'identity.reset_password(bytea, text)',
         'identity.ask_email_change(uuid, uuid, text, bytea, bytea, interval)', 'identity.mail_email_change(uuid)',
@@ -391,11 +407,29 @@ $$;
 SET LOCAL ROLE context_definer;
 GRANT EXECUTE ON FUNCTION identity.lock_wait(text, inet, bytea), identity.lock_failed(text, inet, bytea),
     identity.lock_clear(text, inet, bytea), identity.asks_for_factor(uuid),
-    identity.ask_password_reset(text, uuid, bytea, interval),
+    identity.pending_password(text), identity.ask_password_reset(text, uuid, bytea, interval),
     identity.mail_password_reset(uuid), identity.password_reset(bytea), identity.reset_password(bytea, text),
     identity.ask_email_change(uuid, uuid, text, bytea, bytea, interval), identity.mail_email_change(uuid),
     identity.email_change(bytea), identity.confirm_email_change(uuid), identity.mail_notice(uuid) TO auth_fn;
 GRANT EXECUTE ON FUNCTION platform.export_devices(), platform.export_email_changes() TO exports_jobs_fn;
+
+-- As before, and no mailbox is flooded: five mails an hour for a registration, whose first link keeps working, and twenty
+-- for all that wait for one address.
+CREATE OR REPLACE FUNCTION identity.mail_registration(mail uuid)
+RETURNS TABLE (email text, token_hash bytea, taken boolean)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT r.email, r.token_hash, EXISTS (SELECT FROM identity.accounts a WHERE a.email = r.email)
+    FROM platform.outbox o
+    JOIN identity.registrations r ON r.id = o.reference
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS for_address, count(*) FILTER (WHERE s.id = r.id) AS for_registration
+        FROM identity.registrations s JOIN platform.outbox p ON p.reference = s.id AND p.kind = 'mail'
+        WHERE s.email = r.email AND p.id <> o.id
+            AND p.created_at > o.created_at - interval '1 hour' AND p.created_at <= o.created_at) AS earlier
+    WHERE o.id = mail AND o.claimed_until > clock_timestamp() AND o.delivered_at IS NULL
+        AND r.expires_at > clock_timestamp() AND app.is_nobody()
+        AND earlier.for_registration < 5 AND earlier.for_address < 20
+$$;
 GRANT EXECUTE ON FUNCTION identity.forget_wishes() TO context_owner;
 SET LOCAL ROLE context_owner;
 CREATE TRIGGER wishes_end_with_the_account AFTER DELETE ON identity.accounts

@@ -58,9 +58,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Who logs in with an identity whose token the caller has verified. `mail` is an address that the provider may vouch
--- for, else NULL: then only a linked identity is somebody. A vouched address finds its account and links it, or gets one
--- with an organization of its own; registrations that wait for it are somebody's claim, and end.
--- Outcomes: known, linked, created, not_linked, frozen. Organizations as identity.account_by_email gives them.
+-- for, else NULL: then only a linked identity is somebody. A vouched address finds its account, or gets one
+-- with an organization of its own; registrations that wait for it are somebody's claim, and end. To link the account is
+-- for the transaction that is sealed for its person: injected SQL that is sealed for nobody could name any address.
+-- Outcomes: known, to_link, created, not_linked, frozen. Organizations as identity.account_by_email gives them.
 -- Raises violations of accounts_email_taken and federated_identities_linked when another log-in was faster.
 CREATE FUNCTION identity.federated_log_in(
     wanted_issuer text, wanted_subject text, mail text, new_name text, new_organization text
@@ -77,7 +78,7 @@ BEGIN
     END IF;
     SELECT f.account_id INTO person FROM identity.federated_account(wanted_issuer, wanted_subject) f;
     IF person IS NULL AND mail IS NOT NULL THEN
-        result := 'linked';
+        result := 'to_link';
         SELECT a.id INTO person FROM identity.accounts a WHERE a.email = mail;
         IF person IS NULL THEN
             result := 'created';
@@ -90,9 +91,9 @@ BEGIN
                               left(new_tenant::text, 8)),
                     new_organization);
             INSERT INTO app.members (tenant_id, user_id, role) VALUES (new_tenant, person, 'owner');
+            INSERT INTO identity.federated_identities (account_id, issuer, subject)
+            VALUES (person, wanted_issuer, wanted_subject);
         END IF;
-        INSERT INTO identity.federated_identities (account_id, issuer, subject)
-        SELECT a.id, wanted_issuer, wanted_subject FROM identity.accounts a WHERE a.id = person AND a.status = 'active';
     END IF;
     IF mail IS NOT NULL THEN
         DELETE FROM identity.registrations r WHERE r.email = mail;

@@ -171,6 +171,26 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
             AND NOT EXISTS (SELECT FROM platform.deletions d WHERE d.subject_id = m.user_id AND d.finished_at IS NULL))
 $$;
 
+-- Whether the sealed person, or her sealed key, holds all of these permissions now.
+CREATE FUNCTION app.sealed_holds(codes text[]) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM app.members m
+        LEFT JOIN platform.roles r ON r.name = m.role
+        LEFT JOIN app.roles c ON c.tenant_id = m.tenant_id AND c.id = m.role_id
+        LEFT JOIN app.api_keys k ON app.sealed(1) = 'k' AND k.tenant_id = m.tenant_id AND k.id = app.sealed(4)::uuid
+        WHERE m.tenant_id = app.tenant_id() AND m.user_id = app.principal_id()
+            AND codes <@ coalesce(r.permissions, c.permissions) AND (app.sealed(1) = 'u' OR codes <@ k.permissions))
+$$;
+
+-- The same of a role: a built-in one by name, or one of the sealed organization's own by id.
+CREATE FUNCTION app.sealed_may_give(role_name text, own_role uuid) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(app.sealed_holds(CASE WHEN own_role IS NULL
+        THEN (SELECT r.permissions FROM platform.roles r WHERE r.name = role_name)
+        ELSE (SELECT c.permissions FROM app.roles c WHERE c.tenant_id = app.tenant_id() AND c.id = own_role) END), false)
+$$;
+
 -- The log-ins of somebody who has left the sealed organization end there for good: a later membership revives none.
 CREATE FUNCTION identity.end_sessions_here(person uuid) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -340,7 +360,8 @@ BEGIN
 END
 $$;
 
--- The platform's operator ends the login sessions of an account or, given none, of everybody; how many there were.
+-- The platform's operator ends the login sessions of an account or, given none, of everybody; how many there were. Log-ins
+-- that wait for a second factor end with them.
 -- No function's login may call it.
 CREATE FUNCTION platform.end_sessions(person uuid, reason text, request text) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -348,6 +369,7 @@ DECLARE
     ended record;
     total integer := 0;
 BEGIN
+    DELETE FROM identity.mfa_challenges c WHERE person IS NULL OR c.account_id = person;
     FOR ended IN
         WITH gone AS (
             UPDATE identity.login_sessions s SET revoked_at = clock_timestamp()
@@ -379,6 +401,7 @@ DECLARE
 BEGIN
     FOREACH signature IN ARRAY ARRAY[
         'app.people(uuid[])', 'app.has_member(text)', 'app.has_other_owner(uuid)', 'identity.end_sessions_here(uuid)',
+        'app.sealed_holds(text[])', 'app.sealed_may_give(text, uuid)',
         'identity.mail_invitation(uuid)', 'identity.arm_invitation(uuid, integer, bytea)',
         'app.open_invitation(bytea)', 'identity.find_invitation(bytea)',
         'identity.accept_invitation(bytea, text, text)', 'platform.set_suspended(uuid, boolean, text, text)',
@@ -391,12 +414,35 @@ END
 $$;
 SET LOCAL ROLE context_definer;
 GRANT EXECUTE ON FUNCTION app.people(uuid[]), app.has_member(text), app.has_other_owner(uuid),
-    identity.end_sessions_here(uuid), platform.outbox_sent(uuid) TO organizations_fn;
+    app.sealed_holds(text[]), app.sealed_may_give(text, uuid), identity.end_sessions_here(uuid),
+    platform.outbox_sent(uuid) TO organizations_fn;
 GRANT EXECUTE ON FUNCTION identity.mail_invitation(uuid), identity.arm_invitation(uuid, integer, bytea),
     identity.find_invitation(bytea), identity.accept_invitation(bytea, text, text) TO auth_fn;
 GRANT EXECUTE ON FUNCTION platform.set_suspended(uuid, boolean, text, text), platform.end_sessions(uuid, text, text)
     TO context_owner;
 GRANT EXECUTE ON FUNCTION platform.export_subject_email() TO exports_jobs_fn;
+SET LOCAL ROLE context_owner;
+
+-- Nobody gives, takes or changes what they lack, whatever statement the function is made to run. An invitation is in the
+-- name of whoever makes it or sends it again; one that is over may be touched by anybody who may revoke.
+CREATE POLICY changer ON app.members AS RESTRICTIVE FOR UPDATE TO organizations_fn
+    USING (app.sealed_may_give(role, role_id)) WITH CHECK (app.sealed_may_give(role, role_id));
+CREATE POLICY remover ON app.members AS RESTRICTIVE FOR DELETE TO organizations_fn
+    USING (user_id = (SELECT app.principal_id()) OR app.sealed_may_give(role, role_id));
+CREATE POLICY maker ON app.roles AS RESTRICTIVE FOR INSERT TO organizations_fn
+    WITH CHECK (app.sealed_holds(permissions));
+CREATE POLICY changer ON app.roles AS RESTRICTIVE FOR UPDATE TO organizations_fn
+    USING (app.sealed_holds(permissions)) WITH CHECK (app.sealed_holds(permissions));
+CREATE POLICY remover ON app.roles AS RESTRICTIVE FOR DELETE TO organizations_fn
+    USING (app.sealed_holds(permissions));
+CREATE POLICY inviter ON app.invitations AS RESTRICTIVE FOR INSERT TO organizations_fn
+    WITH CHECK (invited_by = (SELECT app.principal_id()) AND app.sealed_may_give(role, role_id));
+CREATE POLICY sender ON app.invitations AS RESTRICTIVE FOR UPDATE TO organizations_fn
+    WITH CHECK (accepted_at IS NOT NULL OR revoked_at IS NOT NULL OR expires_at <= now()
+                OR (invited_by = (SELECT app.principal_id()) AND app.sealed_may_give(role, role_id)));
+REVOKE UPDATE ON app.organizations FROM organizations_fn; -- of 0003: suspension is the operator's
+GRANT UPDATE (name, settings, updated_at, version) ON app.organizations TO organizations_fn;
+SET LOCAL ROLE context_definer;
 
 -- What erasure and retention do grows by these tables: each function below keeps what it did, under a new name: no code calls
 -- the old one. Invitations to the person's address are the platform's to erase, wherever they stand.

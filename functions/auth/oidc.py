@@ -222,10 +222,12 @@ def _admit(call: Call, provider: Provider, identity: Identity) -> dict[str, Any]
         if outcome == "created":
             call.audit("organization.created", organizations[0], tx=tx)
             call.audit("user.registered", account_id, tx=tx)
+        if outcome == "to_link":
+            identity_id = oidc_queries.link_identity(tx, provider.issuer, identity.subject)
         if outcome != "known":
             call.audit("identity.linked", identity_id, tx=tx, provider=provider.name)
         answer = sign_in.admit(call, tx, method="oidc", amr=["fed"])
-        if outcome == "linked":
+        if outcome == "to_link":
             notices.post(tx, "identity_linked")
         return answer
 

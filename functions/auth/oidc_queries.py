@@ -87,6 +87,20 @@ def insert_identity(tx: Tx, issuer: str, subject: str) -> str | None:
     return str(found) if found else None
 
 
+def link_identity(tx: Tx, issuer: str, subject: str) -> str:
+    """The id of the new link to the caller's account. Raises a violation of federated_identities_linked."""
+    return str(
+        tx.value(
+            """
+            INSERT INTO identity.federated_identities (account_id, issuer, subject)
+            VALUES (:user_id, :issuer, :subject) RETURNING id
+            """,
+            issuer=issuer,
+            subject=subject,
+        )
+    )
+
+
 def find_identity(tx: Tx, issuer: str, subject: str) -> str | None:
     """The id of the caller's own link to an identity."""
     found = tx.value(

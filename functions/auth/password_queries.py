@@ -11,6 +11,7 @@ class Reset:
     """What stands behind a mailed token; `words` are what the new password must not contain."""
 
     id: str
+    account_id: str
     words: list[str]
 
 
@@ -36,14 +37,14 @@ def find_password_reset(token: bytes) -> Reset | None:
     found = database().single(NOBODY, "SELECT * FROM identity.password_reset(:token)", token=token)
     if not found:
         return None
-    reset_id, email, display_name, organizations = found[0]
-    return Reset(str(reset_id), [email, display_name, *organizations])
+    reset_id, account_id, email, display_name, organizations = found[0]
+    return Reset(str(reset_id), str(account_id), [email, display_name, *organizations])
 
 
-def reset_password(tx: Tx, token: bytes, password_hash: str) -> tuple[str, list[str]] | None:
-    """The token's one use: the account and its live organizations, None when another use was faster."""
+def reset_password(tx: Tx, token: bytes, password_hash: str) -> list[str] | None:
+    """The token's one use, sealed for its person: her live organizations, None when another use was faster."""
     found = tx.row("SELECT * FROM identity.reset_password(:token, :hash)", token=token, hash=password_hash)
-    return (str(found[0]), found[1]) if found else None
+    return list(found[0]) if found else None
 
 
 def select_own_password(tx: Tx) -> tuple[Person, str | None]:
@@ -55,7 +56,10 @@ def select_own_password(tx: Tx) -> tuple[Person, str | None]:
 
 
 def change_password(tx: Tx, old: str, new: str, *, session_id: str, device: bytes | None) -> bool:
-    """The new password; other log-ins, other devices and mailed resets end. False when it changed meanwhile."""
+    """The new password; other log-ins, other devices and mailed resets end. False when it changed meanwhile.
+
+    A log-in that waits for its second factor ends too: its first proof was the old password.
+    """
     changed, *_ = tx.flight(
         (
             """
@@ -72,6 +76,7 @@ def change_password(tx: Tx, old: str, new: str, *, session_id: str, device: byte
             """,
             {"session": session_id},
         ),
+        ("DELETE FROM identity.mfa_challenges WHERE account_id = :user_id", {}),
         ("DELETE FROM identity.password_resets WHERE account_id = :user_id", {}),
         (
             "DELETE FROM identity.devices WHERE account_id = :user_id AND token_hash IS DISTINCT FROM :device",

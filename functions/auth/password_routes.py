@@ -51,11 +51,11 @@ def reset(call: Call) -> None:
         raise mailed.dead()
     passwords.check_policy(password, *found.words)
     password_hash = passwords.hash_new(password)
-    with database().transaction(queries.NOBODY) as tx:
-        done = password_queries.reset_password(tx, token, password_hash)
-        if done is None:
+    account_id = found.account_id
+    with database().transaction(Claim("u", "", account_id)) as tx:
+        organizations = password_queries.reset_password(tx, token, password_hash)
+        if organizations is None:
             raise mailed.dead()
-        account_id, organizations = done
         first = organizations[0] if organizations else ""
         tx.continue_as(Claim("u", first, account_id))
         devices.remember(call, tx, tell=False)

@@ -16,12 +16,12 @@ SELECT_PERSON = (
 
 @dataclass(frozen=True)
 class Credential:
-    """What stands behind an e-mail address. `account_id` is None for a pending registration.
+    """The account behind an e-mail address.
 
     `organizations` are ids, those that are not suspended first: they are `live`.
     """
 
-    account_id: str | None
+    account_id: str
     password_hash: str | None
     status: str
     organizations: list[str]
@@ -61,18 +61,21 @@ class Notice:
     ip: str | None
 
 
-def find_credential(place: dict[str, Any]) -> tuple[Credential | None, int]:
-    """What stands behind a normal e-mail address, and the seconds that the lock makes this `place` wait."""
-    wait, *found = database().single(
+def find_credential(place: dict[str, Any]) -> tuple[Credential | None, str | None, int]:
+    """The account behind a normal e-mail address, and the seconds that the lock makes this `place` wait.
+
+    Between them the password hash of the newest registration that waits for the address, account or not.
+    """
+    wait, pending, *found = database().single(
         NOBODY,
         """
-        SELECT l.wait, a.*, identity.asks_for_factor(a.account_id)
+        SELECT l.wait, identity.pending_password(:email), a.*, identity.asks_for_factor(a.account_id)
         FROM (SELECT identity.lock_wait(:email, CAST(:address AS inet), CAST(:device AS bytea)) AS wait) AS l
         LEFT JOIN identity.account_by_email(:email) AS a ON true
         """,
         **place,
     )[0]
-    return (Credential(*found) if found[2] is not None else None), wait
+    return (Credential(*found) if found[0] is not None else None), pending, wait
 
 
 def insert_registration(tx: Tx, registration: dict[str, Any], *, lifetime: int) -> None:

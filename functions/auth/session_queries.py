@@ -149,16 +149,19 @@ def revoke_session(tx: Tx, session_id: str) -> None:
 
 
 def revoke_all_sessions(tx: Tx) -> int:
-    """End all of the person's login sessions; how many there were."""
-    return len(
-        tx.rows(
+    """End all of the person's login sessions, and those that wait for a second factor; how many sessions there were."""
+    ended, _ = tx.flight(
+        (
             """
             UPDATE identity.login_sessions SET revoked_at = clock_timestamp()
             WHERE account_id = :user_id AND revoked_at IS NULL AND expires_at > clock_timestamp()
             RETURNING id
-            """
-        )
+            """,
+            {},
+        ),
+        ("DELETE FROM identity.mfa_challenges WHERE account_id = :user_id", {}),
     )
+    return len(ended)
 
 
 def list_sessions(tx: Tx, *, limit: int, after: list[str] | None, current: str) -> tuple[str, list[str] | None]:

@@ -24,15 +24,13 @@ def log_in(call: Call) -> dict[str, Any]:
     Raises 401, 403, 404 for an organization that is not theirs, 429 `account_locked`.
     """
     started, email, password = time.monotonic(), call.body["email"], call.body["password"]
-    found, wait = queries.find_credential(lock.place(call, email))
+    found, pending, wait = queries.find_credential(lock.place(call, email))
     if wait:
         raise lock.locked(wait)
     right = passwords.matches(found.password_hash if found else None, password)
-    if found is None or not right or found.status == "frozen":
-        _refuse(call, found, started)
-    if found.account_id is None or found.password_hash is None:
-        lock.guard(call, email)
-        raise errors.Problem("email_not_verified", "Follow the link in the mail that we sent you.")
+    if found is None or found.password_hash is None or not right or found.status == "frozen":
+        unverified = passwords.matches(pending, password)
+        _refuse(call, found, started, _unverified() if unverified else wrong_password())
     claim = Claim("u", _organization(found, call.body["organization_id"]), found.account_id)
     renewed = passwords.hash_new(password) if passwords.outdated(found.password_hash) else None
     with database().transaction(claim) as tx:
@@ -113,13 +111,17 @@ def _organization(found: Credential, wanted: uuid.UUID | None) -> str:
     return str(wanted)
 
 
-def _refuse(call: Call, found: Credential | None, started: float) -> NoReturn:
-    """Count and record the failure where it belongs, and answer the same, at the same time, as for anybody else."""
+def _refuse(call: Call, found: Credential | None, started: float, problem: errors.Problem) -> NoReturn:
+    """Count and record the failure where it belongs, and answer the same, at the same time, as for anybody else.
+
+    The password of a registration that waits is told, and counted, whether the address has an account or not: whoever
+    registers somebody else's address learns nothing by it, and gets no guess for nothing.
+    """
     wait = lock.count(call, call.body["email"])
     if wait:
         raise lock.locked(wait)
     earliest = time.monotonic() + BOOKKEEPING_SECONDS
-    if found is None or found.account_id is None:
+    if found is None:
         log.entry("NOTICE", "log-in failed for an unknown address")
     else:
         log.entry("NOTICE", "log-in failed", account_id=found.account_id)
@@ -128,7 +130,11 @@ def _refuse(call: Call, found: Credential | None, started: float) -> NoReturn:
     now = time.monotonic()
     turns = math.ceil((max(earliest, now) - started) / FAILURE_SECONDS)
     time.sleep(started + turns * FAILURE_SECONDS - now)
-    raise wrong_password()
+    raise problem
+
+
+def _unverified() -> errors.Problem:
+    return errors.Problem("email_not_verified", "Follow the link in the mail that we sent you.")
 
 
 def _record_failure(call: Call, claim: Claim) -> None:

@@ -91,8 +91,20 @@ def test_an_unverified_address_is_told_only_after_the_right_password(api):
 def test_a_registration_does_not_open_the_account_of_its_address(api, nora):
     register(api, nora.email, password="the attacker's password")
 
-    assert refused(log_in(api, nora.email, "the attacker's password"), 401, "invalid_credentials")
+    assert refused(log_in(api, nora.email, "the attacker's password"), 403, "email_not_verified")
     assert log_in(api, nora.email, PASSWORD).status_code == 200
+
+
+def test_who_registers_an_address_does_not_learn_whether_it_is_taken(api, nora):
+    addresses, password = (nora.email, new_address()), "the attacker's password"
+    for email in addresses:
+        register(api, email, password=password)
+
+    for given in (*[password] * 3, *["some other password"] * 2, password):
+        taken, free = (log_in(api, email, given) for email in addresses)
+        assert taken.status_code == free.status_code
+        assert {**taken.json, "request_id": ""} == {**free.json, "request_id": ""}
+    assert refused(taken, 429, "account_locked")  # so a registration is no guess that is not counted
 
 
 def test_an_organization_can_be_chosen(api, admin, people, nora):

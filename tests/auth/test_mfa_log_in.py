@@ -15,7 +15,7 @@ from tests.auth.mfa_support import (
     rested,
     verify,
 )
-from tests.auth.support import bearer, claims, events, log_in, new_address, refresh, refused
+from tests.auth.support import bearer, claims, events, log_in, mailed_token, new_address, refresh, refused
 from tests.conftest import PASSWORD, Api
 
 
@@ -238,6 +238,26 @@ def test_a_factor_rests_after_many_failures_from_anywhere(api, admin, alice, app
     admin.run("UPDATE identity.mfa_factors SET failed_at = now() - interval '61 s' WHERE id = :id", id=app.factor_id)
     assert verify(api, token, factor_id=app.factor_id, code=code).status_code == 200
     assert admin.run("SELECT failures FROM identity.mfa_factors WHERE id = :id", id=app.factor_id) == [[0]]
+
+
+@pytest.mark.parametrize("ended_by", ["reset", "change", "logout-all"])
+def test_a_log_in_that_waits_ends_with_the_others(api, inbox, alice, app, ended_by):
+    """Who had got as far as the second factor with the old password gets no further."""
+    token = first_proof(api, alice)["mfa_token"]
+    new = "a harbour full of herons"
+
+    if ended_by == "reset":
+        api.post("/v1/auth/password/forgot", json={"email": alice.email})
+        link = mailed_token(inbox, alice.email, "Set a new password", "reset-password")
+        answer = api.post("/v1/auth/password/reset", json={"token": link, "new_password": new})
+    elif ended_by == "change":
+        body = {"current_password": PASSWORD, "new_password": new}
+        answer = api.post("/v1/auth/password/change", json=body, headers=alice)
+    else:
+        answer = api.post("/v1/auth/logout-all", headers=alice)
+
+    assert answer.status_code == 204, answer.text
+    assert refused(verify(api, token, factor_id=app.factor_id, code=app.code()), 401, "invalid_token")
 
 
 def test_the_organization_asked_for_is_kept(api, people, alice, app):

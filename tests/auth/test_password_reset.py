@@ -19,7 +19,7 @@ from tests.auth.support import (
     refused,
     register,
 )
-from tests.conftest import wait_until
+from tests.conftest import Api, wait_until
 from tests.tenancy.conftest import Attacker
 
 NEW = "a harbour full of herons"
@@ -201,8 +201,19 @@ def test_nobody_floods_a_mailbox(api, admin, inbox, nora):
     assert admin.run(count, u=nora.user_id) == [[5]]
 
 
+def test_nobody_floods_a_mailbox_with_requests_at_a_time(api, stack, admin, nora):
+    def ask(_):
+        return forgot(Api(stack["api"]), nora.email).status_code
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(ask, range(32))) == {202}
+
+    count = "SELECT count(*), count(*) FILTER (WHERE expires_at > now()) FROM identity.password_resets"
+    assert admin.run(f"{count} WHERE account_id = :u", u=nora.user_id) == [[5, 1]]
+
+
 def test_the_database_alone_makes_no_link(api, stack, nora):
-    """Who can write rows, as injected SQL could, still lacks the key that makes tokens."""
+    """Who can write rows, as injected SQL could, still lacks the key that makes tokens, and the seal of a person."""
     auth, token, reset_id = Attacker(stack, "auth_fn"), uuid.uuid4().hex, str(uuid.uuid4())
     try:
         auth.connection.run("BEGIN")
@@ -213,11 +224,14 @@ def test_the_database_alone_makes_no_link(api, stack, nora):
             i=reset_id,
             t=tokens.digest(token),
         )
+        used = auth.connection.run("SELECT * FROM identity.reset_password(:t, 'mine')", t=tokens.digest(token))
         auth.connection.run("COMMIT")
     finally:
         auth.connection.close()
 
+    assert not used
     assert refused(reset(api, token), 401, "invalid_token")
+    assert log_in(api, nora.email, PASSWORD).status_code == 200
 
 
 def test_the_page_behind_the_link(api):

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from tests.auth.support import COOKIE, PASSWORD, mailed_token, new_address, refused, register
+from tests.conftest import wait_until
 
 BODY = {"password": PASSWORD, "display_name": "Nora Berg", "organization_name": "Fjord Labs"}
 
@@ -122,3 +123,28 @@ def test_every_field_is_needed(api):
     answer = api.post("/v1/auth/register", json={})
 
     assert set(answer.json["errors"]) == {"email", "password", "display_name", "organization_name"}
+
+
+def mails_once_all_is_delivered(admin, inbox, email, posted):
+    """How many mails there are when the outbox has nothing left for the address."""
+    done = (
+        "SELECT count(*) FROM platform.outbox o JOIN identity.registrations r ON r.id = o.reference"
+        " WHERE r.email = :e AND o.delivered_at IS NOT NULL"
+    )
+    wait_until(lambda: admin.run(done, e=email) == [[posted]], 60, "the deliveries")
+    return len(inbox.messages(email))
+
+
+def test_nobody_floods_a_mailbox_by_asking_again(api, admin, inbox):
+    newcomer = register(api)
+    for _ in range(7):
+        assert api.post("/v1/auth/email/resend", json={"email": newcomer.email}).status_code == 202
+
+    assert mails_once_all_is_delivered(admin, inbox, newcomer.email, 8) == 5
+
+
+def test_nobody_floods_a_mailbox_by_registering(api, admin, inbox, alice):
+    for _ in range(22):
+        register(api, alice.email)
+
+    assert mails_once_all_is_delivered(admin, inbox, alice.email, 22) == 20

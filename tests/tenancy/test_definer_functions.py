@@ -92,6 +92,24 @@ def test_no_registration_for_somebody_else_out_of_a_log_in(auth, admin, mallory)
     assert admin.run("SELECT count(*) FROM identity.registrations WHERE email = :email", email=email) == [[0]]
 
 
+def test_nobody_links_an_identity_to_an_account_by_its_address(auth, admin, victim: Victim):
+    """Injected SQL before a log-in may name any address: linking it takes the seal of its person."""
+    auth.connection.run("BEGIN")
+    auth.authorize(auth.token())
+
+    subject = uuid.uuid4().hex
+    auth.try_all(
+        [
+            f"SELECT * FROM identity.federated_log_in('https://id.example', '{subject}', '{victim.email}', 'N', 'O')",
+            "INSERT INTO identity.federated_identities (account_id, issuer, subject)"
+            f" VALUES ('{victim.user_id}', 'https://id.example', '{subject}')",
+            "COMMIT",
+        ]
+    )
+
+    assert admin.run("SELECT count(*) FROM identity.federated_identities WHERE subject = :s", s=subject) == [[0]]
+
+
 def test_a_mail_does_not_tell_whose_address_it_goes_to(auth, mallory, victim: Victim, registration):
     auth.begin_sealed(mallory)
     attacks = []
