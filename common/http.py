@@ -19,7 +19,7 @@ from werkzeug.wrappers import Request, Response
 from common import access, answers, cookies, errors, health, idempotency, limits, log, reading
 from common.call import Call, Handler, Json, Later, Route
 from common.db import Tx, Written, database
-from common.wire import DatabaseError, Step, violates
+from common.wire import DatabaseError, Step, refused_by_policy, violates
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 INTERNAL, BAD_REQUEST = "/internal/", 400
@@ -176,6 +176,8 @@ class Routes(Table):
         except DatabaseError as error:
             if violates(error, idempotency.MEMBERSHIP):
                 raise errors.unauthenticated("The membership is gone.") from error
+            if refused_by_policy(error):
+                raise errors.Problem("permission_denied", "What you may do has just changed.") from error
             raise
         return answer if scope and isinstance(answer, Response) else render(call, answer)
 

@@ -66,6 +66,12 @@ def violates(error: BaseException, constraint: str) -> bool:
     return isinstance(first, dict) and first.get("n") == constraint
 
 
+def refused_by_policy(error: BaseException) -> bool:
+    """Whether a row-level security policy refused what was to be written, by the routine of PostgreSQL that says so."""
+    first = error.args[0] if isinstance(error, DatabaseError) and error.args else None
+    return isinstance(first, dict) and (first.get("C"), first.get("R")) == ("42501", "ExecWithCheckOptions")
+
+
 class Connection:
     """A pg8000 connection, opened directly or by the Cloud SQL connector; a `flight` is one round trip."""
 

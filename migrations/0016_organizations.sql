@@ -485,7 +485,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT i.id FROM app.invitations i JOIN identity.accounts a ON a.email = i.email WHERE a.id = person
 $$;
 
--- The mails of an invitation go with it. Addresses and outbox first, the account last.
+-- The mails of an invitation go with it, and kept answers about it. Addresses and outbox first, the account last.
 -- squawk-ignore renaming-object
 ALTER FUNCTION platform.erase_account(integer) RENAME TO erase_account_rows;
 CREATE FUNCTION platform.erase_account(most integer) RETURNS bigint
@@ -504,6 +504,10 @@ BEGIN
     DELETE FROM platform.outbox o WHERE o.reference = ANY (hers);
     GET DIAGNOSTICS mails = ROW_COUNT;
     PERFORM platform.count_erased('platform.outbox', 'delete', mails);
+    DELETE FROM app.idempotent_answers a USING app.invitations i -- what those who invited her were answered
+    WHERE i.id = ANY (hers) AND a.tenant_id = i.tenant_id AND strpos(a.body, i.email) > 0;
+    GET DIAGNOSTICS erased = ROW_COUNT;
+    PERFORM platform.count_erased('app.idempotent_answers', 'delete', erased);
     DELETE FROM app.invitations i WHERE i.id = ANY (hers);
     GET DIAGNOSTICS erased = ROW_COUNT;
     PERFORM platform.count_erased('app.invitations', 'delete', erased);

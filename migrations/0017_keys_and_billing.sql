@@ -128,7 +128,8 @@ $$;
 -- Which keys she made, the chain still knows when they are gone.
 CREATE FUNCTION app.keys_made_by(person uuid) RETURNS SETOF uuid
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT e.resource_id::uuid FROM app.audit_events e
+    SELECT CASE WHEN e.resource_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN e.resource_id::uuid END
+    FROM app.audit_events e
     WHERE e.tenant_id = app.tenant_id() AND e.actor_id = person AND e.action = 'api_key.created'
         AND e.outcome = 'success'
 $$;

@@ -11,6 +11,7 @@ FIND_ROLE = """
     UNION ALL
     SELECT c.name, c.id, c.permissions, c.version FROM app.roles c WHERE c.tenant_id = :tenant_id AND c.name = :name
     """
+CHANGED = "What you may do has just changed."  # the database lets nobody touch a role that holds what they lack
 LAST_OWNER = "Make somebody else an owner first: an organization needs one."
 
 
@@ -124,13 +125,18 @@ def update_member(tx: Tx, user_id: str, role: Held) -> Written:
         role_id=role.role_id,
     )
     if member is None:
-        raise errors.not_found()
+        raise errors.Problem("permission_denied", CHANGED)
     return member
 
 
 def delete_member(tx: Tx, user_id: str) -> None:
     """End a membership; keys, teams and log-ins in this organization end with it."""
-    tx.flight(
-        ("DELETE FROM app.members WHERE tenant_id = :tenant_id AND user_id = :member", {"member": user_id}),
+    deleted, _ = tx.flight(
+        (
+            "DELETE FROM app.members WHERE tenant_id = :tenant_id AND user_id = :member RETURNING user_id",
+            {"member": user_id},
+        ),
         ("SELECT identity.end_sessions_here(:member)", {"member": user_id}),
     )
+    if not deleted:
+        raise errors.Problem("permission_denied", CHANGED)

@@ -5,7 +5,7 @@ from typing import Any
 from common import errors, pagination
 from common.db import Tx, Written
 from common.wire import DatabaseError, violates
-from functions.organizations.member_queries import LOCK, Held
+from functions.organizations.member_queries import CHANGED, LOCK, Held
 
 NAME_TAKEN = "Another role of this organization has this name."
 IN_USE = "Members or waiting invitations have this role."
@@ -104,14 +104,14 @@ def update_role(tx: Tx, role_id: str, change: dict[str, Any]) -> Written:
             raise errors.conflict("role_name_taken", NAME_TAKEN) from error
         raise
     if role is None:
-        raise errors.not_found()
+        raise errors.Problem("permission_denied", CHANGED)
     return role
 
 
 def delete_role(tx: Tx, role_id: str) -> None:
     """Delete a role; invitations that are over keep its name, one that waits keeps it. Raises 409 `role_in_use`."""
     try:
-        tx.flight(
+        _, deleted = tx.flight(
             (
                 """
                 UPDATE app.invitations SET role_id = NULL
@@ -120,9 +120,11 @@ def delete_role(tx: Tx, role_id: str) -> None:
                 """,
                 {"role_id": role_id},
             ),
-            ("DELETE FROM app.roles WHERE tenant_id = :tenant_id AND id = :role_id", {"role_id": role_id}),
+            ("DELETE FROM app.roles WHERE tenant_id = :tenant_id AND id = :role_id RETURNING id", {"role_id": role_id}),
         )
     except DatabaseError as error:
         if violates(error, "members_role_in_use") or violates(error, "invitations_role_in_use"):
             raise errors.conflict("role_in_use", IN_USE) from error
         raise
+    if not deleted:
+        raise errors.Problem("permission_denied", CHANGED)

@@ -1,6 +1,7 @@
 """What injected SQL reaches through the functions of invitations, members and suspension: no other organization."""
 
 import hashlib
+import json
 import uuid
 
 import pytest
@@ -125,3 +126,60 @@ def test_one_organizations_rows_are_not_anothers(attacker, admin, alice, mallory
     assert armed["email"] not in seen
     assert len(api.get("/v1/teams", headers=alice).json["items"]) == 1
     assert api.get("/v1/invitations", headers=alice).json["items"][0]["status"] == "pending"
+
+
+def test_injected_sql_raises_nobody(attacker, admin, people, alice, vera):
+    """Under a viewer's seal: no role given or taken, none made, no invitation in an owner's name, no suspension."""
+    admin.run(
+        "INSERT INTO app.roles (tenant_id, name, permissions) VALUES (:t, 'Treasurer', '{billing.edit}')",
+        t=alice.tenant_id,
+    )
+    guest = people.create("viewer", alice.tenant_id)
+    statements = [
+        f"UPDATE app.members SET role = 'owner' WHERE user_id = '{vera.user_id}'",
+        f"UPDATE app.members SET role = 'admin' WHERE user_id = '{guest.user_id}'",
+        "UPDATE app.members SET role = NULL, role_id = (SELECT id FROM app.roles)",
+        f"UPDATE app.members SET role = 'viewer' WHERE user_id = '{alice.user_id}'",
+        f"DELETE FROM app.members WHERE user_id = '{alice.user_id}'",
+        f"INSERT INTO app.roles (tenant_id, name, permissions) VALUES ('{alice.tenant_id}', 'x', '{{billing.edit}}')",
+        "UPDATE app.roles SET permissions = '{}'",
+        "DELETE FROM app.roles",
+        *(
+            "INSERT INTO app.invitations (tenant_id, email, role, invited_by, expires_at)"
+            f" VALUES ('{alice.tenant_id}', 'eve@example.org', '{role}', '{by.user_id}', now() + interval '1 day')"
+            for role, by in (("owner", alice), ("viewer", alice), ("owner", vera))
+        ),
+        "UPDATE app.organizations SET suspended_at = now()",
+    ]
+    organizations = attacker("organizations_fn")
+    for statement in statements:
+        organizations.begin_sealed(vera)
+        organizations.try_all([statement, "COMMIT"])
+    kept = "SELECT user_id::text, role FROM app.members WHERE tenant_id = :t AND role_id IS NULL"
+    assert dict(admin.run(kept, t=alice.tenant_id)) == {
+        alice.user_id: "owner", vera.user_id: "viewer", guest.user_id: "viewer"
+    }  # fmt: skip
+    roles = "SELECT name, permissions FROM app.roles WHERE tenant_id = :t"
+    assert admin.run(roles, t=alice.tenant_id) == [["Treasurer", ["billing.edit"]]]
+    assert admin.run("SELECT count(*) FROM app.invitations WHERE tenant_id = :t", t=alice.tenant_id) == [[0]]
+    stopped = "SELECT suspended_at FROM app.organizations WHERE tenant_id = :t"
+    assert admin.run(stopped, t=alice.tenant_id) == [[None]]
+
+
+def test_injected_sql_of_an_owner_still_works(attacker, admin, alice, vera):
+    """The same statements are an owner's to make: it is the policies that refuse, not the grants."""
+    organizations = attacker("organizations_fn")
+    organizations.begin_sealed(alice)
+    organizations.try_all([f"UPDATE app.members SET role = 'admin' WHERE user_id = '{vera.user_id}'", "COMMIT"])
+    assert admin.run("SELECT role FROM app.members WHERE user_id = :u", u=vera.user_id) == [["admin"]]
+
+
+def test_an_event_that_names_no_key_stops_no_erasure(attacker, api, vera):
+    event = {"action": "api_key.created", "resource_type": "api_key", "resource_id": "no key", "outcome": "success"}
+    events = json.dumps([{**event, "request_id": "r", "data": {}, "personal": None}])
+    projects = attacker("projects_fn")
+    projects.begin_sealed(vera)
+    projects.try_all([f"SELECT app.append_audit('{events}')", "COMMIT"])
+    planned = api.post("/v1/deletions", json={"scope": "me", "dry_run": True}, headers=vera)
+    assert planned.status_code == 200
+    assert {"app.audit_events", "app.members"} <= {entry["table"] for entry in planned.json["plan"]}

@@ -43,6 +43,22 @@ def test_a_member_goes(stack, api, admin, alice, dan, mallory, erasures, inbox):
     assert admin.run(outbox, id=made["id"]) == [[1]]
 
 
+def test_what_a_stranger_was_answered_about_her_goes(api, admin, dan, mallory, erasures):
+    """Kept for a day in an organization that she never belonged to, to be repeated to whoever invited her."""
+    headers = {**mallory, "Idempotency-Key": uuid.uuid4().hex}
+    other = {**mallory, "Idempotency-Key": uuid.uuid4().hex}
+    body = {"email": dan.email, "role": "viewer"}
+    assert api.post("/v1/invitations", json=body, headers=headers).status_code == 201
+    assert api.post("/v1/teams", json={"name": "Blue"}, headers=other).status_code == 201
+
+    certificate = erasures.erase(dan)
+
+    assert rows(certificate)["app.idempotent_answers/delete"] == 1
+    kept = admin.run("SELECT body FROM app.idempotent_answers WHERE tenant_id = :t", t=mallory.tenant_id)
+    assert len(kept) == 1
+    assert "Blue" in kept[0][0]
+
+
 def test_an_organization_goes_with_its_only_member(api, admin, people, alice, erasures):
     special = person_with(api, people, alice, "project.view")
     team = api.post("/v1/teams", json={"name": "Blue"}, headers=alice).json["id"]
