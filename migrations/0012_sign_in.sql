@@ -80,6 +80,9 @@ CREATE POLICY principal ON identity.password_resets
 GRANT SELECT, INSERT (account_id, token_hash, expires_at), UPDATE (last_used_at, expires_at), DELETE
     ON identity.devices TO auth_fn;
 GRANT SELECT (account_id), DELETE ON identity.password_resets TO auth_fn;
+CREATE POLICY principal ON identity.email_changes
+    USING (account_id = (SELECT app.principal_id())) WITH CHECK (account_id = (SELECT app.principal_id()));
+GRANT SELECT (account_id, confirmed_at), UPDATE (expires_at) ON identity.email_changes TO auth_fn;
 GRANT UPDATE (reset_by_mail_at) ON identity.accounts TO auth_fn;
 
 ALTER TABLE identity.devices ALTER COLUMN token_hash SET STATISTICS 0;

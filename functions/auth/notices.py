@@ -10,6 +10,14 @@ from functions.auth.letters import letter
 PREFIX = "notice_"
 NOT_YOU = "If it was not you, set a new password at once: whoever did this is logged out by it."
 TELL_US = "If it was not you, tell us: the account may be in other hands."
+WAY_IN = (
+    "If it was not you, set a new password at once, and then remove that provider from your account:"
+    " until then its log-in opens the account."
+)
+SECOND_FACTOR = (
+    "If it was not you, set a new password at once. If you cannot log in then, because you are asked for a code"
+    " that you do not have, tell us."
+)
 
 # kind: subject, what happened, what to do
 KINDS = {
@@ -28,7 +36,7 @@ KINDS = {
     "factor_added": (
         "A second factor was added",
         "A second factor was added to your account: log-ins ask for it from now on.",
-        NOT_YOU,
+        SECOND_FACTOR,
     ),
     "factor_removed": (
         "A second factor was removed",
@@ -38,7 +46,7 @@ KINDS = {
     "identity_linked": (
         "A log-in by another provider was linked",
         "Your account can be opened by a log-in at another provider now.",
-        NOT_YOU,
+        WAY_IN,
     ),
     "identity_unlinked": (
         "A log-in by another provider was removed",

@@ -58,7 +58,8 @@ def select_own_password(tx: Tx) -> tuple[Person, str | None]:
 def change_password(tx: Tx, old: str, new: str, *, session_id: str, device: bytes | None) -> bool:
     """The new password; other log-ins, other devices and mailed resets end. False when it changed meanwhile.
 
-    A log-in that waits for its second factor ends too: its first proof was the old password.
+    A log-in that waits for its second factor ends too: its first proof was the old password. So does a new address that
+    waits for its mailbox: who reads of one that she did not ask for is told to set a new password.
     """
     changed, *_ = tx.flight(
         (
@@ -78,6 +79,13 @@ def change_password(tx: Tx, old: str, new: str, *, session_id: str, device: byte
         ),
         ("DELETE FROM identity.mfa_challenges WHERE account_id = :user_id", {}),
         ("DELETE FROM identity.password_resets WHERE account_id = :user_id", {}),
+        (
+            """
+            UPDATE identity.email_changes SET expires_at = clock_timestamp()
+            WHERE account_id = :user_id AND confirmed_at IS NULL
+            """,
+            {},
+        ),
         (
             "DELETE FROM identity.devices WHERE account_id = :user_id AND token_hash IS DISTINCT FROM :device",
             {"device": device},

@@ -194,3 +194,15 @@ def test_name_and_address_at_once(api, inbox, nora, new):
 
     assert (answer.json["user"]["email"], answer.json["user"]["display_name"]) == (nora.email, "Nora Lund")
     assert confirm(api, mailed(inbox, new), nora).status_code == 200
+
+
+def test_a_new_password_ends_what_waits(api, inbox, nora, new):
+    """Who is told of a new address that she did not ask for sets a new password: her session itself may be stolen."""
+    cookie = browser(ask(api, nora, new))
+    token = mailed(inbox, new)
+    body = {"current_password": PASSWORD, "new_password": "a harbour full of herons"}
+    assert api.post("/v1/auth/password/change", json=body, headers=nora).status_code == 204
+
+    for proof in (nora, cookie, None):
+        assert refused(confirm(api, token, proof), 401, "invalid_token")
+    assert api.get("/v1/auth/me", headers=nora).json["user"]["email"] == nora.email
