@@ -5,6 +5,7 @@ included; only somebody who belongs to no organization, and so cannot log in, br
 """
 
 import re
+import unicodedata
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -31,7 +32,7 @@ from functions.auth.schemas import LONGEST_PASSWORD, TOKEN, Name, TokenAnswer
 
 PURPOSE = "invitation"
 HOUR, DAY = 3600, 86_400
-LIKE_A_LINK = re.compile(r"[/\\@:]|\bwww\b|\w\.\w", re.IGNORECASE)
+LIKE_A_LINK = re.compile(r"[/\\@:]|\bwww\b|\w[.。]\w", re.IGNORECASE)
 SHOWN = 80
 part = Table()
 
@@ -171,7 +172,8 @@ def _login_required() -> errors.Problem:
 def _letter(address: str, organization: str, link: str, seconds: int) -> Mail:
     """What the organization's people typed is shown only where no reader could take it for a link."""
     shown = f"the organization “{organization}”"
-    if len(organization) > SHOWN or LIKE_A_LINK.search(organization) or not organization.isprintable():
+    plain = unicodedata.normalize("NFKC", organization)  # other widths of a dot or a slash are read as one too
+    if len(organization) > SHOWN or LIKE_A_LINK.search(plain) or not organization.isprintable():
         shown = "an organization"
     first = f"You are invited to join {shown}."
     count, unit = (seconds // DAY, "day") if seconds >= DAY else (max(1, seconds // HOUR), "hour")

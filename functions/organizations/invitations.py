@@ -6,7 +6,7 @@ from common.outbox import Message
 from functions.organizations import invitation_queries as queries
 from functions.organizations.members import check_version, no_such_role
 from functions.organizations.people_schemas import Invitation, InvitationFilter, InvitationPage, NewInvitation
-from functions.organizations.permissions import check_holds
+from functions.organizations.permissions import check_fresh, check_holds
 
 part = Table()
 INVITATION = "/v1/invitations/<uuid:invitation_id>"
@@ -22,15 +22,16 @@ def list_invitations(call: Call) -> Json:
 
 @part.on(
     "POST", "/v1/invitations", needs="users.invite", body=NewInvitation, answers=Invitation, status=201,
-    errors=("invitation_pending", "already_member", "rate_limited"),
+    errors=("invitation_pending", "already_member", "rate_limited", "step_up_required"),
 )  # fmt: skip
 def create_invitation(call: Call) -> Json:
-    """Invite somebody by e-mail to a role that holds nothing the caller lacks."""
+    """Invite somebody by e-mail to a role that holds nothing the caller lacks; a powerful one needs step-up."""
     email = call.body["email"]
     role, pace = queries.prepare_invitation(call.tx, email, call.body["role"])
     if role is None:
         raise no_such_role()
     check_holds(call, role.permissions)
+    check_fresh(call, role.permissions)
     invitation = queries.insert_invitation(call.tx, email, role)
     pace.check()
     call.tx.post(Message("mail", MAIL, invitation.id))
@@ -41,7 +42,7 @@ def create_invitation(call: Call) -> Json:
 
 @part.on(
     "POST", f"{INVITATION}/resend", needs="users.invite", body=None, answers=Invitation,
-    errors=("conflict", "rate_limited"),
+    errors=("conflict", "rate_limited", "step_up_required"),
 )  # fmt: skip
 def resend_invitation(call: Call) -> Json:
     """Send a new link in the caller's name, with a new end; the old link is dead. An expired invitation revives."""
@@ -50,6 +51,7 @@ def resend_invitation(call: Call) -> Json:
     if invitation.role is None:
         raise errors.conflict("conflict", "The role of this invitation is gone. Revoke it, and invite to another role.")
     check_holds(call, invitation.role.permissions)
+    check_fresh(call, invitation.role.permissions)
     invitation.pace.check()
     renewed = queries.renew_invitation(call.tx, invitation_id)
     call.tx.post(Message("mail", MAIL, invitation_id))

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-from common import errors
+from common import access, errors
 from common.http import Call
 
 # Who holds which by a built-in role: platform.roles in the database, docs/permissions.md for people; a test compares.
@@ -41,6 +41,11 @@ CODES: Final[dict[str, str]] = {
 }
 BUILT_IN: Final = ("owner", "admin", "developer", "member", "viewer")
 OWNER: Final = "owner"
+# What is used after a fresh proof of identity alone: handing it out asks for one too.
+GUARDED: Final = frozenset(
+    {"organizations.delete", "user.manage", "role.manage", "apikey.manage"}
+    | {"export.create", "deletion.create", "legalhold.manage"}
+)
 
 
 def check_holds(call: Call, *roles: Iterable[str]) -> None:
@@ -51,6 +56,12 @@ def check_holds(call: Call, *roles: Iterable[str]) -> None:
     lacking = sorted({code for permissions in roles for code in permissions} - call.caller.permissions)
     if lacking:
         raise errors.Problem("permission_denied", f"This role holds what you lack: {', '.join(lacking)}.")
+
+
+def check_fresh(call: Call, permissions: Iterable[str]) -> None:
+    """403 `step_up_required` when a person whose proof of identity is old hands out what needs a fresh one."""
+    if not call.caller.api_key and not call.caller.fresh and not GUARDED.isdisjoint(permissions):
+        raise access.step_up_needed()
 
 
 def is_built_in(name: str) -> bool:

@@ -53,6 +53,23 @@ def test_it_counts_on_the_next_request(api, admin, alice):
     assert api.get("/v1/projects", headers=alice).json["code"] == "mfa_enrollment_required"
 
 
+def test_who_ends_it_is_a_person_with_a_fresh_proof(api, admin, people, alice):
+    body = {"name": "robot", "permissions": ["organizations.edit"]}
+    key = {"Authorization": f"Bearer {api.post('/v1/api-keys', json=body, headers=alice).json['key']}"}
+    asked = {"settings": {"require_mfa": True}}
+    assert api.patch("/v1/organization", headers=alice, json=asked).status_code == 200
+    stale = people.log_in(alice, age_seconds=301)
+    for person in (alice, stale):
+        prove(admin, person, ["pwd", "otp", "mfa"])
+    for settings in ({}, {"require_mfa": False}):
+        ended = {"settings": settings}
+        assert api.patch("/v1/organization", headers=key, json=ended).json["code"] == "permission_denied"
+        assert api.patch("/v1/organization", headers=stale, json=ended).json["code"] == "step_up_required"
+    assert api.patch("/v1/organization", headers=stale, json={**asked, "name": "Other"}).status_code == 200
+    assert api.patch("/v1/organization", headers=alice, json={"settings": {}}).status_code == 200
+    assert api.patch("/v1/organization", headers=key, json={"settings": {"color": "red"}}).status_code == 200
+
+
 def test_other_organizations_do_not_care(api, strict, mallory):
     assert api.get("/v1/projects", headers=mallory).status_code == 200
 

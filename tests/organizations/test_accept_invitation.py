@@ -298,14 +298,15 @@ def test_the_page(api):
     assert "/v1/invitations/accept" in page.text
 
 
-def test_the_mail_shows_no_link_but_ours(api, admin, alice, inbox, stack):
+@pytest.mark.parametrize("dot", [".", "\u2024", "\uff0e", "\u3002", "\uff61"])
+def test_the_mail_shows_no_link_but_ours(api, admin, alice, inbox, stack, dot):
     email = address()
-    name = "Win at evil.example now"
+    name = f"Win at evil{dot}example now"
     admin.run("UPDATE app.organizations SET name = :n WHERE tenant_id = :t", n=name, t=alice.tenant_id)
     invite(api, alice, email)
     mailed(inbox, email)
     (message,) = inbox.messages(email)
-    assert "evil.example" not in message["text"]
+    assert f"evil{dot}example" not in message["text"]
     assert f"{stack['api']}/accept-invitation#token=" in message["text"]
     admin.run("UPDATE app.organizations SET name = 'Acme & Sons' WHERE tenant_id = :t", t=alice.tenant_id)
     other = address()

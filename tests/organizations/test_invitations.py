@@ -99,6 +99,20 @@ def test_who_may(api, alice, dan, vera, mallory):
     assert api.get(NEW, headers=mallory).json["items"] == []
 
 
+def test_a_powerful_role_needs_a_fresh_proof(api, people, alice):
+    """A role change does; an invitation to the role would be the way around it."""
+    stale = people.log_in(alice, age_seconds=301)
+    body = {"email": f"{uuid.uuid4().hex}@example.org", "role": "admin"}
+    assert api.post("/v1/invitations", json=body, headers=stale).json["code"] == "step_up_required"
+    made = api.post("/v1/invitations", json=body, headers=alice)
+    assert made.status_code == 201
+    again = f"/v1/invitations/{made.json['id']}/resend"
+    assert api.post(again, headers=stale).json["code"] == "step_up_required"
+    assert api.post(again, headers=alice).status_code == 200
+    plain = {"email": f"{uuid.uuid4().hex}@example.org", "role": "developer"}
+    assert api.post("/v1/invitations", json=plain, headers=stale).status_code == 201
+
+
 def test_what_is_over_is_not_sent_again(api, admin, alice):
     made = invite(api, alice, address())
     path = f"{NEW}/{made['id']}"
