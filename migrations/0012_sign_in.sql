@@ -95,7 +95,8 @@ ALTER TABLE identity.email_changes ALTER COLUMN browser_hash SET STATISTICS 0;
 ALTER TABLE identity.email_changes ALTER COLUMN token_hash SET STATISTICS 0;
 
 -- Where a try for `wanted` counts, from `client` with the hash of a device's cookie: at a known device, else in the
--- client's network (an IPv6 subscriber holds a /64), and account-wide unless the person has logged in from there before.
+-- client's network (an IPv6 subscriber holds a /64; an IPv4 address written as one of IPv6 is one address), and
+-- account-wide unless the person has logged in from there before.
 -- For nobody, or for the person whose address it is: no row otherwise.
 CREATE FUNCTION identity.lock_places(wanted text, client inet, device bytea)
 RETURNS TABLE (subject bytea, account_id uuid, places text[])
@@ -108,7 +109,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                ELSE ARRAY[n.net::text, 'account']
            END
     FROM platform.seal_key k
-    CROSS JOIN (SELECT network(set_masklen(known, CASE family(known) WHEN 4 THEN 32 ELSE 64 END)) AS net
+    CROSS JOIN (SELECT network(set_masklen(known, CASE WHEN family(known) = 4 THEN 32
+                                                       WHEN known <<= inet '::ffff:0:0/96' THEN 128
+                                                       ELSE 64 END)) AS net
                 FROM coalesce(client, inet '0.0.0.0') AS known) AS n
     LEFT JOIN identity.accounts a ON a.email = wanted
     LEFT JOIN identity.devices d

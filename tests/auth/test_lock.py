@@ -180,6 +180,14 @@ def test_an_ipv6_subscriber_is_one_place(stack, nora):
     assert told[6] == 0
 
 
+def test_ipv4_addresses_written_as_ipv6_are_not_one_place(stack, nora):
+    told = guess_from(stack, nora.email, [f"::ffff:198.51.100.{n}" for n in (*[1] * 6, 2)])
+
+    assert told[:5] == [0] * 5
+    assert told[5] > 0
+    assert told[6] == 0
+
+
 def test_many_addresses_together_lock_what_is_not_known(api, stack, admin, nora, from_elsewhere):
     cookie = device(log_in(api, nora.email, PASSWORD))
     from_elsewhere(nora)
