@@ -40,7 +40,8 @@ class Column:
 class Subject:
     """A person that a row is about: `column` holds the account id, or the e-mail address when `match` is email.
 
-    With `match` text the column may name other things too; `without` names a column that must be null then.
+    With `match` text the column may name other things too, with `match` key it holds the id of an API key of hers;
+    `without` names a column that must be null then.
     `erase` is what erasure does to that column or row; `policy_erase` the same under an organization's policy `erase`.
     """
 
@@ -159,7 +160,7 @@ def _subject(table: str, entry: dict[str, Any], columns: dict[str, Column]) -> S
         export=bool(entry.get("export", True)),
         erase=erase,
         policy_erase=_one_of(entry.get("policy_erase", erase), ERASURES, table),
-        match=_one_of(entry.get("match", "account"), ("account", "email", "text"), table),
+        match=_one_of(entry.get("match", "account"), ("account", "email", "text", "key"), table),
         without=entry.get("without"),
     )
 

@@ -55,9 +55,9 @@ ALTER TABLE app.billing ALTER COLUMN vat_id SET STATISTICS 0;
 ALTER TABLE app.billing ALTER COLUMN email SET STATISTICS 0;
 ALTER TABLE app.invoices ALTER COLUMN billed_to SET STATISTICS 0;
 
--- The function makes keys for the person of its seal alone, and cannot read a hash back.
+-- The function makes keys for the person of its seal alone, no mightier than the seal, and cannot read a hash back.
 CREATE POLICY maker ON app.api_keys AS RESTRICTIVE FOR INSERT TO organizations_fn
-    WITH CHECK (created_by = (SELECT app.principal_id()));
+    WITH CHECK (created_by = (SELECT app.principal_id()) AND app.sealed_holds(permissions));
 GRANT SELECT (tenant_id, id, name, prefix, permissions, created_by, created_at, expires_at, version), DELETE,
     INSERT (tenant_id, name, prefix, key_hash, permissions, created_by, expires_at) ON app.api_keys TO organizations_fn;
 GRANT SELECT ON platform.roles TO organizations_fn;

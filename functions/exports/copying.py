@@ -12,6 +12,12 @@ from common.db import Tx
 from common.register import Subject, Table, register
 from functions.exports.queries import Part
 
+# API keys that the person made, those that are gone included: the chain remembers them.
+HER_KEYS = """ARRAY(
+    SELECT CASE WHEN k.resource_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN CAST(k.resource_id AS uuid) END
+    FROM app.audit_events k
+    WHERE k.tenant_id = (SELECT app.tenant_id()) AND k.actor_id = (SELECT platform.export_subject())
+        AND k.action = 'api_key.created')"""
 TIME = re.compile(r"(^|_)(at|time)$")
 PART_ROWS = 50_000  # about this many rows a part: small enough for its deadline, even beside a slow network
 # One row of JSON a line, as it is: JSON text holds no raw control character, so CSV never quotes with these.
@@ -37,6 +43,8 @@ def _is_hers(subject: Subject) -> str:
     """The condition that a row is about the person."""
     if subject.match == "email":
         return f"t.{subject.column} = (SELECT platform.export_subject_email())"
+    if subject.match == "key":
+        return f"t.{subject.column} = ANY ({HER_KEYS})"
     kind = "text" if subject.match == "text" else "uuid"
     found = f"t.{subject.column} = (SELECT CAST(platform.export_subject() AS {kind}))"
     return f"({found} AND t.{subject.without} IS NULL)" if subject.without else found

@@ -30,6 +30,23 @@ def test_it_holds_the_persons_data(api, alice, dan, exports):
     assert events[0]["personal"]["ip"] == "127.0.0.1"
 
 
+def test_it_holds_what_her_api_keys_did(api, alice, people, exports):
+    """Their events carry where her programs run; the key itself may be gone. Not what a colleague's key did."""
+    keys = []
+    for maker in (alice, people.create("owner", alice.tenant_id)):
+        body = {"name": "robot", "permissions": ["project.create"]}
+        keys.append(api.post("/v1/api-keys", json=body, headers=maker).json)
+        headers = {"Authorization": f"Bearer {keys[-1]['key']}"}
+        assert api.post("/v1/projects", json={"name": keys[-1]["id"]}, headers=headers).status_code == 201
+    assert api.delete(f"/v1/api-keys/{keys[0]['id']}", headers=alice).status_code == 204
+
+    events = exports.package(alice).rows("audit_events")
+
+    by_keys = [(event["actor_id"], event["action"]) for event in events if event["actor_type"] == "api_key"]
+    assert by_keys == [(keys[0]["id"], "project.created")]
+    assert all(event["personal"]["ip"] for event in events if event["actor_type"] == "api_key")
+
+
 def test_it_holds_failed_log_ins_of_the_person_alone(admin, alice, dan, exports):
     for seq, person, actor in ((101, alice, None), (102, dan, None), (103, alice, dan.user_id)):
         admin.run(

@@ -183,3 +183,21 @@ def test_an_event_that_names_no_key_stops_no_erasure(attacker, api, vera):
     planned = api.post("/v1/deletions", json={"scope": "me", "dry_run": True}, headers=vera)
     assert planned.status_code == 200
     assert {"app.audit_events", "app.members"} <= {entry["table"] for entry in planned.json["plan"]}
+
+
+def test_a_keys_seal_makes_no_mightier_key(stack, admin, alice):
+    """Injected under the seal of a key that may little: a key with what its maker may would outlive it."""
+    organizations = Attacker(stack, "organizations_fn", "k")
+    key_id, hashed = organizations.key_of(alice)
+    admin.run("UPDATE app.api_keys SET permissions = '{project.view}' WHERE id = :id", id=key_id)
+    organizations.connection.run("BEGIN")
+    organizations.authorize(organizations.token(kind="k", session=hashed))
+    planted = (
+        "INSERT INTO app.api_keys (tenant_id, name, prefix, key_hash, permissions, created_by, expires_at)"
+        f" VALUES ('{alice.tenant_id}', 'x', 'x', gen_random_uuid(), 'CODES', '{alice.user_id}', 'infinity')"
+    )
+    statements = [planted.replace("CODES", codes) for codes in ("{role.manage}", "{project.view}")]
+    organizations.try_all([*statements, "COMMIT"])
+    organizations.connection.close()
+    made = "SELECT permissions FROM app.api_keys WHERE tenant_id = :t AND id <> :id"
+    assert admin.run(made, t=alice.tenant_id, id=key_id) == [[["project.view"]]]
