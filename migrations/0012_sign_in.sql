@@ -16,7 +16,8 @@ CREATE INDEX devices_by_account ON identity.devices (account_id);
 CREATE INDEX devices_by_expiry ON identity.devices (expires_at);
 
 -- Failures of one place for one address, of an account or of nobody: `subject` is a MAC of the e-mail address, `place`
--- the client's network, `device` and the id of a known device, or `account` for all places that are not known.
+-- the client's network, `device` and the id of a known device, or `account` for all places that are not known; `sessions`
+-- for those of people who are logged in.
 CREATE TABLE identity.login_locks (
     subject bytea NOT NULL,
     place text NOT NULL,
@@ -96,7 +97,8 @@ ALTER TABLE identity.email_changes ALTER COLUMN token_hash SET STATISTICS 0;
 
 -- Where a try for `wanted` counts, from `client` with the hash of a device's cookie: at a known device, else in the
 -- client's network (an IPv6 subscriber holds a /64; an IPv4 address written as one of IPv6 is one address), and
--- account-wide unless the person has logged in from there before.
+-- account-wide unless the person has logged in from there before. Within a login session, strangers' failures do not count:
+-- `sessions` is account-wide for those who hold one.
 -- For nobody, or for the person whose address it is: no row otherwise.
 CREATE FUNCTION identity.lock_places(wanted text, client inet, device bytea)
 RETURNS TABLE (subject bytea, account_id uuid, places text[])
@@ -106,6 +108,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                WHEN d.id IS NOT NULL THEN ARRAY['device ' || d.id]
                WHEN EXISTS (SELECT FROM identity.login_sessions s WHERE s.account_id = a.id AND s.ip <<= n.net)
                    THEN ARRAY[n.net::text]
+               WHEN a.id = app.principal_id() AND app.sealed(4) IS NOT NULL THEN ARRAY[n.net::text, 'sessions']
                ELSE ARRAY[n.net::text, 'account']
            END
     FROM platform.seal_key k
@@ -155,14 +158,14 @@ BEGIN
     END IF;
     moment := clock_timestamp();
     FOREACH one IN ARRAY here.places LOOP
-        most := CASE one WHEN 'account' THEN 50 ELSE 5 END;
+        most := CASE WHEN one IN ('account', 'sessions') THEN 50 ELSE 5 END;
         SELECT * INTO STRICT known FROM identity.login_locks l WHERE l.subject = here.subject AND l.place = one;
         known.failed_at := ARRAY(SELECT t FROM unnest(known.failed_at) AS t WHERE t > moment - interval '15 minutes'
                                  ORDER BY t) || moment;
         IF known.locked_until < moment - interval '1 hour' THEN
             known.locks := 0;
         END IF;
-        IF cardinality(known.failed_at) >= most OR (known.locks > 0 AND one <> 'account') THEN
+        IF cardinality(known.failed_at) >= most OR (known.locks > 0 AND most = 5) THEN
             known.locks := known.locks + 1;
             known.locked_until := moment + least(interval '1 minute' * power(2, least(known.locks, 10) - 1),
                                                  interval '15 minutes');
@@ -270,7 +273,7 @@ BEGIN
     DELETE FROM identity.mfa_challenges c WHERE c.account_id = person;
     DELETE FROM identity.email_changes c WHERE c.account_id = person AND c.confirmed_at IS NULL;
     DELETE FROM identity.devices d WHERE d.account_id = person;
-    DELETE FROM identity.login_locks l WHERE l.account_id = person AND l.place = 'account';
+    DELETE FROM identity.login_locks l WHERE l.account_id = person AND l.place IN ('account', 'sessions');
     RETURN QUERY
     SELECT ARRAY(SELECT m.tenant_id::text
                  FROM app.members m JOIN app.organizations o ON o.tenant_id = m.tenant_id

@@ -61,8 +61,8 @@ def _send_to_caller(call: Call) -> None:
         if caller.by_cookie:
             cookies.check(call.request, caller.login_session_id)
         email = mfa_queries.select_proofs(tx).email
-    lock.guard(call, email)
     with database().transaction(caller.claim) as tx:
+        lock.guard(call, email, tx)
         factor = _factor(tx, str(call.body["factor_id"]))
         codes.send(tx, factor, caller.login_session_id)
     codes.count(call, factor.type, email)

@@ -199,6 +199,35 @@ def test_many_addresses_together_lock_what_is_not_known(api, stack, admin, nora,
     assert log_in_with(api, nora, cookie).status_code == 200
 
 
+def test_strangers_do_not_lock_somebody_who_is_logged_in(api, stack, nora):
+    """Wherever she is, and whether or not her program keeps cookies: her log-in is what strangers do not have."""
+    guess_from_everywhere(stack, nora.email, 60)
+
+    body = {"current_password": PASSWORD, "new_password": "a harbour full of herons"}
+    assert refused(log_in(api, nora.email, PASSWORD), 429, "account_locked")
+    assert api.post("/v1/auth/step-up", json={"password": PASSWORD}, headers=nora).status_code == 200
+    assert api.post("/v1/auth/password/change", json=body, headers=nora).status_code == 204
+
+
+def test_who_has_stolen_a_log_in_guesses_no_more_from_many_addresses(api, admin, nora):
+    place = "SELECT array_agg(place ORDER BY place) FROM identity.login_locks WHERE account_id = :u"
+    for _ in range(5):
+        answer = api.post("/v1/auth/step-up", json={"password": WRONG}, headers=nora)
+        assert refused(answer, 401, "invalid_credentials")
+
+    assert refused(api.post("/v1/auth/step-up", json={"password": PASSWORD}, headers=nora), 429, "account_locked")
+    assert admin.run(place, u=nora.user_id) == [[["127.0.0.1/32", "sessions"]]]
+    admin.run("UPDATE identity.login_locks SET locked_until = NULL WHERE account_id = :u", u=nora.user_id)
+    admin.run(
+        "UPDATE identity.login_locks SET failed_at = array_fill(clock_timestamp(), ARRAY[49]), locks = 0"
+        " WHERE account_id = :u AND place = 'sessions'",
+        u=nora.user_id,
+    )
+    admin.run("DELETE FROM identity.login_locks WHERE account_id = :u AND place <> 'sessions'", u=nora.user_id)
+    assert refused(api.post("/v1/auth/step-up", json={"password": WRONG}, headers=nora), 401, "invalid_credentials")
+    assert refused(api.post("/v1/auth/step-up", json={"password": PASSWORD}, headers=nora), 429, "account_locked")
+
+
 def test_many_addresses_do_not_lock_an_address_of_hers(api, stack, nora):
     log_in(api, nora.email, PASSWORD)
     guess_from_everywhere(stack, nora.email, 60)
