@@ -35,7 +35,7 @@ CREATE TABLE app.api_keys (
     permissions text[] NOT NULL,
     created_by uuid NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    expires_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL CHECK (isfinite(expires_at)),
     version integer NOT NULL DEFAULT 1,
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, created_by) REFERENCES app.members (tenant_id, user_id) ON DELETE CASCADE
