@@ -129,7 +129,10 @@ RETURNS TABLE (id uuid, account_id uuid, tenant_id uuid, method text, amr text[]
                organizations text[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF locked THEN
+    IF locked THEN -- the account first, as a new password does, which ends the log-in
+        PERFORM FROM identity.accounts a
+        WHERE a.id = (SELECT c.account_id FROM identity.mfa_challenges c WHERE c.token_hash = token AND app.is_nobody())
+        FOR NO KEY UPDATE;
         PERFORM FROM identity.mfa_challenges c WHERE c.token_hash = token AND app.is_nobody() FOR UPDATE;
     END IF;
     RETURN QUERY

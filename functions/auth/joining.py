@@ -23,7 +23,7 @@ from common.schemas import Schema
 from common.settings import settings
 from common.tokens import Claim
 from common.wire import DatabaseError, violates
-from functions.auth import joining_queries, lock, pages, sign_in
+from functions.auth import joining_queries, lock, pages, queries, sign_in
 from functions.auth.joining_queries import Acceptance, Invited
 from functions.auth.letters import PAGE
 from functions.auth.mfa_schemas import MfaRequired
@@ -125,6 +125,7 @@ def _join_by_password(call: Call, token: bytes, invited: Invited, account_id: st
         raise sign_in.wrong_password()
     with database().transaction(Claim("u", "", account_id)) as tx:
         lock.guard_ahead(call, tx, invited.email)
+        queries.same_password_ahead(tx, invited.password_hash or "")
         _join(call, tx, joining_queries.accept_invitation(tx, token))
         return sign_in.admit(call, tx, method="password", amr=["pwd"])
 

@@ -159,6 +159,23 @@ def reset_by_mail_pending(tx: Tx) -> bool:
     return bool(tx.value("SELECT a.reset_by_mail_at IS NOT NULL FROM identity.accounts a WHERE a.id = :user_id"))
 
 
+def same_password_ahead(tx: Tx, proved: str) -> None:
+    """Refuse to go on if the password was changed since its hash was `proved`; asked along with the next statement.
+
+    The account stays locked: a change that comes later finds, and ends, what this log-in opens.
+    """
+
+    def heed(rows: list[list[Any]]) -> None:
+        if not rows or not rows[0][0]:
+            raise errors.Problem("unavailable", "Log in again.", headers={"Retry-After": "1"})
+
+    tx.ahead(
+        heed,
+        "SELECT a.password_hash = :proved FROM identity.accounts a WHERE a.id = :user_id FOR NO KEY UPDATE",
+        proved=proved,
+    )
+
+
 def no_factor_ahead(tx: Tx) -> None:
     """Refuse to go on if a second factor came since it was looked up; asked along with the next statement."""
 

@@ -150,7 +150,8 @@ def revoke_session(tx: Tx, session_id: str) -> None:
 
 def revoke_all_sessions(tx: Tx) -> int:
     """End all of the person's login sessions, and those that wait for a second factor; how many sessions there were."""
-    ended, _ = tx.flight(
+    _, ended = tx.flight(
+        ("DELETE FROM identity.mfa_challenges WHERE account_id = :user_id", {}),
         (
             """
             UPDATE identity.login_sessions SET revoked_at = clock_timestamp()
@@ -159,7 +160,6 @@ def revoke_all_sessions(tx: Tx) -> int:
             """,
             {},
         ),
-        ("DELETE FROM identity.mfa_challenges WHERE account_id = :user_id", {}),
     )
     return len(ended)
 

@@ -35,6 +35,7 @@ def log_in(call: Call) -> dict[str, Any]:
     renewed = passwords.hash_new(password) if passwords.outdated(found.password_hash) else None
     with database().transaction(claim) as tx:
         lock.guard_ahead(call, tx, email)
+        queries.same_password_ahead(tx, found.password_hash)
         if renewed:
             queries.update_password_hash(tx, found.password_hash, renewed)
         if found.factor:

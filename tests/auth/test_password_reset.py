@@ -19,7 +19,7 @@ from tests.auth.support import (
     refused,
     register,
 )
-from tests.conftest import Api, wait_until
+from tests.conftest import Api, database, wait_until
 from tests.tenancy.conftest import Attacker
 
 NEW = "a harbour full of herons"
@@ -248,3 +248,30 @@ def test_fields_are_checked(api):
     assert refused(answer, 422, "invalid_request")
     assert set(answer.json["errors"]) == {"token", "new_password"}
     assert refused(forgot(api, "not an address"), 422, "invalid_request")
+
+
+def test_a_log_in_on_its_way_does_not_outlive_the_reset(api, stack, admin, nora, link):
+    """Its password was right when it was looked at: the account is held while the session opens."""
+    token = link(nora.email)
+    blocker = database(stack["postgres"]["admin"])
+    blocker.run("BEGIN")
+    blocker.run("SELECT FROM identity.accounts WHERE id = :u FOR UPDATE", u=nora.user_id)
+
+    def waiting(count):
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND state = 'active'"
+        wait_until(lambda: admin.run(sql)[0][0] >= count, 10, f"{count} that wait")
+
+    with ThreadPoolExecutor(2) as pool:
+        ours = pool.submit(reset, Api(stack["api"]), token)
+        waiting(1)
+        theirs = pool.submit(log_in, Api(stack["api"]), nora.email, PASSWORD)
+        waiting(2)
+        blocker.run("COMMIT")
+        assert ours.result().status_code == 204
+        answer = theirs.result()
+    blocker.close()
+
+    if answer.status_code == 200:  # it was faster, and has ended
+        assert refused(api.get("/v1/auth/me", headers=bearer(answer.json)), 401, "invalid_token")
+    else:
+        assert refused(answer, 503, "unavailable")
