@@ -1,17 +1,21 @@
 """New passwords: by a mailed link for who has forgotten hers, by the old one for who is logged in."""
 
 import uuid
+from functools import partial
+
+from werkzeug.wrappers import Response
 
 from common import errors, passwords, tokens
 from common.access import PUBLIC, SIGNED_IN
 from common.db import database
-from common.http import Call, Json, Table
+from common.http import Call, Json, Later, Table
 from common.mail import Mail
 from common.outbox import Message
 from common.settings import settings
 from common.tokens import Claim
 from functions.auth import devices, lock, mailed, notices, password_queries, queries, sign_in, telling
 from functions.auth.letters import letter
+from functions.auth.queries import Person
 from functions.auth.schemas import Accepted, ForgottenPassword, PasswordChange, PasswordReset
 
 RESET = "password_reset"
@@ -77,7 +81,7 @@ def reset(call: Call) -> None:
     secret=True,  # what it is given is not to be kept, not even as a digest
     errors=("invalid_credentials", "conflict", "weak_password", "account_locked", "unavailable"),
 )
-def change(call: Call) -> None:
+def change(call: Call) -> Later:
     """Set a new password with the old one; the person's other login sessions end."""
     person, old = password_queries.select_own_password(call.tx)
     lock.guard(call, person.email)
@@ -99,6 +103,13 @@ def change(call: Call) -> None:
         raise errors.conflict("conflict", "The password was changed by another request meanwhile.")
     notices.post(call.tx, "password_changed")
     call.audit(CHANGED, person.id, method="password")
+    return Later(partial(_told_elsewhere, call, person))
+
+
+def _told_elsewhere(call: Call, person: Person) -> Response:
+    elsewhere = [known["id"] for known in person.organizations if known["id"] != call.caller.tenant_id]
+    telling.others(call, CHANGED, person.id, elsewhere, method="password")
+    return Response(status=204)
 
 
 def reset_mail(mail_id: str, reset_id: str) -> Mail | None:

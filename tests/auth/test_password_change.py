@@ -28,6 +28,15 @@ def test_it_works(api, admin, inbox, nora):
     assert inbox.wait_for(nora.email, "Your password was changed")
 
 
+def test_it_is_told_in_each_organization(api, admin, people, nora):
+    second = people.organization()
+    people.join(nora.user_id, second, "viewer")
+
+    assert change(api, nora).status_code == 204
+    for tenant_id in (nora.tenant_id, second):
+        assert "user.password_changed" in [e["action"] for e in events(admin, tenant_id)]
+
+
 def test_other_log_ins_end_and_this_one_stays(api, people, nora):
     other = people.log_in(nora)
 
