@@ -194,7 +194,8 @@ def test_a_keys_seal_makes_no_mightier_key(stack, admin, alice):
     organizations.authorize(organizations.token(kind="k", session=hashed))
     planted = (
         "INSERT INTO app.api_keys (tenant_id, name, prefix, key_hash, permissions, created_by, expires_at)"
-        f" VALUES ('{alice.tenant_id}', 'x', 'x', gen_random_uuid(), 'CODES', '{alice.user_id}', now() + interval '1 day')"
+        f" VALUES ('{alice.tenant_id}', 'x', 'x', gen_random_uuid(), 'CODES', '{alice.user_id}',"
+        " now() + interval '1 day')"
     )
     statements = [planted.replace("CODES", codes) for codes in ("{role.manage}", "{project.view}")]
     organizations.try_all([*statements, "COMMIT"])
