@@ -37,6 +37,7 @@ class Settings:
     storage_endpoint: str = "https://storage.googleapis.com"
     iamcredentials_endpoint: str = "https://iamcredentials.googleapis.com"
     workflows_endpoint: str = "https://workflowexecutions.googleapis.com"
+    logging_endpoint: str = "https://logging.googleapis.com"
     tasks_queue: str = "jobs"
     mails_queue: str = "mails"
     tasks_account: str = ""
