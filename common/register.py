@@ -14,7 +14,10 @@ SENSITIVE = ("restricted", "confidential")
 ERASURES = ("delete_row", "null", "pseudonym", "keep")
 CONTROLLERS = ("platform", "tenant")
 SOURCES = ("provided", "observed", "derived")
+REFERENCES = ("with_parent", "keep_parent", "null")
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+REFERENCE = re.compile(r"(\w+) \(([\w, ]+)\) -> ([\w.]+) \(([\w, ]+)\)")
 
 
 class RegisterError(ValueError):
@@ -70,6 +73,26 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A foreign key: `columns` point to `parent_columns` of table `parent`; `rule` is one of REFERENCES.
+
+    with_parent: the row goes with its parent. keep_parent: a parent to be erased stays while such a row of somebody
+    else hangs on it. null: the columns are nulled, but for tenant_id.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    parent: str
+    parent_columns: tuple[str, ...]
+    rule: str
+
+    @property
+    def nulled(self) -> tuple[str, ...]:
+        """The columns that rule `null` empties."""
+        return tuple(name for name in self.columns if name != "tenant_id") if self.rule == "null" else ()
+
+
+@dataclass(frozen=True)
 class Table:
     """One table; `name` is schema.relation."""
 
@@ -81,6 +104,7 @@ class Table:
     legal_basis: str
     recipients: tuple[str, ...]
     retention: Retention
+    references: tuple[Reference, ...]
     columns: dict[str, Column]
 
     @property
@@ -124,6 +148,25 @@ class Register:
     def about_people(self, *, of_tenant: bool) -> list[Table]:
         """The tables with subjects, which erasure has to visit."""
         return [table for table in self.tables.values() if table.subjects and table.of_tenant is of_tenant]
+
+    def erasure_order(self, *, of_tenant: bool) -> list[Table]:
+        """Tables in an order in which rows can go: each before the tables that its references point to.
+
+        Raises RegisterError when references form a circle; a table that points to itself stands where it stood.
+        """
+        waiting = {name: table for name, table in self.tables.items() if table.of_tenant is of_tenant}
+        order: list[Table] = []
+        while waiting:
+            pointed = {
+                each.parent for table in waiting.values() for each in table.references if each.parent != table.name
+            }
+            free = [table for name, table in waiting.items() if name not in pointed]
+            if not free:
+                raise RegisterError(f"references form a circle among {', '.join(sorted(pointed & set(waiting)))}")
+            order += free
+            for table in free:
+                del waiting[table.name]
+        return order
 
 
 def _one_of(value: str, known: tuple[str, ...], where: str) -> str:
@@ -172,6 +215,31 @@ def _retention(table: str, entry: dict[str, str], columns: dict[str, Column]) ->
     return found
 
 
+def _reference(table: str, name: str, text: str, columns: dict[str, Column]) -> Reference:
+    """`rule (columns) -> parent (its columns)`."""
+    where = f"{table}: reference {_identifier(name, table)}"
+    found = REFERENCE.fullmatch(str(text))
+    if not found:
+        raise RegisterError(f"{where}: {text!r} is not `rule (columns) -> parent (its columns)`")
+    rule, own, parent, theirs = found.groups()
+    reference = Reference(name, tuple(own.split(", ")), parent, tuple(theirs.split(", ")), rule)
+    _one_of(rule, REFERENCES, where)
+    for column in set(reference.columns) - set(columns):
+        raise RegisterError(f"{where}: {column!r} is not a column")
+    if len(reference.columns) != len(reference.parent_columns):
+        raise RegisterError(f"{where}: as many columns as its parent's are needed")
+    return reference
+
+
+def _check_parents(tables: dict[str, Table]) -> None:
+    """References point to columns that the register knows."""
+    for table in tables.values():
+        for reference in table.references:
+            parent = tables.get(reference.parent)
+            if parent is None or not set(reference.parent_columns) <= set(parent.columns):
+                raise RegisterError(f"{table.name}: reference {reference.name} points to nothing in {reference.parent}")
+
+
 def _table(name: str, entry: dict[str, Any], recipients: dict[str, str]) -> Table:
     schema, _, relation = name.partition(".")
     _identifier(schema, name)
@@ -187,6 +255,7 @@ def _table(name: str, entry: dict[str, Any], recipients: dict[str, str]) -> Tabl
         legal_basis=entry["legal_basis"],
         recipients=tuple(_one_of(each, tuple(recipients), name) for each in entry["recipients"]),
         retention=_retention(name, entry["retention"], columns),
+        references=tuple(_reference(name, key, text, columns) for key, text in entry.get("references", {}).items()),
         columns=columns,
     )
 
@@ -195,8 +264,10 @@ def parse(text: str) -> Register:
     """The register of a YAML text. Raises RegisterError; KeyError when a field is missing."""
     document = yaml.safe_load(text)
     recipients = document["recipients"]
+    tables = {name: _table(name, entry, recipients) for name, entry in document["tables"].items()}
+    _check_parents(tables)
     return Register(
-        tables={name: _table(name, entry, recipients) for name, entry in document["tables"].items()},
+        tables=tables,
         controllers=document["controllers"],
         recipients=recipients,
         rights=tuple(document["rights"]),
