@@ -37,9 +37,9 @@ class Safe:
         self.layout = Layout.load(Path(stack["path"]).parent / "layout.json")
         self.store = SecretStore(self.layout.root)
 
-    def call(self, account: str = "scheduler", path: str = "/internal/keys/rotate") -> Answer:
-        """Ask the keys service for a run, as a service account."""
-        url = self.layout.run_url("keys")
+    def call(self, account: str = "scheduler", path: str = "/internal/keys/rotate", service: str = "keys") -> Answer:
+        """Ask the keys service for a run, or another one for its own, as a service account."""
+        url = self.layout.run_url(service)
         token = Issuer(self.layout.root).identity_token(service_account(account), url)
         return self._api.post(url + path, headers={"Authorization": f"Bearer {token}"})
 

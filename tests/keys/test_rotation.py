@@ -123,9 +123,10 @@ def test_a_mail_that_is_sent_after_the_promotion(safe, api, admin, inbox):
         " WHERE reference = (SELECT id FROM identity.registrations WHERE email = :email) RETURNING id",
         email=newcomer.email,
     )[0]
+    assert safe.call(path="/internal/outbox/drain", service="retention").status_code == 200
     wait_until(
         lambda: admin.run("SELECT delivered_at IS NOT NULL FROM platform.outbox WHERE id = :id", id=mail) == [[True]],
-        90,
+        30,
         "the second delivery",
     )
     texts = [m for m in inbox.messages(newcomer.email) if token in str(m)]
