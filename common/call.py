@@ -46,6 +46,13 @@ class Route:
     tokens: bool = False  # answers tokens: `?cookies=true` sets cookies instead
     secret: bool = False  # answers a secret that is shown once and never stored
     own: str | None = None  # the path parameter that, naming the caller herself, stands for the permission
+    by_scope: tuple[tuple[str, str], ...] = ()  # the permission that a `scope` in the body needs, with step-up
+    while_suspended: bool = False  # for her own data: open to members of a suspended organization too
+
+    def beyond(self, body: Any) -> str | None:
+        """The permission that this body needs on top, by its `scope`."""
+        scope = body.get("scope") if isinstance(body, dict) else None
+        return dict(self.by_scope).get(scope) if isinstance(scope, str) else None
 
     @property
     def idempotent(self) -> bool:
@@ -122,12 +129,20 @@ class Call:
         matched = re.fullmatch(r'"(\d{1,9})"', given.strip())
         return int(matched[1]) if matched else NO_VERSION
 
-    def validate(self) -> None:
-        """Body and query by the route's schemas. Raises 413, 415, 400, 422."""
+    def parse(self) -> None:
+        """The body as JSON. Raises 413, 415, 400."""
         if self.route.body is None:
             reading.refuse_large(self.request)
         else:
             self.parsed = reading.parse(self.request, self.raw)
+
+    @property
+    def needed(self) -> str:
+        """What the request needs: the permission of its scope, or what its route needs."""
+        return self.route.beyond(self.parsed) or self.route.needs
+
+    def validate(self) -> None:
+        """Body and query by the route's schemas. Raises 422."""
         given = reading.query(self.request)
         if self.route.tokens:
             self.to_cookies = cookies.asked_for(given.pop("cookies", "false"))

@@ -9,6 +9,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import marshmallow
@@ -19,6 +20,7 @@ from werkzeug.wrappers import Request, Response
 from common import access, answers, cookies, errors, health, idempotency, limits, log, reading
 from common.call import Call, Handler, Json, Later, Route
 from common.db import Tx, Written, database
+from common.tokens import Claim
 from common.wire import DatabaseError, Step, refused_by_policy, violates
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -157,21 +159,33 @@ class Routes(Table):
         if call.route.body is not None:
             call.raw = reading.take(call.request)
         if call._caller is None:
+            call.parse()
             call.validate()
             return render(call, call.route.handler(call))
+        try:
+            return self._sealed(call, call.caller.claim)
+        except errors.Problem as problem:
+            if problem.code != "organization_suspended" or not call.route.while_suspended or call.caller.api_key:
+                raise
+            return self._sealed(call, replace(call.caller.claim, kind="p"))
+
+    def _sealed(self, call: Call, claim: Claim) -> Response:
+        """The answer of a transaction that is sealed for the claim."""
         read_only = call.request.method in {"GET", "HEAD"} and not call.route.records
         scope = idempotency.scope(call)
         first = Step(idempotency.RECALL, {"scope": scope}) if scope else None
         try:
-            with database().transaction(call.caller.claim, read_only=read_only, first=first) as tx:
+            with database().transaction(claim, read_only=read_only, first=first) as tx:
                 call._tx = tx
                 self._authorize(call, tx)
                 idempotency.check(call)
+                call.parse()
+                self._authorize_scope(call, tx)
                 call.validate()
                 answer = self._once(call, tx, scope) if scope else call.route.handler(call)
         except errors.Problem as problem:
             if problem.code in {"permission_denied", "step_up_required", "mfa_enrollment_required"}:
-                self._record_refusal(call, problem.code)
+                self._record_refusal(call, claim, problem.code)
             raise
         except DatabaseError as error:
             if violates(error, idempotency.MEMBERSHIP):
@@ -217,15 +231,30 @@ class Routes(Table):
             raise access.step_up_needed()
 
     @staticmethod
-    def _record_refusal(call: Call, reason: str) -> None:
-        with database().transaction(call.caller.claim) as tx:
+    def _authorize_scope(call: Call, tx: Tx) -> None:
+        """What the body's scope needs on top of the route: a permission, and a fresh proof of identity."""
+        needed = call.route.beyond(call.parsed)
+        if needed is None:
+            return
+        if tx.claim.kind == "p":
+            raise errors.Problem("organization_suspended")
+        if tx.granted.get("mfa") is False:
+            raise errors.Problem("mfa_enrollment_required")
+        if needed not in call.caller.permissions:
+            raise errors.Problem("permission_denied", f"This needs the permission {needed}.")
+        if not call.caller.fresh:
+            raise access.step_up_needed()
+
+    @staticmethod
+    def _record_refusal(call: Call, claim: Claim, reason: str) -> None:
+        with database().transaction(claim) as tx:
             tx.audit(
                 "access.denied",
                 "route",
                 f"{call.route.method} {call.route.path}",
                 request_id=call.request_id,
                 outcome="denied",
-                data={"reason": reason, "needs": call.route.needs},
+                data={"reason": reason, "needs": call.needed},
                 personal=call.personal,
             )
 

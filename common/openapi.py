@@ -105,6 +105,8 @@ def _operation(route: RouteLike, *, versioned: bool, shared: dict[str, Json]) ->
         operation["x-needs"] = route.needs
     if route.step_up:
         operation["x-step-up"] = True
+    if route.by_scope:
+        operation["x-needs-by-scope"] = dict(route.by_scope)
     if route.body is not None:
         operation["requestBody"] = {
             "required": any(field.required for field in route.body._declared_fields.values()),
@@ -120,6 +122,11 @@ def _description(route: RouteLike) -> str:
         (bool(details(route)), details(route)),
         (True, needs.get(route.needs, f"Needs the permission `{route.needs}`.")),
         (route.step_up, "Needs a proof of identity of the last minutes: see `POST /v1/auth/step-up`."),
+        *(
+            (True, f"Scope `{scope}` needs the permission `{code}` and such a proof of the last minutes.")
+            for scope, code in route.by_scope
+        ),
+        (route.while_suspended, "Open to members of a suspended organization too, for their own data."),
         (route.secret, "The answer holds a secret that is shown once and cannot be replayed."),
     )
     return "\n\n".join(text for applies, text in rules if applies)

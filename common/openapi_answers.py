@@ -60,7 +60,7 @@ def implied(route: RouteLike, *, versioned: bool) -> list[str]:
         (paged(route.query), ("invalid_cursor",)),
         (bool(PLACEHOLDER.search(route.path)), ("not_found",)),
         ((known or route.tokens) and route.method in UNSAFE, ("csrf_failed",)),
-        (route.step_up, ("step_up_required",)),
+        (route.step_up or bool(route.by_scope), ("step_up_required",)),
         (route.idempotent, IDEMPOTENT),
         (versioned and route.method in {"PATCH", "DELETE"}, ("precondition_failed",)),
     )
