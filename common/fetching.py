@@ -39,15 +39,21 @@ def is_safe(url: str) -> bool:
     return secure and bool(part.hostname) and part.username is None and not part.fragment
 
 
-def fetch(url: str, *, form: str | None = None, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-    """Status and body of a GET, or of a POST with a form, within SECONDS and MAX_BYTES. Raises Unreachable."""
+def fetch(
+    url: str, *, form: str | None = None, document: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
+    """Status and body of a GET, or of a POST with a form or a JSON document, within SECONDS and MAX_BYTES.
+
+    Raises Unreachable.
+    """
     if not is_safe(url):
         raise Unreachable("the address is not https")
     part = urlsplit(url)
     target = (part.path or "/") + (f"?{part.query}" if part.query else "")
     sent = {"Accept": "application/json", "User-Agent": "dev-context", "Connection": "close", **(headers or {})}
-    if form is not None:
-        sent["Content-Type"] = "application/x-www-form-urlencoded"
+    body = document if form is None else form.encode()
+    if body is not None:
+        sent["Content-Type"] = "application/json" if form is None else "application/x-www-form-urlencoded"
     connection = _connection(part.scheme, part.hostname or "", part.port)
     watch: threading.Timer | None = None
     began = time.monotonic()
@@ -56,20 +62,20 @@ def fetch(url: str, *, form: str | None = None, headers: Mapping[str, str] | Non
         watch = threading.Timer(max(SECONDS - (time.monotonic() - began), 0.01), _cut, [connection.sock])
         watch.daemon = True
         watch.start()
-        connection.request("GET" if form is None else "POST", target, form, sent)
+        connection.request("GET" if body is None else "POST", target, body, sent)
         response = connection.getresponse()
-        body = response.read(MAX_BYTES + 1)
+        answer = response.read(MAX_BYTES + 1)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise Unreachable(type(error).__name__) from error
     finally:
         if watch:
             watch.cancel()
         connection.close()
-    if len(body) > MAX_BYTES:
+    if len(answer) > MAX_BYTES:
         raise Unreachable("the answer is too large")
     if time.monotonic() - began > SECONDS:
         raise Unreachable("the answer came too slowly")
-    return response.status, body
+    return response.status, answer
 
 
 def fetch_object(url: str, **options: Any) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Settings:
     cors_origins: str = ""
     oidc_providers: str = ""
     trusted_issuers: str = ""
+    processors: str = ""
 
     sqladmin_endpoint: str = "https://sqladmin.googleapis.com"
     secretmanager_endpoint: str = "secretmanager.googleapis.com"
@@ -46,6 +47,7 @@ class Settings:
     service_account: str = ""
     auth_url: str = ""
     export_bucket: str = ""
+    ledger_bucket: str = ""
     smtp_url: str = ""
     mail_from: str = "no-reply@example.com"
     sms_endpoint: str = "https://api.twilio.com"
@@ -81,6 +83,8 @@ class Settings:
     api_key_max_seconds: int = 31_622_400
     deletion_grace_user_seconds: int = 0
     job_silence_seconds: int = 900
+    processor_pause_seconds: int = 10
+    processor_patience_seconds: int = 259_200
     argon2_memory_kib: int = 19_456
     argon2_time_cost: int = 2
     argon2_parallelism: int = 1

@@ -101,7 +101,33 @@ def delete_all(prefix: str) -> int:
 
 def names(prefix: str) -> list[str]:
     """The names of all objects that start so."""
-    return [blob.name for blob in _bucket().list_blobs(prefix=prefix, timeout=NETWORK_SECONDS)]
+    return [blob.name for blob in _bucket(settings().export_bucket).list_blobs(prefix=prefix, timeout=NETWORK_SECONDS)]
+
+
+def keep(name: str, content: bytes) -> bool:
+    """Write a new object of the ledger; False when there is one of that name, which stays as it is."""
+    from google.api_core.exceptions import PreconditionFailed  # noqa: PLC0415 - slow to import, only where it is used
+
+    blob = _bucket(settings().ledger_bucket).blob(name)
+    try:
+        blob.upload_from_string(
+            content, content_type="application/json", if_generation_match=0, timeout=NETWORK_SECONDS, checksum="crc32c"
+        )
+    except PreconditionFailed:  # also when an answer was lost, and the client has tried again
+        return False
+    return True
+
+
+def kept(name: str) -> bytes:
+    """An object of the ledger. Raises google.api_core.exceptions.NotFound."""
+    content: bytes = _bucket(settings().ledger_bucket).blob(name).download_as_bytes(timeout=NETWORK_SECONDS)
+    return content
+
+
+def kept_names(prefix: str) -> list[str]:
+    """The names of the ledger's objects that start so."""
+    bucket = _bucket(settings().ledger_bucket)
+    return [blob.name for blob in bucket.list_blobs(prefix=prefix, timeout=NETWORK_SECONDS)]
 
 
 def signed_url(name: str, filename: str, content_type: str) -> str:
@@ -122,15 +148,15 @@ def signed_url(name: str, filename: str, content_type: str) -> str:
 
 
 def _blob(name: str) -> "Blob":
-    return _bucket().blob(name)
+    return _bucket(settings().export_bucket).blob(name)
 
 
 @cache
-def _bucket() -> "Bucket":
+def _bucket(name: str) -> "Bucket":
     from google.cloud import storage  # noqa: PLC0415 - slow to import, only where it is used
 
     client = storage.Client(project=settings().project_id, client_options={"api_endpoint": settings().storage_endpoint})
-    return client.bucket(settings().export_bucket)
+    return client.bucket(name)
 
 
 @cache

@@ -103,7 +103,7 @@ class Front:
 def application(root: str | Path) -> web.Application:
     """The stand-in over `<root>/storage`."""
     store = Store(Path(root, "storage"))
-    buckets.ensure_exports(store)
+    buckets.ensure(store)
     front = Front(store, Issuer(root))
 
     async def sweeping(_: web.Application) -> AsyncIterator[None]:

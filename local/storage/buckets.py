@@ -17,12 +17,8 @@ from local.storage.store import Store
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 KEPT = ["lifecycle", "labels", "iamConfiguration", "encryption", "cors", "retentionPolicy", "storageClass", "location"]
 SESSION_DAYS = 7
-EXPORTS = f"{PROJECT}-exports"
-EXPORTS_RESOURCE = {
-    "lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"age": 7}}]},
-    "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"},
-    "location": "EUROPE-WEST1",
-}
+EXPORTS, LEDGER = f"{PROJECT}-exports", f"{PROJECT}-ledger"
+EXPORT_DAYS, LEDGER_DAYS = 7, 1095
 
 
 def new_bucket(name: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -50,10 +46,20 @@ def new_bucket(name: str, asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def ensure_exports(store: Store) -> None:
-    """Make the bucket of the exports at the first start."""
-    if EXPORTS not in [bucket["name"] for bucket in store.buckets()]:
-        store.insert_bucket(EXPORTS, new_bucket(EXPORTS, EXPORTS_RESOURCE))
+def ensure(store: Store) -> None:
+    """Make the buckets of the exports and of the ledger at the first start."""
+    there = [bucket["name"] for bucket in store.buckets()]
+    for name, days in ((EXPORTS, EXPORT_DAYS), (LEDGER, LEDGER_DAYS)):
+        if name not in there:
+            store.insert_bucket(name, new_bucket(name, _resource(days)))
+
+
+def _resource(days: int) -> dict[str, Any]:
+    return {
+        "lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"age": days}}]},
+        "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}, "publicAccessPrevention": "enforced"},
+        "location": "EUROPE-WEST1",
+    }
 
 
 def sweep(store: Store, sessions: Sessions, at: datetime | None = None) -> None:

@@ -1,0 +1,59 @@
+"""The search outside of the database: objects in storage, and the logs, for what was the person's."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+from common import cloud_logs, errors, jobs, log, storage
+from common.db import database
+from functions.deletions import proof_queries as queries
+
+LOGS = "logs"
+LOG_DAYS = 30
+GROUND = "a log entry cannot be deleted alone; it holds what it should not, which is a defect that was reported"
+UNTIL = f"{LOG_DAYS} days after it was written"
+SHORTEST_NAME = 5  # characters, and two words at least: a shorter one says nothing about whom an entry means
+
+
+@dataclass(frozen=True)
+class Found:
+    """How many places were searched, and how many objects and log entries still hold something."""
+
+    places: int
+    hits: int
+
+
+def outside(job_id: str) -> Found:
+    """Search storage and logs; what the logs hold is counted as retained and reported. Raises 503 without an answer.
+
+    Objects are known by their names: a package of her own, or one of an organization that holds her rows. Packages of
+    other people hold of her an opaque id at most (Art. 15(4)), and are theirs.
+    """
+    with database().transaction(jobs.claim(job_id)) as tx:
+        prefixes = [f"exports/{export_id}/" for export_id in queries.select_exports(tx)]
+        email, name, scope = queries.select_identifiers(tx)
+    left = sum(len(storage.names(prefix)) for prefix in prefixes)
+    if scope != "me" or not email:  # of an organization's own request the platform's logs say nothing
+        return Found(len(prefixes), left)
+    logged = _logged(job_id, texts(email, name))
+    return Found(len(prefixes) + 1, left + logged)
+
+
+def texts(email: str, name: str | None) -> list[str]:
+    """What to look for in the logs: the address, and a name that is long enough to mean somebody; as in a URL too."""
+    wanted = [email]
+    if name and len(name) >= SHORTEST_NAME and len(name.split()) > 1:
+        wanted.append(name)
+    return list(dict.fromkeys(form for text in wanted for form in (text, quote(text, safe=""))))
+
+
+def _logged(job_id: str, wanted: list[str]) -> int:
+    try:
+        hits = cloud_logs.search(wanted, datetime.now(UTC) - timedelta(days=LOG_DAYS))
+    except cloud_logs.Unsearchable as error:
+        raise errors.Problem("unavailable", "The logs cannot be searched.", headers={"Retry-After": "5"}) from error
+    if hits:
+        log.entry("CRITICAL", "the logs hold what identifies an erased person", job_id=job_id, entries=hits)
+        with database().transaction(jobs.claim(job_id)) as tx:
+            queries.count_logged(tx, hits)
+    return hits
