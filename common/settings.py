@@ -50,6 +50,7 @@ class Settings:
     ledger_bucket: str = ""
     smtp_url: str = ""
     mail_from: str = "no-reply@example.com"
+    privacy_mail: str = ""
     sms_endpoint: str = "https://api.twilio.com"
     sms_from: str = ""
     sms_prefixes: str = ""

@@ -52,6 +52,21 @@ class Person:
 
 
 @dataclass(frozen=True)
+class PrivacyNotice:
+    """A mail about a time limit; without an address it goes to the platform's operator."""
+
+    kind: str
+    email: str | None
+    request: str
+    request_kind: str
+    scope: str
+    due_on: str
+    received_on: str
+    reason: str | None
+    organization: str | None
+
+
+@dataclass(frozen=True)
 class Notice:
     """Addresses of a notice, the present and the one before; its time in UTC; the client's network address."""
 
@@ -201,6 +216,12 @@ def find_notice(mail_id: str) -> Notice | None:
     """Whom a notice goes to, and what it is about; None when the account is gone."""
     found = database().single(NOBODY, "SELECT * FROM identity.mail_notice(:mail)", mail=mail_id)
     return Notice(*found[0]) if found else None
+
+
+def find_privacy_notice(mail_id: str) -> PrivacyNotice | None:
+    """Whom the mail goes to and what it says; None when there is nothing to say any more."""
+    found = database().single(NOBODY, "SELECT * FROM platform.privacy_notice(:mail)", mail=mail_id)
+    return PrivacyNotice(*found[0]) if found else None
 
 
 def claim_mail(mail_id: str) -> tuple[str, str, str]:

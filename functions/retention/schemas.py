@@ -19,6 +19,13 @@ class Requeued(Schema):
     failed_deletions = fields.Integer(required=True)
 
 
+class Reminded(Schema):
+    """Requests that somebody was reminded of, and the mails that say so."""
+
+    requests = fields.Integer(required=True)
+    mails = fields.Integer(required=True)
+
+
 class Report(Schema):
     """Rows that were removed, by table, and exports whose files were."""
 

@@ -1,0 +1,56 @@
+"""Time limits and jobs that get no further: literal SQL, one function per query, each a transaction of its own."""
+
+from dataclasses import dataclass
+
+from common.db import database
+from common.tokens import Claim
+
+SYSTEM = Claim("s")
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """A job that was queued again; `stuck` when it has done nothing more several times in a row. `reason` is a code."""
+
+    id: str
+    kind: str
+    attempts: int
+    stuck: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reminder:
+    """Mails about a request: `kind` is week, two_days or overdue; `operator` where the platform's operator is told."""
+
+    job_id: str
+    kind: str
+    mails: int
+    operator: bool
+
+
+def requeue_stuck_jobs(silence_seconds: int, pause_seconds: int) -> list[Restarted]:
+    """Queue jobs again that have been silent for so long; those that get no further only after the pause."""
+    rows = database().single(
+        SYSTEM,
+        "SELECT * FROM platform.requeue_stuck_jobs(make_interval(secs => :silence), make_interval(secs => :pause))",
+        silence=silence_seconds,
+        pause=pause_seconds,
+    )
+    return [Restarted(*row) for row in rows]
+
+
+def requeue_failed_deletions(pause_seconds: int) -> list[Restarted]:
+    """Queue erasures again that failed so long ago with the account frozen."""
+    rows = database().single(
+        SYSTEM, "SELECT * FROM platform.requeue_failed_deletions(make_interval(secs => :pause))", pause=pause_seconds
+    )
+    return [Restarted(*row) for row in rows]
+
+
+def insert_reminders(*, to_operator: bool) -> list[Reminder]:
+    """The reminders that are due and were not written yet, with their mails; what the operator gets only if told so."""
+    rows = database().single(
+        SYSTEM, "SELECT * FROM platform.remind_of_deadlines(:to_operator)", to_operator=to_operator
+    )
+    return [Reminder(*row) for row in rows]
