@@ -128,21 +128,44 @@ def test_file_names_in_a_package_are_unique():
 
 ENTRY = """
 controllers: {}
-recipients: {hosting: somebody}
+people: {users: people}
+data: {content: texts}
+activities: {work: {title: t, controller: tenant, purpose: p}, accounts: {title: t, controller: platform, purpose: p}}
+recipients: {hosting: {title: somebody, kind: processor, place: here, given: all}}
+places: {}
+measures: []
 rights: []
-transfers: none
 automated_decisions: none
 tables:
+  app.boxes:
+    controller: tenant
+    activity: work
+    people: []
+    data: []
+    subjects: []
+    source: provided
+    purpose: p
+    legal_basis: b
+    recipients: [hosting]
+    retention: {until: it ends, ground: g}
+    columns:
+      box_id: internal
   app.things:
     controller: tenant
+    activity: work
+    people: [users]
+    data: [content]
     subjects: [{column: made_by, role: author, erase: pseudonym}]
     source: provided
     purpose: p
     legal_basis: b
     recipients: [hosting]
     retention: {until: u, ground: g}
+    references:
+      things_in_boxes: with_parent (in_box) -> app.boxes (box_id)
     columns:
       id: internal export
+      in_box: internal
       made_by: internal pseudonym
       text: restricted export keep
 """
@@ -153,6 +176,7 @@ def test_the_short_forms():
 
     assert [(c.classification, c.export, c.erase) for c in table.columns.values()] == [
         ("internal", True, "delete_row"),
+        ("internal", False, "delete_row"),
         ("internal", False, "pseudonym"),
         ("restricted", True, "keep"),
     ]
