@@ -41,7 +41,7 @@ def _matching(wanted: str) -> set[tuple[str, str, str]]:
     from requests.exceptions import RequestException  # noqa: PLC0415
 
     try:
-        entries = _client().list_entries(filter_=wanted, page_size=PAGE)
+        entries = _client().list_entries(filter_=wanted, page_size=PAGE)  # type: ignore[no-untyped-call]
         return {(str(each.log_name), str(each.timestamp), str(each.insert_id)) for each in entries}
     except (GoogleAPIError, GoogleAuthError, RequestException) as error:
         raise Unsearchable(type(error).__name__) from None  # its text quotes the request
@@ -80,4 +80,6 @@ def _client() -> "Client":
     from google.cloud import logging  # noqa: PLC0415 - slow to import, only where it is used
 
     endpoint = {"api_endpoint": settings().logging_endpoint}
-    return logging.Client(project=settings().project_id, client_options=endpoint, _use_grpc=False)
+    return logging.Client(  # type: ignore[no-untyped-call]
+        project=settings().project_id, client_options=endpoint, _use_grpc=False
+    )

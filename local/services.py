@@ -14,7 +14,7 @@ from local.layout import Layout, catalog
 CHECKOUT = Path(__file__).parent.parent
 PORTS = (
     *("gateway", "postgres", "valkey", "tasks", "secrets", "workflows", "storage"),
-    *("scheduler", "smtp", "mail", "sms", "cloudsql"),
+    *("scheduler", "smtp", "mail", "sms", "cloudsql", "logging", "kms"),
 )
 ACCOUNTS = ("gateway", "tasks", "workflows", "scheduler")
 STAND_INS = {  # module of local/: the ports it listens on
@@ -25,11 +25,13 @@ STAND_INS = {  # module of local/: the ports it listens on
     "mail": ("smtp", "mail"),
     "sms": ("sms",),
     "cloudsql": ("cloudsql",),
+    "logging": ("logging",),
+    "kms": ("kms",),
     "tasks": ("tasks",),
     "workflows": ("workflows",),
     "scheduler": ("scheduler",),
 }
-MODULES = {"secrets": "secrets_server"}  # pragma: allowlist secret
+MODULES = {"secrets": "secrets_server", "logging": "logging_api"}  # pragma: allowlist secret
 JOBS = ("exports-jobs", "deletions-jobs")
 
 

@@ -15,6 +15,7 @@ from local.layout import HOST, PROJECT, REGION, Layout, catalog, login_role, ser
 ANNOUNCEMENT = "stack.json"
 INSTANCE = f"{PROJECT}:{REGION}:main"
 EXPORT_BUCKET = f"{PROJECT}-exports"
+LEDGER_BUCKET = f"{PROJECT}-ledger"
 FOREIGN = ("CLOUDSDK_", "GOOGLE_", "GCE_", "GRANIAN_", "GRPC_", "PG", "PYTHON", "K_", "FUNCTION_", "WERKZEUG_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
@@ -76,6 +77,7 @@ def function_environment(layout: Layout, service: str, environ: Mapping[str, str
         "STORAGE_ENDPOINT": layout.url("storage"),
         "IAMCREDENTIALS_ENDPOINT": layout.url("metadata:gateway"),
         "WORKFLOWS_ENDPOINT": layout.url("workflows"),
+        "LOGGING_ENDPOINT": layout.url("logging"),
         "TASKS_ACCOUNT": service_account("tasks"),
         "WORKFLOWS_ACCOUNT": service_account("workflows"),
         "SCHEDULER_ACCOUNT": service_account("scheduler"),
@@ -87,6 +89,7 @@ def function_environment(layout: Layout, service: str, environ: Mapping[str, str
         "SERVICE_URL": layout.run_url(service),
         "AUTH_URL": layout.run_url("auth"),
         "EXPORT_BUCKET": EXPORT_BUCKET,
+        "LEDGER_BUCKET": LEDGER_BUCKET,
         "SMTP_URL": f"smtp://{HOST}:{layout.ports['smtp']}",
         "MAIL_FROM": environ.get("MAIL_FROM", "no-reply@example.com"),
         "SMS_ENDPOINT": layout.url("sms"),

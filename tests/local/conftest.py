@@ -21,7 +21,7 @@ from local.ports import choose, reserve
 
 CHECKOUT = Path(__file__).parents[2]
 NAMES = ["gateway", "postgres", "valkey", "tasks", "secrets", "workflows", "storage", "scheduler"]
-NAMES += ["smtp", "mail", "sms", "cloudsql"]
+NAMES += ["smtp", "mail", "sms", "cloudsql", "logging", "kms"]
 READY_SECONDS = 20
 
 Start = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]

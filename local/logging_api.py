@@ -1,0 +1,178 @@
+"""Cloud Logging as a reader sees it: `entries:list` over the log files of the stack (REST v2)."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from local.identity import Issuer
+from local.layout import PROJECT, Layout, catalog, service_account
+from local.logging_filter import Filter, Unparsable, parse
+from local.serving import arguments, bearer, http, refusal, stopped
+
+READERS = ("deletions-jobs",)  # of the services: roles/logging.viewer
+FIELDS = {"resourceNames", "filter", "orderBy", "pageSize", "pageToken"}
+USUAL_PAGE, LARGEST_PAGE = 50, 1000
+MOST_BYTES = 32 * 1024 * 1024  # read for one page: Google answers an empty page too, when it has searched for long
+TIMES = ("time", "at")  # where our services, and Envoy, write the moment
+
+
+class Invalid(Exception):
+    """A request that Google answers with 400."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the next line begins: a log file's name, and bytes from its beginning."""
+
+    name: str = ""
+    position: int = 0
+
+    def token(self) -> str:
+        """As a page token."""
+        return base64.urlsafe_b64encode(json.dumps([self.name, self.position]).encode()).decode()
+
+    @classmethod
+    def of(cls, token: str) -> "Place":
+        """Raises Invalid."""
+        if not token:
+            return cls()
+        try:
+            name, position = json.loads(base64.urlsafe_b64decode(token))
+            return cls(str(name), int(position))
+        except (ValueError, TypeError, binascii.Error) as error:
+            raise Invalid("page_token is not valid") from error
+
+
+class Logs:
+    """The files under `<root>/log`: one per service, those set aside included. A line is an entry."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def page(self, wanted: Filter, size: int, place: Place) -> tuple[list[dict[str, Any]], Place | None]:
+        """Up to `size` entries that match from a place on, and where to go on, None at the end."""
+        found: list[dict[str, Any]] = []
+        read = 0
+        for path in sorted(self.folder.glob("*.log*")):
+            if path.name < place.name:
+                continue
+            start = place.position if path.name == place.name else 0
+            for position, line in _lines(path, start):
+                if len(found) == size or read > MOST_BYTES:
+                    return found, Place(path.name, position)
+                read += len(line)
+                entry = _entry(path, position, line.decode(errors="replace"), wanted)
+                if entry is not None:
+                    found.append(entry)
+        return found, None
+
+
+def _lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
+    """Each line from a position on, with its own; none of a file that is gone."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(start)
+        position = start
+        for line in file:
+            yield position, line.rstrip(b"\n")
+            position += len(line)
+
+
+def _entry(path: Path, position: int, line: str, wanted: Filter) -> dict[str, Any] | None:
+    """The line as LogEntry, if it matches."""
+    payload = _payload(line)
+    if not wanted.holds(line, payload):
+        return None
+    moment = _moment(path, payload)
+    if moment < wanted.since:
+        return None
+    name = path.name.partition(".")[0]
+    return {
+        "logName": f"projects/{PROJECT}/logs/{name}",
+        "resource": {"type": "cloud_run_revision", "labels": {"service_name": name}},
+        "timestamp": moment.isoformat().replace("+00:00", "Z"),
+        "insertId": hashlib.sha256(f"{path.name} {position}".encode()).hexdigest()[:16],
+        ("textPayload" if isinstance(payload, str) else "jsonPayload"): payload,
+    }
+
+
+def _payload(line: str) -> dict[str, Any] | str:
+    if line.startswith("{"):
+        with suppress(ValueError):
+            document = json.loads(line)
+            if isinstance(document, dict):
+                return document
+    return line
+
+
+def _moment(path: Path, payload: dict[str, Any] | str) -> datetime:
+    """What the entry says, or else when its file was last written to: never earlier than the line."""
+    if isinstance(payload, dict):
+        for name in TIMES:
+            with suppress(KeyError, TypeError, ValueError):
+                moment = datetime.fromisoformat(payload[name])
+                if moment.tzinfo is not None:
+                    return moment.astimezone(UTC)
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+class Api:
+    """POST /v2/entries:list."""
+
+    def __init__(self, logs: Logs) -> None:
+        self.logs = logs
+        self.refused = {service_account(name) for name in catalog() if name not in READERS}
+
+    async def list(self, request: web.Request, caller: str) -> web.StreamResponse:
+        """A page of entries, or Google's error. Nothing is logged: the filter holds what must stand nowhere."""
+        if caller in self.refused:
+            return refusal(403, "Permission denied for all log views")
+        try:
+            wanted, size, place = _asked(await request.json())
+        except (Invalid, Unparsable) as error:
+            return refusal(400, str(error))
+        except ValueError:
+            return refusal(400, "Invalid JSON payload received.")
+        entries, rest = await asyncio.to_thread(self.logs.page, wanted, size, place)
+        answer: dict[str, Any] = {"entries": entries} if entries else {}
+        return web.json_response(answer | ({"nextPageToken": rest.token()} if rest else {}))
+
+
+def _asked(body: Any) -> tuple[Filter, int, Place]:
+    """Raises Invalid or Unparsable."""
+    if not isinstance(body, dict) or not body.keys() <= FIELDS:
+        raise Invalid("Invalid JSON payload received. Unknown name.")
+    if body.get("resourceNames") != [f"projects/{PROJECT}"]:
+        raise Invalid("resource_names must name the project of this stack, and nothing else")
+    if body.get("orderBy", "") not in ("", "timestamp asc"):
+        raise Invalid("order_by: only the usual order is known here")
+    size = body.get("pageSize", 0)
+    if not isinstance(size, int) or not 0 <= size <= LARGEST_PAGE:
+        raise Invalid("page_size must be between 0 and 1000")
+    return parse(str(body.get("filter", ""))), size or USUAL_PAGE, Place.of(str(body.get("pageToken", "")))
+
+
+async def serve(layout: Layout) -> None:
+    """Answer until asked to stop."""
+    made = web.Application()
+    made.router.add_post("/v2/entries:list", bearer(Issuer(layout.root), Api(Logs(layout.path("log"))).list))
+    async with http(made, layout.ports["logging"]):
+        await stopped()
+
+
+def main() -> None:
+    """Read the arguments and serve."""
+    asyncio.run(serve(arguments(__doc__ or "").parse_args().layout))
+
+
+if __name__ == "__main__":
+    main()
