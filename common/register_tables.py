@@ -9,6 +9,7 @@ from common.register_parts import CONTROLLERS, Activity, RegisterError, each_of,
 CLASSES = ("public", "internal", "restricted", "confidential")
 SENSITIVE = ("restricted", "confidential")
 ERASURES = ("delete_row", "null", "pseudonym", "keep")
+MATCHES = ("account", "email", "text", "key", "mention", "row")
 SOURCES = ("provided", "observed", "derived")
 REFERENCES = ("with_parent", "keep_parent", "null")
 REFERENCE = re.compile(r"(\w+) \(([\w, ]+)\) -> ([\w.]+) \(([\w, ]+)\)")
@@ -35,6 +36,7 @@ class Subject:
     """A person that a row is about: `column` holds the account id, or the e-mail address when `match` is email.
 
     With `match` text the column may name other things too, with `match` key it holds the id of an API key of hers;
+    with `match` mention a text that holds the e-mail address, with `match` row the id of a row about her in a table `of`.
     `without` names a column that must be null then.
     `erase` is what erasure does to that column or row; `policy_erase` the same under an organization's policy `erase`.
     """
@@ -46,6 +48,7 @@ class Subject:
     policy_erase: str
     match: str
     without: str | None
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Table:
     retention: Retention
     references: tuple[Reference, ...]
     columns: dict[str, Column]
+    whole: str = "delete_row"
 
     @property
     def schema(self) -> str:
@@ -162,8 +166,9 @@ def _subject(table: str, entry: dict[str, Any], columns: dict[str, Column]) -> S
         export=bool(entry.get("export", True)),
         erase=erase,
         policy_erase=one_of(entry.get("policy_erase", erase), ERASURES, table),
-        match=one_of(entry.get("match", "account"), ("account", "email", "text", "key"), table),
+        match=one_of(entry.get("match", "account"), MATCHES, table),
         without=entry.get("without"),
+        of=tuple(entry.get("of", ())),
     )
 
 
@@ -212,4 +217,5 @@ def read_table(name: str, entry: dict[str, Any], document: dict[str, Any], activ
         retention=_retention(name, given(entry, "retention", name), columns),
         references=tuple(_reference(name, key, text, columns) for key, text in entry.get("references", {}).items()),
         columns=columns,
+        whole=one_of(entry.get("whole", "delete_row"), ("delete_row", "keep"), name),
     )

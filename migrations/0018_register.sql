@@ -82,6 +82,9 @@ CREATE INDEX legal_holds_by_maker ON app.legal_holds (tenant_id, created_by);
 CREATE INDEX legal_holds_by_end ON app.legal_holds (until);
 ALTER TABLE app.legal_holds ALTER COLUMN reason SET STATISTICS 0;
 
+-- An invoice outlives its organization; whom it was billed to does not.
+ALTER TABLE app.invoices ALTER COLUMN billed_to DROP NOT NULL;
+
 -- Who made an API key, for as long as the audit chain may name the key: the key itself goes sooner.
 CREATE TABLE app.api_key_makers (
     tenant_id uuid NOT NULL REFERENCES app.organizations,
