@@ -11,6 +11,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "invalid_credentials": (401, "E-mail or password is wrong"),
     "invalid_code": (401, "The code is wrong, expired or spent"),
     "oidc_invalid": (401, "The provider's answer does not prove who it is"),
+    "signature_invalid": (401, "The signature does not prove who sent this"),
     "password_required": (401, "The password is needed as well"),
     "login_required": (401, "The person who is meant has to be logged in"),
     "refresh_token_reused": (401, "The refresh token was used before; its family is revoked"),

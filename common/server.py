@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from functions_framework import create_app
 
-from common import issuers, limits
+from common import issuers, limits, webhooks
 from common.connecting import PrivilegedLogin
 from common.db import database
 from common.settings import settings
@@ -19,8 +19,9 @@ def app() -> Any:
     """
     try:
         issuers.check()
+        webhooks.processors()
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise SystemExit(f"OIDC_PROVIDERS or TRUSTED_ISSUERS: {error}") from error
+        raise SystemExit(f"OIDC_PROVIDERS, TRUSTED_ISSUERS or PROCESSORS: {error}") from error
     try:
         limits.policies()
     except ValueError as error:

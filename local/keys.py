@@ -1,11 +1,15 @@
 """The secrets of a new stack, and the folders through which the services see them."""
 
+import base64
 import json
 import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import yaml
 
 from functions.keys import rings
 from local.durable import replace
@@ -37,6 +41,9 @@ def seed(root: Path, environ: Mapping[str, str]) -> None:
     for id, text in {**plain, SMS_TOKEN: secrets.token_hex(16), OIDC_CLIENT: secrets.token_urlsafe()}.items():
         if id not in there:
             store.add(id, text.encode())
+    for id in processors(environ):
+        if id not in there:
+            store.add(id, b"whsec_" + base64.b64encode(secrets.token_bytes(KEY_BYTES)))
     _seed_jwt(store, environ.get("JWT_ALGORITHM", "HS256"))
     _follow_jwt(store)
 
@@ -44,6 +51,12 @@ def seed(root: Path, environ: Mapping[str, str]) -> None:
 def roles() -> list[str]:
     """The database roles of the catalog."""
     return sorted({str(entry["role"]) for entry in catalog().values()})
+
+
+def processors(environ: Mapping[str, str]) -> list[str]:
+    """The ids of the secrets that are shared with the processors of PROCESSORS."""
+    path = environ.get("PROCESSORS")
+    return sorted({str(entry["secret"]) for entry in yaml.safe_load(Path(path).read_text()).values()}) if path else []
 
 
 def _seed_jwt(store: SecretStore, algorithm: str) -> None:
@@ -68,13 +81,17 @@ def _ring() -> bytes:
     return json.dumps({"active": kid, "keys": {kid: rings.fresh("HS256")}}).encode()
 
 
-def mount(root: Path) -> None:
-    """Per service a folder of links to the newest versions of the secrets that its catalog entry names."""
+def mount(root: Path, environ: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Per service a folder of links to the newest versions of the secrets that its catalog entry names.
+
+    The services of erasures see the processors' secrets as well.
+    """
     for service, entry in catalog().items():
         folder = root / "mounts" / service
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for id in [*entry["secrets"], context_key(entry["role"])]:
+        more = processors(environ) if entry["folder"] == "deletions" else []
+        for id in [*entry["secrets"], context_key(entry["role"]), *more]:
             (folder / id).symlink_to(Path("..", "..", "secrets", id, "latest"))
     keys = root / "keys"
     keys.mkdir(mode=0o700, exist_ok=True)

@@ -81,7 +81,7 @@ class Supervisor:
         self.root = root
         self.layout, self._mark = arrange(root, environ)
         keys.seed(root, environ)
-        keys.mount(root)
+        keys.mount(root, environ)
         stack.login_passwords(root)
         self.console = Console(verbose=environ.get("VERBOSE", "0") not in ("", "0"))
         services = table(self.layout, environ, fast=fast)

@@ -115,9 +115,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- What must not be found outside of the database any more.
-CREATE FUNCTION platform.identifiers_to_find() RETURNS TABLE (email text, display_name text, scope text)
+CREATE FUNCTION platform.identifiers_to_find() RETURNS TABLE (email text, display_name text, phones text[], scope text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT d.mail_to, d.name_to_find, d.scope FROM platform.sealed_deletion() d
+    SELECT d.mail_to, d.name_to_find, d.phones_to_find, d.scope FROM platform.sealed_deletion() d
 $$;
 
 -- Log entries with an identifier, as many as the last search found: they stay until the logs expire.
@@ -136,6 +136,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         'organizations', (SELECT coalesce(json_agg(json_build_object('id', o.tenant_id, 'mode', o.mode)
                                                    ORDER BY o.tenant_id), '[]')
                           FROM platform.deletion_organizations o WHERE o.job_id = d.job_id),
+        'holds', (SELECT coalesce(json_agg(json_build_object(
+                      'id', h.id, 'subject_id', h.subject_user_id, 'until', platform.moment(h.until),
+                      'resources', h.resources) ORDER BY h.id), '[]')
+                  FROM app.legal_holds h
+                  WHERE h.tenant_id = d.tenant_id AND (h.subject_user_id = d.subject_id OR d.scope = 'organization')
+                      AND h.released_at IS NULL AND h.until > clock_timestamp()),
         'received_at', platform.moment(d.received_at), 'receipt_hash', encode(d.receipt_hash, 'hex'),
         'processors', platform.told_processors(d.job_id),
         'written', d.ledger_at IS NOT NULL OR (d.channel = 'replay' AND d.follows IS NOT NULL))
@@ -177,6 +183,7 @@ BEGIN
         RETURN QUERY SELECT 'clean', original;
         RETURN;
     END IF;
+    PERFORM platform.restore_holds(entry);
     INSERT INTO platform.jobs (id, kind) VALUES (fresh, 'deletion');
     INSERT INTO platform.deletions (job_id, subject_id, tenant_id, scope, channel, follows, execute_after, due_at,
                                     receipt_hash)
@@ -196,6 +203,19 @@ BEGIN
     VALUES (gen_random_uuid(), 'workflow', 'gdpr_erasure', fresh, replace(gen_random_uuid()::text, '-', ''));
     RETURN QUERY SELECT 'opened', fresh;
 END
+$$;
+
+-- The legal holds that were in force when the erasure ended, where this database does not know them: what they kept then
+-- is kept again. Who made them and why, the ledger does not know.
+CREATE FUNCTION platform.restore_holds(entry jsonb) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO app.legal_holds (tenant_id, id, subject_user_id, reason, until, resources, created_by)
+    SELECT o.tenant_id, (h ->> 'id')::uuid, (h ->> 'subject_id')::uuid, 'Restored from the ledger of erasures.',
+           (h ->> 'until')::timestamptz, nullif(h -> 'resources', 'null'), '00000000-0000-0000-0000-000000000000'
+    FROM jsonb_array_elements(entry -> 'holds') h
+    JOIN app.organizations o ON o.tenant_id = (entry ->> 'organization_id')::uuid
+    WHERE (h ->> 'until')::timestamptz > clock_timestamp()
+    ON CONFLICT (tenant_id, id) DO NOTHING
 $$;
 
 -- Whether what an erasure took stands here as if nothing had happened. What a legal hold retains is frozen or suspended.
@@ -268,7 +288,7 @@ BEGIN
         'platform.acknowledge_deletion(uuid, text)', 'platform.told_processors(uuid)',
         'platform.identifiers_to_find()', 'platform.count_logged(bigint)', 'platform.ledger_facts()',
         'platform.ledger_written()', 'platform.replay_erasure(jsonb, uuid, bytea, text[])',
-        'platform.is_back(text, uuid, uuid)', 'platform.hasten_replay(uuid)', 'platform.restore_proof(jsonb)',
+        'platform.is_back(text, uuid, uuid)', 'platform.restore_holds(jsonb)', 'platform.hasten_replay(uuid)', 'platform.restore_proof(jsonb)',
         'platform.replay_state(uuid)'
     ] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO context_definer', signature);

@@ -10,7 +10,7 @@ from common.db import database
 from common.http import Call, Json, Routes
 from common.outbox import Message
 from common.settings import settings
-from functions.deletions import page, queries
+from functions.deletions import acknowledgements, page, queries
 from functions.deletions.plan import planned
 from functions.deletions.schemas import (
     Certificate,
@@ -26,6 +26,7 @@ from functions.deletions.schemas import (
 from functions.deletions.steps import routes as steps
 
 routes = Routes("deletions")
+routes.include(acknowledgements.part)
 DELETION = "/v1/deletions/<uuid:deletion_id>"
 
 

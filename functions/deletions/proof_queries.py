@@ -5,6 +5,7 @@ from typing import Any
 
 from common import jobs
 from common.db import Tx, database
+from common.tokens import Claim
 from functions.deletions.job_queries import insert_certificate, progress, select_exports, select_facts
 
 __all__ = ["insert_certificate", "progress", "select_exports", "select_facts"]
@@ -53,10 +54,21 @@ def park_job(job_id: str, execution: str) -> bool:
     return rows[0][0] is True
 
 
-def select_identifiers(tx: Tx) -> tuple[str | None, str | None, str]:
-    """The address and name that must not be found any more, None when not known, and the scope."""
-    email, name, scope = tx.rows("SELECT * FROM platform.identifiers_to_find()")[0]
-    return email, name, str(scope)
+def acknowledge_deletion(deletion_id: str, processor: str) -> str | None:
+    """When a processor first said that it is done, None when it was told of no such erasure; its signature is good."""
+    rows = database().single(
+        Claim("u"),
+        "SELECT platform.acknowledge_deletion(:deletion_id, :processor)",
+        deletion_id=deletion_id,
+        processor=processor,
+    )
+    return None if rows[0][0] is None else str(rows[0][0])
+
+
+def select_identifiers(tx: Tx) -> tuple[str, list[str]]:
+    """The scope, and the address, name and phone numbers that must not be found any more, as far as they are known."""
+    email, name, phones, scope = tx.rows("SELECT * FROM platform.identifiers_to_find()")[0]
+    return str(scope), [text for text in (email, name, *(phones or ())) if text]
 
 
 def count_logged(tx: Tx, entries: int) -> None:

@@ -1,5 +1,6 @@
 """The search outside of the database: objects in storage, and the logs, for what was the person's."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -12,7 +13,8 @@ LOGS = "logs"
 LOG_DAYS = 30
 GROUND = "a log entry cannot be deleted alone; it holds what it should not, which is a defect that was reported"
 UNTIL = f"{LOG_DAYS} days after it was written"
-SHORTEST_NAME = 5  # characters, and two words at least: a shorter one says nothing about whom an entry means
+SHORTEST = 5  # characters
+TELLING = re.compile(r"@|^\+\d|\S\s+\S")  # an address, a phone number, a name of two words
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,18 @@ def outside(job_id: str) -> Found:
     """
     with database().transaction(jobs.claim(job_id)) as tx:
         prefixes = [f"exports/{export_id}/" for export_id in queries.select_exports(tx)]
-        email, name, scope = queries.select_identifiers(tx)
+        scope, identifiers = queries.select_identifiers(tx)
     left = sum(len(storage.names(prefix)) for prefix in prefixes)
-    if scope != "me" or not email:  # of an organization's own request the platform's logs say nothing
+    wanted = texts(identifiers) if scope == "me" else []  # what an organization asks for says nothing of the platform
+    if not wanted:
         return Found(len(prefixes), left)
-    logged = _logged(job_id, texts(email, name))
-    return Found(len(prefixes) + 1, left + logged)
+    return Found(len(prefixes) + 1, left + _logged(job_id, wanted))
 
 
-def texts(email: str, name: str | None) -> list[str]:
-    """What to look for in the logs: the address, and a name that is long enough to mean somebody; as in a URL too."""
-    wanted = [email]
-    if name and len(name) >= SHORTEST_NAME and len(name.split()) > 1:
-        wanted.append(name)
-    return list(dict.fromkeys(form for text in wanted for form in (text, quote(text, safe=""))))
+def texts(identifiers: list[str]) -> list[str]:
+    """What to look for in the logs, as it is and as in a URL; not a single word, which means nobody in particular."""
+    told = [text for text in identifiers if TELLING.search(text) and len(text) >= SHORTEST]
+    return list(dict.fromkeys(form for text in told for form in (text, quote(text, safe=""))))
 
 
 def _logged(job_id: str, wanted: list[str]) -> int:

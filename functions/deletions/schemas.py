@@ -74,10 +74,10 @@ class Plan(Schema):
 
 
 class Processor(Schema):
-    """A processor that was told (Art. 19)."""
+    """A processor, and when it was told (Art. 19): null when it could not be reached for days."""
 
     name = fields.String(required=True)
-    told_at = Moment(required=True)
+    told_at = Moment(required=True, allow_none=True)
     acknowledged_at = Moment(required=True, allow_none=True)
 
 
@@ -99,6 +99,7 @@ class Certificate(Schema):
     processors = fields.List(fields.Nested(Processor), required=True)
     retained = fields.List(fields.Nested(Retained), required=True)
     scan = fields.Nested(Scan, required=True)
+    backups_expire_at = Moment(required=True)
     hash = fields.String(required=True)
     signature = fields.String(required=True)
     key_id = fields.String(required=True)
