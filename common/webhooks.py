@@ -23,7 +23,7 @@ from common.fetching import fetch, is_safe
 from common.settings import settings
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
+HEADERS = ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 MARK, VERSION = "whsec_", "v1"
 SHORTEST_KEY, LONGEST_KEY = 24, 64  # bytes
 TOLERANCE_SECONDS = 300
@@ -72,7 +72,7 @@ def send(processor: Processor, message_id: str, body: bytes) -> int:
 
 
 def sender(headers: Mapping[str, str], body: bytes) -> Processor:
-    """The processor that signed a message within the last five minutes. Raises Unsigned."""
+    """The processor that signed a message, of these HEADERS, within the last five minutes. Raises Unsigned."""
     message_id, moment = headers.get(ID, ""), headers.get(TIMESTAMP, "")
     if not message_id or not moment.isascii() or not moment.isdecimal():
         raise Unsigned

@@ -5,9 +5,15 @@ from typing import Any
 
 from common.register import register
 
-STEPS = ("plan", "freeze", "revoke", "organizations", "objects", "account", "scan", "certificate", "notify")
+STEPS = (
+    *("plan", "freeze", "revoke", "organizations", "objects", "account", "processors", "scan", "certificate"),
+    "notify",
+)
 STAYS = ("pseudonym", "keep")
 PROOF = "platform.deletions"
+LOGS, LOG_DAYS = "logs", 30
+LOG_GROUND = "a log entry cannot be deleted alone; that it holds what identifies somebody is a defect, and was reported"
+LOG_UNTIL = f"{LOG_DAYS} days after it was written"
 
 # The tables about people that the steps erase; the plan step refuses to begin when the register knows another one.
 KNOWN = frozenset(
@@ -66,6 +72,8 @@ def planned(counts: list[Count]) -> list[dict[str, Any]]:
 def _stay(entry: Count) -> dict[str, str | None]:
     if entry["action"] not in STAYS:
         return {"ground": None, "until": None}
+    if entry["table"] == LOGS:
+        return {"ground": LOG_GROUND, "until": LOG_UNTIL}
     rule = register().tables[entry["table"]].retention
     return {"ground": rule.ground, "until": rule.text}
 

@@ -18,10 +18,9 @@ def issue(job_id: str) -> None:
     with database().transaction(jobs.claim(job_id), read_only=True) as tx:
         facts = queries.select_facts(tx)
         known = queries.select_ledger_facts(tx)
-    issued = facts["certificate"]
+    issued = facts["certificate"] or certificate.sign(stated(facts, known["processors"]))
     if not known["written"]:
-        entry = ledger.write(_entry(known, issued or certificate.sign(stated(facts, known["processors"]))))
-        issued = entry["certificate"]
+        issued = ledger.write(_entry(known, issued))["certificate"]
     with database().transaction(jobs.claim(job_id)) as tx:
         queries.insert_certificate(tx, issued)
         queries.note_ledger(tx)

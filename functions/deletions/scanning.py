@@ -8,11 +8,8 @@ from urllib.parse import quote
 from common import cloud_logs, errors, jobs, log, storage
 from common.db import database
 from functions.deletions import proof_queries as queries
+from functions.deletions.plan import LOG_DAYS
 
-LOGS = "logs"
-LOG_DAYS = 30
-GROUND = "a log entry cannot be deleted alone; it holds what it should not, which is a defect that was reported"
-UNTIL = f"{LOG_DAYS} days after it was written"
 SHORTEST = 5  # characters
 TELLING = re.compile(r"@|^\+\d|\S\s+\S")  # an address, a phone number, a name of two words
 

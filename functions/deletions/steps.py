@@ -7,13 +7,13 @@ counts nothing twice. A long step answers `more` after a while. The order stands
 import time
 from collections.abc import Callable
 
-from common import certificate, errors, jobs, log, storage
+from common import errors, jobs, log, storage
 from common.db import Tx, database
 from common.http import Call, Json, Routes
 from common.register import register
 from functions.deletions import job_queries as queries
-from functions.deletions import notice
-from functions.deletions.plan import PROOF, retained, unknown_tables
+from functions.deletions import notice, processors, proof, scanning
+from functions.deletions.plan import unknown_tables
 from functions.deletions.schemas import Outcome
 
 routes = Routes("deletions-jobs")
@@ -99,7 +99,16 @@ def account(call: Call) -> Json:
     return _end(call, "account") if _repeat(call, "", batch, time.monotonic() + BATCH_SECONDS) else MORE
 
 
-@routes.on("POST", f"{STEP}/scan", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
+@routes.on("POST", f"{STEP}/processors", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
+def tell_processors(call: Call) -> Json:
+    """Tell the processors (Art. 19); `waiting` ends the execution: another one begins when the next try is due."""
+    _begin(call, "processors")
+    return {"outcome": processors.tell(call.path["job_id"], call.body["execution"])}
+
+
+@routes.on(
+    "POST", f"{STEP}/scan", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict", "unavailable")
+)
 def scan(call: Call) -> Json:
     """Search every table of the register and storage once more; what the platform itself still holds is a defect."""
     job_id = call.path["job_id"]
@@ -113,8 +122,8 @@ def scan(call: Call) -> Json:
     if any(found.values()):
         log.entry("CRITICAL", "an erasure left rows", tables=[name for name, hits in found.items() if hits])
         raise errors.Problem("internal_error")
-    prefixes = _prefixes(job_id)
-    hits, places = sum(len(storage.names(prefix)) for prefix in prefixes), len(own) + len(prefixes)
+    outside = scanning.outside(job_id)
+    hits, places = outside.hits, len(own) + outside.places
     for tenant_id in tenants:
         with database().transaction(jobs.claim(job_id, tenant_id), read_only=True) as tx:
             hits += sum(queries.scan(tx, of_tenant))
@@ -127,17 +136,9 @@ def scan(call: Call) -> Json:
 
 @routes.on("POST", f"{STEP}/certificate", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
 def issue_certificate(call: Call) -> Json:
-    """Sign what was done; a certificate that exists stays."""
+    """Write the ledger, and sign what was done; a certificate that exists stays."""
     _begin(call, "certificate")
-    with database().transaction(jobs.claim(call.path["job_id"])) as tx:
-        facts = queries.select_facts(tx)
-        counts, known = facts.pop("counts"), facts.pop("certificate")
-        if known is None:
-            facts["tables"] = [entry for entry in counts if entry["action"] != "keep"]
-            facts["retained"] = retained([*counts, {"table": PROOF, "rows": 1, "action": "keep"}])
-            facts["processors"] = []
-            queries.insert_certificate(tx, certificate.sign(facts))
-        queries.progress(tx, "certificate", "done")
+    proof.issue(call.path["job_id"])
     return DONE
 
 
