@@ -106,9 +106,7 @@ def tell_processors(call: Call) -> Json:
     return {"outcome": processors.tell(call.path["job_id"], call.body["execution"])}
 
 
-@routes.on(
-    "POST", f"{STEP}/scan", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict", "unavailable")
-)
+@routes.on("POST", f"{STEP}/scan", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict", "unavailable"))
 def scan(call: Call) -> Json:
     """Search every table of the register and storage once more; what the platform itself still holds is a defect."""
     job_id = call.path["job_id"]
