@@ -58,6 +58,10 @@ class Register:
         """The tables that a person's copy draws from: those of an organization, or the platform's own."""
         return [table for table in self.tables.values() if table.exported and table.of_tenant is of_tenant]
 
+    def carried(self) -> list[Table]:
+        """The tables that an organization's copy draws from."""
+        return [table for table in self.tables.values() if table.carried]
+
     def about_people(self, *, of_tenant: bool) -> list[Table]:
         """The tables with subjects, which erasure has to visit."""
         return [table for table in self.tables.values() if table.subjects and table.of_tenant is of_tenant]

@@ -143,6 +143,18 @@ class Table:
             return ()
         return tuple(column.name for column in self.columns.values() if column.export)
 
+    @property
+    def circumstances(self) -> tuple[str, ...]:
+        """Addresses and the like that we observed: a copy shows them to the person whose act it was, to nobody else."""
+        found = (column for column in self.columns.values() if column.classification == "confidential")
+        return tuple(column.name for column in found if column.export and self.source == "observed")
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The columns of an organization's copy, in the table's order; none where rows belong to no organization."""
+        found = (column.name for column in self.columns.values() if column.export and self.of_tenant)
+        return tuple(name for name in found if name not in self.circumstances)
+
 
 def _column(table: str, name: str, text: str, default: str) -> Column:
     """`class [export] [erasure]`."""

@@ -12,23 +12,22 @@ from common.db import Tx
 from common.register import Subject, Table, register
 from functions.exports.queries import Part
 
-# API keys that the person made, those that are gone included: the chain remembers them.
-HER_KEYS = """ARRAY(
-    SELECT CASE WHEN k.resource_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN CAST(k.resource_id AS uuid) END
-    FROM app.audit_events k
-    WHERE k.tenant_id = (SELECT app.tenant_id()) AND k.actor_id = (SELECT platform.export_subject())
-        AND k.action = 'api_key.created')"""
 TIME = re.compile(r"(^|_)(at|time)$")
+ORDER = ("tenant_id", "user_id", "team_id")  # of rows without `id` and `seq`
 PART_ROWS = 50_000  # about this many rows a part: small enough for its deadline, even beside a slow network
 # One row of JSON a line, as it is: JSON text holds no raw control character, so CSV never quotes with these.
 FORMAT = "(FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')"
 
 
+# Next (by the pipeline): the COPY itself (json/csv, order by the primary key, key ranges, count) moves into writing.py,
+# which takes of a Copy: `table`, `columns`, `shown` (an expression per column, over t) and `rows` (FROM … t WHERE …).
+# Here stays whose rows and which columns. Please keep _shown/_tenant_copy shaped so that this split is easy.
 @dataclass(frozen=True)
 class Copy:
-    """How a table is copied: the COPY and, for an organization's table, the count and the type of its key."""
+    """How a table is copied: its columns, the COPY and, of an organization's table, the count and the name of its key."""
 
     table: Table
+    columns: tuple[str, ...]
     sql: str
     count: str = ""
     key: str | None = None
@@ -36,7 +35,7 @@ class Copy:
 
 def _platform_copy(table: Table) -> Copy:
     """The platform's own data comes from the definer function `platform.export_<table>()`."""
-    return Copy(table, f"COPY (SELECT platform.export_{table.relation}()) TO STDOUT {FORMAT}")
+    return Copy(table, table.exported, f"COPY (SELECT platform.export_{table.relation}()) TO STDOUT {FORMAT}")
 
 
 def _is_hers(subject: Subject) -> str:
@@ -44,22 +43,31 @@ def _is_hers(subject: Subject) -> str:
     if subject.match == "email":
         return f"t.{subject.column} = (SELECT platform.export_subject_email())"
     if subject.match == "key":
-        return f"t.{subject.column} = ANY ({HER_KEYS})"
+        return f"t.{subject.column} = ANY (CAST((SELECT app.export_keys()) AS uuid[]))"
     kind = "text" if subject.match == "text" else "uuid"
     found = f"t.{subject.column} = (SELECT CAST(platform.export_subject() AS {kind}))"
     return f"({found} AND t.{subject.without} IS NULL)" if subject.without else found
 
 
-def _shown(column: str) -> str:
-    """The column as a copy shows it: times as everywhere in the API. Their names end so; a test sees to it."""
-    return f"platform.utc(t.{column}) AS {column}" if TIME.search(column) else f"t.{column}"
+def _shown(table: Table, column: str) -> str:
+    """The column as a copy shows it: times as everywhere in the API. Their names end so; a test sees to it.
+
+    Circumstances are shown of the person's own acts alone: a log-in that failed was somebody else's, most likely.
+    """
+    if TIME.search(column):
+        return f"platform.utc(t.{column}) AS {column}"
+    if column in table.circumstances:
+        own = " OR ".join(_is_hers(subject) for subject in table.subjects if subject.export and not subject.without)
+        return f"CASE WHEN {own} THEN t.{column} END AS {column}"
+    return f"t.{column}"
 
 
-def _tenant_copy(table: Table) -> Copy:
-    """An organization's rows in which the person is a subject; ranges by `id` or `seq` where there is one."""
+def _tenant_copy(table: Table, columns: tuple[str, ...], *, whole: bool) -> Copy:
+    """An organization's rows, all of them or those in which the person is a subject; ranges by `id` or `seq`."""
     key = next((name for name in ("id", "seq") if name in table.columns), None)
-    subjects = " OR ".join(_is_hers(subject) for subject in table.subjects if subject.export)
-    where = f"t.tenant_id = (SELECT app.tenant_id()) AND ({subjects})"
+    where = "t.tenant_id = (SELECT app.tenant_id())"
+    if not whole:
+        where += f" AND ({' OR '.join(_is_hers(subject) for subject in table.subjects if subject.export)})"
     count = f"SELECT count(*), min(t.{key}), max(t.{key})" if key == "seq" else "SELECT count(*), NULL, NULL"
     counted = f"{count} FROM {table.name} t WHERE {where}"
     if key:
@@ -68,25 +76,34 @@ def _tenant_copy(table: Table) -> Copy:
             f" AND t.{key} >= CAST(current_setting('export.first') AS {kind})"
             f" AND t.{key} <= CAST(current_setting('export.last') AS {kind})"
         )
-    columns = ", ".join(_shown(name) for name in table.exported)
-    rows = f"SELECT {columns} FROM {table.name} t WHERE {where} ORDER BY {f't.{key}' if key else '1'}"  # noqa: S608
-    return Copy(table, f"COPY (SELECT row_to_json(r) FROM ({rows}) r) TO STDOUT {FORMAT}", counted, key)  # noqa: S608
+    shown = ", ".join(_shown(table, name) for name in columns)
+    order = ", ".join(f"t.{name}" for name in ([key] if key else ORDER) if name in columns)
+    rows = f"SELECT {shown} FROM {table.name} t WHERE {where} ORDER BY {order}"  # noqa: S608
+    return Copy(table, columns, f"COPY (SELECT row_to_json(r) FROM ({rows}) r) TO STDOUT {FORMAT}", counted, key)  # noqa: S608
 
 
 PLATFORM = {table.name: _platform_copy(table) for table in register().exported(of_tenant=False)}
-TENANT = {table.name: _tenant_copy(table) for table in register().exported(of_tenant=True)}
-COPIES = PLATFORM | TENANT
+TENANT = {table.name: _tenant_copy(table, table.exported, whole=False) for table in register().exported(of_tenant=True)}
+WHOLE = {table.name: _tenant_copy(table, table.carried, whole=True) for table in register().carried()}
+SCOPES = {"me": PLATFORM | TENANT, "user": TENANT, "organization": WHOLE}
 
 
-def platform_parts() -> list[Part]:
-    """One part for each of the platform's tables."""
-    return [Part(copy.table.relation, name, None, None, None) for name, copy in PLATFORM.items()]
+def copies(scope: str) -> dict[str, Copy]:
+    """What a copy of this scope draws from, by table."""
+    return SCOPES[scope]
 
 
-def tenant_parts(tx: Tx, tenant_id: str) -> list[Part]:
+def platform_parts(scope: str) -> list[Part]:
+    """One part for each of the platform's tables; an organization's request gets nothing of them."""
+    return [Part(each.table.relation, name, None, None, None) for name, each in copies(scope).items() if not each.count]
+
+
+def tenant_parts(tx: Tx, tenant_id: str, scope: str) -> list[Part]:
     """The parts of one organization, each about PART_ROWS long; `tx` is sealed for it."""
     parts = []
-    for name, copy in TENANT.items():
+    for name, copy in copies(scope).items():
+        if not copy.count:
+            continue
         rows, low, high = tx.rows(copy.count)[0]
         pieces = max(1, -(-int(rows) // PART_ROWS)) if copy.key else 1
         for number, (first, last) in enumerate(_ranges(copy.key, pieces, low, high)):

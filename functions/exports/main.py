@@ -1,4 +1,4 @@
-"""A person's copy of her data: requests, state, download; and the entry of the service that runs the job."""
+"""Copies of personal data (Art. 15 and 20 GDPR): requests, state, download; the entry of the service of the job."""
 
 import uuid
 from functools import partial
@@ -16,25 +16,39 @@ routes = Routes("exports")
 EXPORT = "/v1/exports/<uuid:export_id>"
 
 
-@routes.on("POST", "/v1/exports", needs=access.SIGNED_IN, body=NewExport, answers=Export, status=202)
+@routes.on(
+    "POST", "/v1/exports", needs=access.SIGNED_IN, body=NewExport, answers=Export, status=202, while_suspended=True,
+    by_scope=(("user", "export.create"), ("organization", "export.create")),
+    errors=("export_in_progress", "not_found"),
+)  # fmt: skip
 def request_export(call: Call) -> Json:
-    """Ask for a copy of your own data; one at a time."""
-    export_id = str(uuid.uuid4())
-    export = queries.insert_export(call.tx, export_id, format=call.body["format"])
+    """Ask for a copy of your own data, of a person's in this organization, or of the whole organization.
+
+    One runs at a time for each: 409 `export_in_progress`. Scope `me` holds the account and what each of your
+    organizations has about you; `user` what this organization has about somebody, who may have left it; `organization`
+    all that it has, which can be moved elsewhere. Other people appear as ids. No API key may ask.
+    """
+    export_id, scope, user_id = str(uuid.uuid4()), call.body["scope"], call.body["user_id"]
+    export = queries.insert_export(
+        call.tx, export_id, scope=scope, user_id=user_id and str(user_id), format=call.body["format"]
+    )
     call.tx.post(Message("workflow", "gdpr_export", export_id))
-    call.audit("export.requested", export_id, scope=call.body["scope"], format=call.body["format"])
+    call.audit("export.requested", export_id, scope=scope, format=call.body["format"])
     call.headers["Location"] = f"/v1/exports/{export_id}"
     return export
 
 
-@routes.on("GET", "/v1/exports", needs=access.SIGNED_IN, query=ExportFilter, body=None, answers=ExportPage)
+@routes.on(
+    "GET", "/v1/exports", needs=access.SIGNED_IN, query=ExportFilter, body=None, answers=ExportPage,
+    while_suspended=True,
+)  # fmt: skip
 def list_exports(call: Call) -> Json:
-    """List your exports, newest first."""
+    """List the exports of your data and, with `export.create`, those of your organization, newest first."""
     items, last = queries.list_exports(call.tx, limit=call.query["limit"], after=call.after())
     return call.page(items, last)
 
 
-@routes.on("GET", EXPORT, needs=access.SIGNED_IN, body=None, answers=Export)
+@routes.on("GET", EXPORT, needs=access.SIGNED_IN, body=None, answers=Export, while_suspended=True)
 def get_export(call: Call) -> Json:
     """Read the state of an export."""
     return queries.select_export(call.tx, call.path["export_id"])
@@ -42,10 +56,10 @@ def get_export(call: Call) -> Json:
 
 @routes.on(
     "GET", f"{EXPORT}/download", needs=access.SIGNED_IN, body=None, answers=None, status=302, records=True,
-    errors=("conflict",),
+    while_suspended=True, errors=("conflict", "permission_denied"),
 )  # fmt: skip
 def download_export(call: Call) -> Later:
-    """Go to a fresh signed URL of the package, good for an hour."""
+    """Go to a fresh signed URL of the package, good for an hour; for who asked for it, and for whom it is about."""
     found = queries.select_download(call.tx, call.path["export_id"])
     if found.status != "ready" or found.object_name is None:
         raise errors.conflict("conflict", f"There is no file to download: the export is {found.status}.")
@@ -58,7 +72,10 @@ def _redirect(object_name: str, day: str) -> Response:
     return Response(status=302, headers={"Location": url})
 
 
-@routes.on("DELETE", EXPORT, needs=access.SIGNED_IN, body=None, answers=None, status=204)
+@routes.on(
+    "DELETE", EXPORT, needs=access.SIGNED_IN, body=None, answers=None, status=204, while_suspended=True,
+    errors=("permission_denied",),
+)  # fmt: skip
 def delete_export(call: Call) -> None:
     """Cancel an export, or delete its file."""
     export_id = call.path["export_id"]

@@ -15,7 +15,7 @@ from typing import IO, Any
 from common.register import Table, register
 from common.storage import Sink
 from functions.exports import overview
-from functions.exports.copying import COPIES
+from functions.exports.copying import Copy, copies
 from functions.exports.queries import Part
 
 SHOWN_BYTES = 128 * 1024  # of each table on the page
@@ -96,10 +96,10 @@ def write(
     with zipfile.ZipFile(target, "w", allowZip64=True) as archive:  # type: ignore[call-overload]
         package = Package(archive)
         shown: dict[str, overview.Shown] = {}
-        for name, copy in COPIES.items():
+        for name, copy in copies(request["scope"]).items():
             of_table = [part for part in parts if part.table_name == name]
             shown[name] = _data(package, copy.table, of_table, blocks)
-            package.add_json(f"schema/{copy.table.relation}.json", schema(copy.table, types[name]))
+            package.add_json(f"schema/{copy.table.relation}.json", schema(copy, types[name]))
         package.add_json("processing.json", processing())
         package.add("index.html", overview.page(request, shown, package.moment))
         counts = {register().tables[name].relation: table.rows for name, table in shown.items()}
@@ -137,18 +137,18 @@ def _stored(parts: list[Part], blocks: Blocks) -> Iterator[bytes]:
             raise Altered(part.name)
 
 
-def schema(table: Table, types: dict[str, str]) -> dict[str, Any]:
+def schema(copy: Copy, types: dict[str, str]) -> dict[str, Any]:
     """The JSON Schema of data/<table>.json."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": table.relation,
-        "description": table.purpose,
+        "title": copy.table.relation,
+        "description": copy.table.purpose,
         "type": "array",
         "items": {
             "type": "object",
-            "required": list(table.exported),
+            "required": list(copy.columns),
             "additionalProperties": False,
-            "properties": {name: TYPES.get(types[name], {"type": ["string", "null"]}) for name in table.exported},
+            "properties": {name: TYPES.get(types[name], {"type": ["string", "null"]}) for name in copy.columns},
         },
     }
 

@@ -36,11 +36,14 @@ class Downloadable:
     requested_at: str
 
 
-def insert_export(tx: Tx, export_id: str, *, format: str) -> str:
-    """A new export of the caller's own data, as JSON. Raises 409 `export_in_progress`."""
+def insert_export(tx: Tx, export_id: str, *, scope: str, user_id: str | None, format: str) -> str:
+    """A new export, as JSON. Raises 409 `export_in_progress`, and 404 for a person whom nothing here is about."""
     try:
         answers = tx.flight(
-            ("SELECT platform.request_export(:export_id, :format)", {"export_id": export_id, "format": format}),
+            (
+                "SELECT platform.request_export(:export_id, :scope, CAST(:subject AS uuid), :format)",
+                {"export_id": export_id, "scope": scope, "subject": user_id, "format": format},
+            ),
             (
                 "SELECT platform.export_json(e) FROM platform.exports e WHERE e.id = :export_id",
                 {"export_id": export_id},
@@ -50,11 +53,16 @@ def insert_export(tx: Tx, export_id: str, *, format: str) -> str:
         if violates(error, "exports_one_running"):
             raise errors.conflict("export_in_progress", RUNNING) from error
         raise
+    if not answers[0][0][0]:
+        raise errors.not_found()
     return str(answers[1][0][0])
 
 
 def list_exports(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, list[str] | None]:
-    """A page as JSON text, newest first, and the ordering values of its last item when more follow."""
+    """A page as JSON text, newest first, and the ordering values of its last item when more follow.
+
+    Which of the organization's requests the caller sees, the policy says: those who may make them.
+    """
     time, last = after or pagination.START
     rows = tx.rows(
         """
@@ -64,7 +72,7 @@ def list_exports(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, l
             SELECT platform.export_json(e) AS item, e.requested_at, e.id,
                    row_number() OVER (ORDER BY e.requested_at DESC, e.id DESC) AS n
             FROM platform.exports e
-            WHERE :user_id IN (e.requested_by, e.subject_account_id)
+            WHERE (e.subject_account_id = :user_id OR (e.scope <> 'me' AND e.organization_id = :tenant_id))
                 AND (e.requested_at, e.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
             ORDER BY e.requested_at DESC, e.id DESC
             LIMIT CAST(:limit AS integer) + 1
@@ -83,7 +91,8 @@ def select_export(tx: Tx, export_id: str) -> str:
     found = tx.value(
         """
         SELECT platform.export_json(e) FROM platform.exports e
-        WHERE e.id = :export_id AND :user_id IN (e.requested_by, e.subject_account_id)
+        WHERE e.id = :export_id
+            AND (e.subject_account_id = :user_id OR (e.scope <> 'me' AND e.organization_id = :tenant_id))
         """,
         export_id=export_id,
     )
@@ -93,26 +102,36 @@ def select_export(tx: Tx, export_id: str) -> str:
 
 
 def select_download(tx: Tx, export_id: str) -> Downloadable:
-    """What a download needs. Raises 404."""
+    """What a download needs. Raises 404, and 403 for who may see the request but not the file."""
     found = tx.row(
         """
         SELECT CASE WHEN e.expires_at <= clock_timestamp() THEN 'expired' ELSE e.status END, e.object_name,
-               to_char(e.requested_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+               to_char(e.requested_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
+               coalesce(:user_id IN (e.requested_by, e.subject_account_id), false)
         FROM platform.exports e
-        WHERE e.id = :export_id AND :user_id IN (e.requested_by, e.subject_account_id)
+        WHERE e.id = :export_id
+            AND (e.subject_account_id = :user_id OR (e.scope <> 'me' AND e.organization_id = :tenant_id))
         """,
         export_id=export_id,
     )
     if found is None:
         raise errors.not_found()
-    return Downloadable(*found)
+    *facts, hers = found
+    if not hers:
+        raise errors.Problem("permission_denied", "The file is for who asked for it and for whom it is about.")
+    return Downloadable(*facts)
 
 
 def cancel_export(tx: Tx, export_id: str) -> str:
-    """`cancelled`, `expired` (the file of a ready one goes), or `over` when it had ended before. Raises 404."""
+    """`cancelled`, `expired` (the file of a ready one goes), or `over` when it had ended before.
+
+    Raises 404, and 403 for the person whom an organization's request is about.
+    """
     outcome = tx.value("SELECT platform.cancel_export(:export_id)", export_id=export_id)
     if outcome is None:
         raise errors.not_found()
+    if outcome == "denied":
+        raise errors.Problem("permission_denied", "The organization has asked for this copy: it decides about it.")
     return str(outcome)
 
 

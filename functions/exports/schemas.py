@@ -1,6 +1,8 @@
 """Exports: what comes in, what goes out."""
 
-from marshmallow import fields, validate
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate, validates_schema
 
 from common.schemas import Moment, Page, Schema
 
@@ -10,10 +12,19 @@ STATUS = ("queued", "running", "ready", "failed", "expired", "cancelled")
 
 
 class NewExport(Schema):
-    """POST /v1/exports. Other people's data and CSV are not offered yet."""
+    """POST /v1/exports: a copy of your own data, of a person's in this organization, or of the organization."""
 
-    scope = fields.String(required=True, validate=validate.OneOf(("me",)))
-    format = fields.String(load_default="json", validate=validate.OneOf(("json",)))
+    scope = fields.String(required=True, validate=validate.OneOf(SCOPES))
+    user_id = fields.UUID(load_default=None, metadata={"description": "Whose data: with scope `user`, and only there."})
+    format = fields.String(load_default="json", validate=validate.OneOf(FORMATS))
+
+    @validates_schema
+    def check_user(self, data: dict[str, Any], **_options: Any) -> None:
+        """A person is named where one is meant, and nowhere else."""
+        if data["scope"] == "user" and data["user_id"] is None:
+            raise ValidationError({"user_id": ["Missing data for required field."]})
+        if data["scope"] != "user" and data["user_id"] is not None:
+            raise ValidationError({"user_id": ["Goes with scope user only."]})
 
 
 class ExportFilter(Page):
@@ -29,12 +40,12 @@ class Progress(Schema):
 
 
 class Export(Schema):
-    """A request for a copy of a person's data."""
+    """A request for a copy of a person's data or, without a subject, of an organization's."""
 
     id = fields.UUID(required=True)
     scope = fields.String(required=True, validate=validate.OneOf(SCOPES))
     format = fields.String(required=True, validate=validate.OneOf(FORMATS))
-    subject_user_id = fields.UUID(required=True)
+    subject_user_id = fields.UUID(required=True, allow_none=True)
     status = fields.String(required=True, validate=validate.OneOf(STATUS))
     progress = fields.Nested(Progress, required=True)
     requested_at = Moment(required=True)

@@ -52,10 +52,10 @@ def plan(call: Call) -> Json:
     with database().transaction(jobs.claim(job_id)) as tx:
         parts, request = queries.select_parts(tx), queries.select_request(tx)
     if not parts:
-        parts = copying.platform_parts()
+        parts = copying.platform_parts(request["scope"])
         for organization in request["organizations"]:
             with database().transaction(jobs.claim(job_id, organization["id"]), read_only=True) as tx:
-                parts += copying.tenant_parts(tx, organization["id"])
+                parts += copying.tenant_parts(tx, organization["id"], request["scope"])
         with database().transaction(jobs.claim(job_id)) as tx:
             queries.insert_plan(tx, parts)
             parts = queries.select_parts(tx)
@@ -69,6 +69,7 @@ def copy_part(call: Call) -> Json:
     jobs.check_alive(job_id, execution)
     with database().transaction(jobs.claim(job_id), read_only=True) as tx:
         known = {part.name: part for part in queries.select_parts(tx)}
+        scope = queries.select_request(tx)["scope"]
     part = known.get(call.path["part"])
     if part is None:
         raise errors.not_found()
@@ -76,7 +77,7 @@ def copy_part(call: Call) -> Json:
         return {"state": "done"}
     place = _place(job_id, "parts")
     with database().transaction(jobs.claim(job_id, part.tenant_id or ""), read_only=True) as tx:
-        copied = _upload(tx, part, place)
+        copied = _upload(tx, copying.copies(scope)[part.table_name].sql, part, place)
     with database().transaction(jobs.claim(job_id)) as tx:
         counts = queries.finish_part(tx, execution, copied)
     if not counts:
@@ -84,11 +85,11 @@ def copy_part(call: Call) -> Json:
     return {"state": "done"}
 
 
-def _upload(tx: Tx, part: Part, place: str) -> Part:
+def _upload(tx: Tx, sql: str, part: Part, place: str) -> Part:
     """The part with what it came to. A COPY that breaks off raises, and no object comes to be."""
     queries.set_range(tx, part)
     with storage.uploading(place, ROWS_TYPE) as sink:
-        rows = tx.copy_out(copying.COPIES[part.table_name].sql, sink)
+        rows = tx.copy_out(sql, sink)
     return replace(part, object_name=place, rows=rows, bytes=sink.size, sha256=sink.sha256)
 
 
@@ -99,7 +100,7 @@ def assemble(call: Call) -> Json:
     jobs.check_alive(job_id, execution)
     with database().transaction(jobs.claim(job_id), read_only=True) as tx:
         request, parts = queries.select_request(tx), queries.select_parts(tx)
-        types = {name: queries.column_types(tx, *name.split(".")) for name in copying.COPIES}
+        types = {name: queries.column_types(tx, *name.split(".")) for name in copying.copies(request["scope"])}
     if request["object_name"] is not None:
         return {"state": "ready"}
     if not parts or any(part.status != "done" for part in parts):

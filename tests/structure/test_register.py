@@ -98,7 +98,7 @@ def test_the_job_service_reads_what_a_copy_holds_and_no_more(admin):
             """,
             name=table.name,
         )
-        expected = set(table.exported) if table.of_tenant else set()
+        expected = {*table.exported, *table.carried} if table.of_tenant else set()
         if table.name != "platform.roles":
             assert {name for (name,) in granted} == expected, table.name
 
@@ -106,8 +106,8 @@ def test_the_job_service_reads_what_a_copy_holds_and_no_more(admin):
 def test_times_of_a_copy_have_the_names_of_times(admin):
     live = columns(admin)
 
-    for table in register().exported(of_tenant=True):
-        for name in table.exported:
+    for table in register().carried():
+        for name in table.exported + table.carried:
             is_time = live[table.name, name][2] == "timestamp with time zone"
             assert is_time == bool(TIME.search(name)), (table.name, name)
 
@@ -138,18 +138,8 @@ rights: []
 automated_decisions: none
 tables:
   app.boxes:
-    controller: tenant
-    activity: work
-    people: []
-    data: []
-    subjects: []
-    source: provided
-    purpose: p
-    legal_basis: b
-    recipients: [hosting]
-    retention: {until: it ends, ground: g}
-    columns:
-      box_id: internal
+    {controller: tenant, activity: work, people: [], data: [], subjects: [], source: provided, purpose: p, legal_basis: b,
+    recipients: [], retention: {until: it ends, ground: g}, columns: {box_id: internal}}
   app.things:
     controller: tenant
     activity: work
@@ -191,7 +181,23 @@ def test_the_short_forms():
         ("restricted export keep", "restricted export burn", "burn"),
         ("restricted export keep", "restricted export keep null", "too many words"),
         ("column: made_by", "column: unmade_by", "unmade_by"),
-        ("controller: tenant", "controller: nobody", "nobody"),
+        ("app.things:\n    controller: tenant", "app.things:\n    controller: nobody", "nobody"),
+        (
+            "app.things:\n    controller: tenant",
+            "app.things:\n    controller: platform",
+            "activity work is of the tenant",
+        ),
+        ("    activity: work\n", "    activity: play\n", "play"),
+        ("    activity: work\n", "", "app.things: 'activity' is missing"),
+        ("people: [users]", "people: [martians]", "martians"),
+        ("people: [users]", "people: []", "app.things: who is in `people`"),
+        ("data: [content]", "data: [thoughts]", "thoughts"),
+        ("with_parent (in_box)", "with_child (in_box)", "with_child"),
+        ("with_parent (in_box)", "with_parent (in_bag)", "things_in_boxes: 'in_bag' is not a column"),
+        ("with_parent (in_box)", "with_parent (in_box, id)", "things_in_boxes: as many columns"),
+        ("with_parent (in_box)", "with_parent in_box", "things_in_boxes: .* is not `rule"),
+        ("app.boxes (box_id)", "app.boxes (id)", "things_in_boxes points to nothing in app.boxes"),
+        ("app.boxes (box_id)", "app.bags (box_id)", "things_in_boxes points to nothing in app.bags"),
         ("recipients: [hosting]", "recipients: [everyone]", "everyone"),
         ("until: u, ", "", "retention"),
         ("text: restricted", "te;xt: restricted", "identifier"),
