@@ -4,6 +4,7 @@ import uuid
 
 from common import errors
 from common.http import Call, Json, Table
+from common.settings import settings
 from functions.audit import privacy_queries as queries
 from functions.audit.privacy_schemas import (
     Approval,
@@ -17,6 +18,7 @@ from functions.audit.privacy_schemas import (
 part = Table()
 REQUESTS = "/v1/privacy/requests"
 REQUEST = f"{REQUESTS}/<uuid:request_id>"
+HELD = "A legal hold keeps everything about this person; the refusal is recorded, and its reason."
 
 
 @part.on(
@@ -48,7 +50,7 @@ def get_request(call: Call) -> Json:
 
 @part.on(
     "POST", REQUESTS, needs="deletion.create", body=Letter, answers=PrivacyRequest, status=202, step_up=True,
-    errors=("export_in_progress", "deletion_in_progress"),
+    errors=("not_found", "export_in_progress", "deletion_in_progress", "last_owner", "legal_hold"),
 )  # fmt: skip
 def receive_request(call: Call) -> Json:
     """Take down a request that came by letter: a copy starts at once, an erasure once it is approved.
@@ -57,13 +59,18 @@ def receive_request(call: Call) -> Json:
     """
     letter = call.body
     request_id = str(uuid.uuid4())
-    if letter["kind"] == "export" and "export.create" not in call.caller.permissions:
-        raise errors.Problem("permission_denied", "This needs the permission export.create.")
-    insert = queries.insert_export if letter["kind"] == "export" else queries.insert_erasure
-    shown = insert(
-        call.tx, request_id, user_id=letter["user_id"], received_at=letter["received_at"], note=letter["note"]
-    )
-    call.audit(f"{letter['kind']}.requested", request_id, scope="user", channel="letter")
+    given = {"user_id": letter["user_id"], "received_at": letter["received_at"], "note": letter["note"]}
+    if letter["kind"] == "export":
+        if "export.create" not in call.caller.permissions:
+            raise errors.Problem("permission_denied", "This needs the permission export.create.")
+        shown: str | None = queries.insert_export(call.tx, request_id, **given)
+    else:
+        grace = settings().deletion_grace_user_seconds
+        shown = queries.insert_erasure(call.tx, request_id, grace_seconds=grace, **given)
+    done = "refused" if shown is None else "requested"
+    call.audit(f"{letter['kind']}.{done}", request_id, scope="user", channel="letter")
+    if shown is None:
+        raise errors.Problem("legal_hold", HELD, extra={"deletion_id": request_id}, commits=True)
     call.headers["Location"] = f"{REQUESTS}/{request_id}"
     return shown
 

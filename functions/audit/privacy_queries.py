@@ -6,16 +6,16 @@ from common import errors, pagination
 from common.db import Tx
 from common.wire import DatabaseError, violates
 
-NO_MEMBER = {"user_id": ["Is not a member of this organization."]}
 EXPORT_RUNS = "An export of this person's data is running already; wait for it or cancel it."
 ERASURE_RUNS = "An erasure of this person is scheduled, waiting or running already."
-EXTENSION_REFUSED = {
+REFUSED = {
     "platform": "The platform answers a person's own request; this organization can extend its own part alone.",
-    "over": "The request is over.",
+    "over": "The request is over, or waits for nothing.",
     "extended": "The time was extended already; it can be extended once.",
     "late": "The time can only be extended before it is over: the person is told within the first month.",
 }
-APPROVAL_REFUSED = "The request waits for no approval."
+LACKS = "The person holds a permission that you lack."
+LAST_OWNER = "Make somebody else an owner first: an organization with other members needs one."
 
 
 def list_requests(
@@ -55,47 +55,61 @@ def select_request(tx: Tx, request_id: str) -> str:
 
 
 def insert_export(tx: Tx, request_id: str, *, user_id: str, received_at: datetime, note: str | None) -> str:
-    """The new request as JSON. Raises 422 for somebody who is no member, 409 `export_in_progress`."""
+    """The new request as JSON. Raises 404 for somebody who is not known here, 409 `export_in_progress`."""
     try:
-        return _received(
-            tx,
-            request_id,
-            "SELECT platform.receive_export(:request_id, :person, :received_at, :note)",
-            person=user_id,
-            received_at=received_at,
-            note=note,
+        outcome, shown = tx.flight(
+            (
+                "SELECT platform.receive_export(:request_id, :person, :received_at, :note)",
+                {"request_id": request_id, "person": user_id, "received_at": received_at, "note": note},
+            ),
+            ("SELECT platform.privacy_request(:request_id)", {"request_id": request_id}),
         )
     except DatabaseError as error:
         if violates(error, "exports_one_running"):
             raise errors.conflict("export_in_progress", EXPORT_RUNS) from error
         raise
+    if outcome[0][0] != "ok":
+        raise errors.not_found()
+    return str(shown[0][0])
 
 
-def insert_erasure(tx: Tx, request_id: str, *, user_id: str, received_at: datetime, note: str | None) -> str:
-    """The new request, which waits for its approval, as JSON. Raises 422 for somebody who is no member, 409."""
+def insert_erasure(
+    tx: Tx, request_id: str, *, user_id: str, received_at: datetime, note: str | None, grace_seconds: int
+) -> str | None:
+    """The new request, which waits for its approval, as JSON; None when a legal hold had it recorded as refused.
+
+    Raises 404 for somebody who is no member, 403 for one who holds what the caller lacks, 409 `last_owner` and
+    `deletion_in_progress`.
+    """
     try:
-        return _received(
-            tx,
-            request_id,
-            "SELECT platform.receive_erasure(:request_id, :person, :received_at, :note)",
-            person=user_id,
-            received_at=received_at,
-            note=note,
+        outcome, shown = tx.flight(
+            (
+                """
+                SELECT platform.receive_erasure(:request_id, :person, :received_at, :note,
+                                                make_interval(secs => :grace))
+                """,
+                {
+                    "request_id": request_id,
+                    "person": user_id,
+                    "received_at": received_at,
+                    "note": note,
+                    "grace": grace_seconds,
+                },
+            ),
+            ("SELECT platform.privacy_request(:request_id)", {"request_id": request_id}),
         )
     except DatabaseError as error:
         if violates(error, "deletions_one_open"):
             raise errors.conflict("deletion_in_progress", ERASURE_RUNS) from error
         raise
-
-
-def _received(tx: Tx, request_id: str, sql: str, **parameters: object) -> str:
-    opened, shown = tx.flight(
-        (sql, {"request_id": request_id, **parameters}),
-        ("SELECT platform.privacy_request(:request_id)", {"request_id": request_id}),
-    )
-    if opened[0][0] != "opened":
-        raise errors.invalid(NO_MEMBER)
-    return str(shown[0][0])
+    state = outcome[0][0]
+    if state == "last_owner":
+        raise errors.conflict("last_owner", LAST_OWNER)
+    if state in {"denied", "lacks"}:
+        raise errors.Problem("permission_denied", LACKS)
+    if state not in {"ok", "legal_hold"}:
+        raise errors.not_found()
+    return str(shown[0][0]) if state == "ok" else None
 
 
 def extend_request(tx: Tx, request_id: str, *, months: int, reason: str) -> str:
@@ -122,6 +136,11 @@ def approve_deletion(tx: Tx, request_id: str, policy: str | None) -> str:
 def _changed(outcome: str, shown: str | None) -> str:
     if outcome == "unknown" or shown is None:
         raise errors.not_found()
-    if outcome in EXTENSION_REFUSED:
-        raise errors.conflict("conflict", EXTENSION_REFUSED[outcome])
+    if outcome in REFUSED:
+        raise errors.conflict("conflict", REFUSED[outcome])
     return shown
+
+
+def select_organization_name(tx: Tx) -> str:
+    """What the caller's organization is called."""
+    return str(tx.value("SELECT o.name FROM app.organizations o WHERE o.tenant_id = :tenant_id"))
