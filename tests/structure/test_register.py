@@ -49,27 +49,6 @@ def test_columns_that_name_people_are_subjects(admin):
     assert sorted(named - subjects) == []
 
 
-def test_every_reference_to_a_row_about_people_has_an_erasure_rule(admin):
-    """Either the reference goes or is emptied with the row, or its own table is about people and has a rule."""
-    found = admin.run(
-        f"""
-        SELECT k.conname, sn.nspname || '.' || s.relname, tn.nspname || '.' || t.relname, k.confdeltype
-        FROM pg_constraint k
-        JOIN pg_class s ON s.oid = k.conrelid JOIN pg_namespace sn ON sn.oid = s.relnamespace
-        JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
-        WHERE k.contype = 'f' AND sn.nspname IN {OURS}
-        """
-    )
-    tables = register().tables
-    to_people = [row for row in found if tables[row[2]].subjects]
-    unruled = [
-        name for name, source, _, on_delete in to_people if on_delete not in ("c", "n") and not tables[source].subjects
-    ]
-
-    assert to_people
-    assert unruled == []
-
-
 def test_an_erasure_can_be_done_to_its_column(admin):
     live = columns(admin)
 
@@ -138,8 +117,8 @@ rights: []
 automated_decisions: none
 tables:
   app.boxes:
-    {controller: tenant, activity: work, people: [], data: [], subjects: [], source: provided, purpose: p, legal_basis: b,
-    recipients: [], retention: {until: it ends, ground: g}, columns: {box_id: internal}}
+    {controller: tenant, activity: work, people: [], data: [], subjects: [], source: provided, purpose: p,
+    legal_basis: b, recipients: [], retention: {until: it ends, ground: g}, columns: {box_id: internal}}
   app.things:
     controller: tenant
     activity: work
