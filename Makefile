@@ -10,10 +10,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint lock bench reset bundle
+.PHONY: help run demo test lint lock bench reset replay-erasures bundle
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(STAMP)  ## Start the whole cloud on this machine (VERBOSE=1 shows every log line)
 	@exec $(BIN)/python -m local.supervisor
@@ -45,6 +45,9 @@ bench: $(STAMP)  ## Measure load and scale
 
 reset:  ## Forget the data of the local stack, which must be stopped
 	@$(PYTHON) -m local.reset
+
+replay-erasures: $(STAMP)  ## After a restore: erase again whom the ledger of erasures knows (the stack must run)
+	@$(BIN)/python -m local.replay
 
 bundle: $(STAMP)  ## Build build/<FN>.zip for a deployment from source: make bundle FN=projects
 	@$(BIN)/python -m local.bundle $(FN)

@@ -157,25 +157,20 @@ $$;
 -- One entry of the ledger, whose signature the caller has checked, against this database. `outcome`: clean (this database
 -- has forgotten already), or opened: the job that forgets. The request of an entry that is gone is written anew once its
 -- replay is done, so that its receipt and its certificate go on to be good.
-CREATE FUNCTION platform.replay_erasure(entry jsonb, fresh uuid, receipt bytea, steps text[])
-RETURNS TABLE (outcome text, job uuid)
+CREATE FUNCTION platform.replay_erasure(entry jsonb) RETURNS TABLE (outcome text, job uuid)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     original CONSTANT uuid := (entry ->> 'deletion_id')::uuid;
     person CONSTANT uuid := (entry ->> 'subject_id')::uuid;
     organization CONSTANT uuid := (entry ->> 'organization_id')::uuid;
     wanted CONSTANT text := entry ->> 'scope';
-    open_job uuid;
+    replayed uuid;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('replay of ' || original, 0));
-    SELECT d.job_id INTO open_job FROM platform.deletions d
+    SELECT d.job_id INTO replayed FROM platform.deletions d
     WHERE d.finished_at IS NULL AND d.subject_id IS NOT DISTINCT FROM person
         AND d.tenant_id IS NOT DISTINCT FROM organization AND d.scope = wanted;
-    IF open_job IS NOT NULL THEN
-        PERFORM platform.hasten_replay(open_job);
-        RETURN QUERY SELECT 'opened', open_job;
-        RETURN;
-    ELSIF NOT platform.is_back(wanted, person, organization) AND EXISTS (
+    IF replayed IS NULL AND NOT platform.is_back(wanted, person, organization) AND EXISTS (
         SELECT FROM platform.deletions d JOIN platform.jobs j ON j.id = d.job_id
         WHERE j.status = 'done' AND (d.job_id = original OR (d.follows = original AND d.channel = 'replay')))
     THEN
@@ -184,24 +179,40 @@ BEGIN
         RETURN;
     END IF;
     PERFORM platform.restore_holds(entry);
-    INSERT INTO platform.jobs (id, kind) VALUES (fresh, 'deletion');
-    INSERT INTO platform.deletions (job_id, subject_id, tenant_id, scope, channel, follows, execute_after, due_at,
-                                    receipt_hash)
-    VALUES (fresh, person, organization, wanted, 'replay', original, clock_timestamp(),
-            clock_timestamp() + interval '1 month', receipt);
+    IF replayed IS NULL THEN
+        replayed := gen_random_uuid();
+        PERFORM platform.schedule_deletion(replayed, wanted, person, organization, clock_timestamp());
+        UPDATE platform.deletions d SET channel = 'replay', follows = original WHERE d.job_id = replayed;
+    ELSIF EXISTS (SELECT FROM platform.deletions d WHERE d.job_id = replayed AND d.channel = 'replay') THEN
+        RETURN QUERY SELECT 'opened', replayed; -- by an earlier run
+        RETURN;
+    END IF;
+    PERFORM platform.begin_replay(entry, replayed);
+    RETURN QUERY SELECT 'opened', replayed;
+END
+$$;
+
+-- A request, fresh or one that the restored database holds open although it was completed after the backup: it runs now,
+-- as it ran then, and nobody is asked or told a second time.
+CREATE FUNCTION platform.begin_replay(entry jsonb, replayed uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE platform.deletions d SET channel = 'replay', approval_needed = false, execute_after = clock_timestamp(),
+        policy = CASE WHEN d.scope = 'user' THEN coalesce((
+            SELECT CASE o ->> 'mode' WHEN 'erase' THEN 'erase' ELSE 'keep_pseudonymous' END
+            FROM jsonb_array_elements(entry -> 'organizations') o
+            WHERE (o ->> 'id')::uuid = d.tenant_id), d.policy) ELSE d.policy END
+    WHERE d.job_id = replayed;
     INSERT INTO platform.job_tenants (job_id, tenant_id)
-    SELECT fresh, known.id FROM (
-        SELECT (o ->> 'id')::uuid FROM jsonb_array_elements(entry -> 'organizations') o
-        UNION
-        SELECT organization WHERE organization IS NOT NULL) AS known (id);
+    SELECT replayed, (o ->> 'id')::uuid FROM jsonb_array_elements(entry -> 'organizations') o
+    ON CONFLICT DO NOTHING;
     INSERT INTO platform.deletion_organizations (job_id, tenant_id, mode)
-    SELECT fresh, (o ->> 'id')::uuid, o ->> 'mode' FROM jsonb_array_elements(entry -> 'organizations') o
-    WHERE wanted <> 'me';
-    INSERT INTO platform.deletion_steps (job_id, position, name)
-    SELECT fresh, step.ordinality, step.name FROM unnest(steps) WITH ORDINALITY AS step (name, ordinality);
-    INSERT INTO platform.outbox (id, kind, name, reference, task_name)
-    VALUES (gen_random_uuid(), 'workflow', 'gdpr_erasure', fresh, replace(gen_random_uuid()::text, '-', ''));
-    RETURN QUERY SELECT 'opened', fresh;
+    SELECT replayed, (o ->> 'id')::uuid, o ->> 'mode' FROM jsonb_array_elements(entry -> 'organizations') o
+    WHERE o ->> 'mode' = 'whole'
+    ON CONFLICT (job_id, tenant_id) DO UPDATE SET mode = excluded.mode;
+    UPDATE platform.jobs j SET status = 'queued', execution_id = NULL, heartbeat_at = clock_timestamp()
+    WHERE j.id = replayed AND j.status IN ('queued', 'running');
+    PERFORM platform.post_erasure(replayed, clock_timestamp());
 END
 $$;
 
@@ -227,23 +238,6 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                SELECT FROM app.organizations o WHERE o.tenant_id = organization AND o.suspended_at IS NULL))
 $$;
 
--- A request that the restored database holds, open, and that was completed after the backup: it runs now, and nobody is
--- asked or told a second time. One that runs already is left alone.
-CREATE FUNCTION platform.hasten_replay(open_job uuid) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    UPDATE platform.deletions d SET channel = 'replay', execute_after = clock_timestamp(), approval_needed = false
-    WHERE d.job_id = open_job AND d.channel <> 'replay';
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    UPDATE platform.jobs j SET status = 'queued', execution_id = NULL, heartbeat_at = clock_timestamp()
-    WHERE j.id = open_job AND j.status IN ('queued', 'running');
-    INSERT INTO platform.outbox (id, kind, name, reference, task_name)
-    VALUES (gen_random_uuid(), 'workflow', 'gdpr_erasure', open_job, replace(gen_random_uuid()::text, '-', ''));
-END
-$$;
-
 -- The completed request of an entry, where it is gone: its receipt opens the same certificate as before.
 CREATE FUNCTION platform.restore_proof(entry jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -267,13 +261,12 @@ BEGIN
 END
 $$;
 
--- Where a replay stands: the job's status, the step that is not over, the error.
-CREATE FUNCTION platform.replay_state(wanted uuid) RETURNS TABLE (status text, step text, error text)
+-- Where a replay stands: the job's status, or `held` until a legal hold ends; and the step that is not over.
+CREATE FUNCTION platform.replay_state(wanted uuid) RETURNS TABLE (status text, step text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT j.status,
+    SELECT CASE WHEN j.status = 'queued' AND d.execute_after > clock_timestamp() THEN 'held' ELSE j.status END,
            (SELECT s.name FROM platform.deletion_steps s
-            WHERE s.job_id = wanted AND s.status NOT IN ('done', 'skipped') ORDER BY s.position LIMIT 1),
-           d.error
+            WHERE s.job_id = wanted AND s.status NOT IN ('done', 'skipped') ORDER BY s.position LIMIT 1)
     FROM platform.jobs j JOIN platform.deletions d ON d.job_id = j.id WHERE j.id = wanted
 $$;
 
@@ -287,8 +280,8 @@ BEGIN
         'platform.processors_wait()', 'platform.park_for_processors(uuid, text)',
         'platform.acknowledge_deletion(uuid, text)', 'platform.told_processors(uuid)',
         'platform.identifiers_to_find()', 'platform.count_logged(bigint)', 'platform.ledger_facts()',
-        'platform.ledger_written()', 'platform.replay_erasure(jsonb, uuid, bytea, text[])',
-        'platform.is_back(text, uuid, uuid)', 'platform.restore_holds(jsonb)', 'platform.hasten_replay(uuid)', 'platform.restore_proof(jsonb)',
+        'platform.ledger_written()', 'platform.replay_erasure(jsonb)',
+        'platform.is_back(text, uuid, uuid)', 'platform.restore_holds(jsonb)', 'platform.begin_replay(jsonb, uuid)', 'platform.restore_proof(jsonb)',
         'platform.replay_state(uuid)'
     ] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO context_definer', signature);
@@ -303,6 +296,6 @@ GRANT EXECUTE ON FUNCTION platform.give_up_processors(text[], interval),
     TO deletions_jobs_fn;
 GRANT EXECUTE ON FUNCTION platform.acknowledge_deletion(uuid, text) TO deletions_fn;
 -- The operator's, as set_suspended is: no function's login may call them.
-GRANT EXECUTE ON FUNCTION platform.replay_erasure(jsonb, uuid, bytea, text[]), platform.replay_state(uuid)
+GRANT EXECUTE ON FUNCTION platform.replay_erasure(jsonb), platform.replay_state(uuid)
     TO context_owner;
 SET LOCAL ROLE context_owner;

@@ -3,9 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from common import certificate, jobs
+from common import certificate, jobs, ledger
 from common.db import database
-from functions.deletions import ledger
 from functions.deletions import proof_queries as queries
 from functions.deletions.plan import PROOF, retained
 

@@ -1,0 +1,106 @@
+"""After a restore, erase again whom the ledger of erasures knows: `python -m migrations.replay`, as the migrating role.
+
+Safe to run twice and at any time: what the database has forgotten stays as it is. The erasures run as any other, by the
+job service; this waits for them. Exit code 0 when nothing of the ledger is left, 1 when an erasure is not complete yet,
+2 when the ledger holds what we did not write: then nothing is erased at all.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pg8000.native
+
+from common import ledger
+from common.settings import admin_url
+from migrations.apply import connected
+
+COMPLETE, INCOMPLETE, FORGED = 0, 1, 2
+KEPT_DAYS = 3 * 365  # as long as the requests themselves, by the register
+PAUSE_SECONDS = 1.0
+ORDER = ("user", "organization", "me")  # a person's part in each organization before the person
+
+Entry = dict[str, Any]
+
+
+def replay(url: str, say: Callable[[str], object], minutes: float = 60) -> int:
+    """Open what is back, wait for it, and put the proofs back; `url` is the administrator's. Raises ledger.Forged."""
+    entries = wanted(list(ledger.entries()))
+    with connected(url, urlsplit(url).path.lstrip("/")) as admin:
+        admin.run("SET ROLE context_owner")
+        opened = _open(admin, entries)
+        say(f"{len(entries)} erasures in the ledger, {len(entries) - len(opened)} of them forgotten here already")
+        left = _wait(admin, opened, say, time.monotonic() + minutes * 60)
+        if not left:
+            left = set(_open(admin, entries))  # now the proofs are written anew; nothing is opened any more
+        say(f"not complete: {len(left)}" if left else "complete: nothing of the ledger is left here")
+    return INCOMPLETE if left else COMPLETE
+
+
+def wanted(entries: list[Entry]) -> list[Entry]:
+    """The entries in the order of their replay. Holds count as they were at the last erasure of the same."""
+    edge = (datetime.now(UTC) - timedelta(days=KEPT_DAYS)).isoformat()
+    entries = [entry for entry in entries if str(entry["received_at"]) > edge]
+    last = {(entry["scope"], entry["subject_id"], entry["organization_id"]): entry["deletion_id"] for entry in entries}
+    known = set(last.values())
+    latest = [entry if entry["deletion_id"] in known else {**entry, "holds": []} for entry in entries]
+    return sorted(latest, key=lambda entry: ORDER.index(entry["scope"]))
+
+
+def _open(admin: pg8000.native.Connection, entries: list[Entry]) -> list[str]:
+    """The jobs that erase what is back."""
+    jobs: dict[str, None] = {}
+    for entry in entries:
+        found = admin.run(
+            "SELECT outcome, job FROM platform.replay_erasure(CAST(:entry AS jsonb))", entry=json.dumps(entry)
+        )
+        for outcome, job in found:
+            if outcome == "opened":
+                jobs[str(job)] = None
+    return list(jobs)
+
+
+def _wait(admin: pg8000.native.Connection, jobs: list[str], say: Callable[[str], object], deadline: float) -> set[str]:
+    """Wait until all are done; those that are not when time is up, or that a legal hold keeps."""
+    told: dict[str, str] = {}
+    while True:
+        for job in jobs:
+            if told.get(job) != "done":
+                told[job] = _told(admin, job, told.get(job), say)
+        left = {job for job in jobs if told[job] != "done"}
+        if all(told[job].startswith("held") for job in left) or time.monotonic() > deadline:
+            return left
+        time.sleep(PAUSE_SECONDS)
+
+
+def _told(admin: pg8000.native.Connection, job: str, before: str | None, say: Callable[[str], object]) -> str:
+    status, step = admin.run("SELECT status, step FROM platform.replay_state(:job)", job=job)[0]
+    now = status if status == "done" or not step else f"{status} {step}"
+    if now != before:
+        say(f"erasure {job}: {now}")
+    return str(now)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Replay into the database that DATABASE_ADMIN_URL names, with the ledger of LEDGER_BUCKET."""
+    parser = argparse.ArgumentParser(description="Erase again whom the ledger knows, after a restore")
+    parser.add_argument("--minutes", type=float, default=60, help="how long to wait for the erasures")
+    try:
+        return replay(admin_url(), _say, parser.parse_args().minutes)
+    except ledger.Forged as error:
+        sys.stderr.write(f"nothing was done: the ledger holds an entry that we did not sign: {error}\n")
+        return FORGED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
