@@ -4,7 +4,7 @@ The data map, both records of Art. 30 and the information of Art. 15(1) and (2) 
 the operator is comes from the settings, or from the caller.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from common.settings import settings
 UNSTATED = "not stated by the operator (setting {})"
 FROM = {
     "provided": "the person",
-    "observed": "her use of the service",
+    "observed": "the person's use of the service",
     "derived": "computed by the service from the person's data",
 }
 PORTABLE = {
@@ -22,6 +22,7 @@ PORTABLE = {
     False: "Art. 20 does not cover it: {why}",
     None: "Art. 20 covers it where the organization's basis is contract or consent; the copy has the form in any case",
 }
+STORAGE = Activity("storage", "Copies, logs and backups", "tenant", "Keep available what organizations store")
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,11 @@ def records_of_processing(
     record: dict[str, Any] = {"record": law, kind: _named(by)}
     if kind == "processor":
         record["controllers"] = list(controllers) or [{"name": known.controllers["tenant"], "contact": ""}]
+    kept = [_recorded(each, by) for each in known.activities.values() if each.controller == controller]
+    if kind == "processor":
+        kept.append(_summed(STORAGE, [place for place in known.places.values() if place.content], by))
     return record | {
-        "activities": [_recorded(each, by) for each in known.activities.values() if each.controller == controller],
+        "activities": kept,
         "security_measures": [{"title": each.title, "text": each.text} for each in known.measures],
     }
 
@@ -253,23 +257,31 @@ def _told(table: Table, by: Operator) -> dict[str, Any]:
 
 
 def _recorded(activity: Activity, by: Operator) -> dict[str, Any]:
-    """An activity of a record of Art. 30: what its tables and places have together."""
+    """An activity of a record of Art. 30, with all its tables and places."""
     known = register()
-    tables = [table for table in known.tables.values() if table.activity == activity and table.people]
-    places = [place for place in known.places.values() if place.activity == activity]
-    holders: list[Table | Place] = [*tables, *places]
+    holders: list[Table | Place] = [*known.tables.values(), *known.places.values()]
+    return _summed(activity, [each for each in holders if each.activity == activity and each.people], by)
+
+
+def _summed(activity: Activity, holders: Sequence[Table | Place], by: Operator) -> dict[str, Any]:
+    """What tables and places have together."""
+    known = register()
     parties = [known.parties[name] for name in known.parties if any(name in each.recipients for each in holders)]
     return {
         "activity": activity.name,
         "title": activity.title,
-        "purposes": [activity.purpose, *dict.fromkeys(each.purpose for each in holders)],
+        "purposes": list(dict.fromkeys([activity.purpose, *(each.purpose for each in holders)])),
         "legal_bases": list(dict.fromkeys(each.legal_basis for each in holders)),
         "data_subjects": [text for name, text in known.people.items() if any(name in each.people for each in holders)],
         "data_categories": [text for name, text in known.data.items() if any(name in each.data for each in holders)],
         "recipients": [_text(party, by) for party in parties],
         "transfers": [f"{party.title}: {party.transfer}" for party in parties if party.transfer],
-        "time_limits": [
-            *({"of": table.name, "period": table.retention.text, "ground": table.retention.ground} for table in tables),
-            *({"of": place.title, "period": place.period, "ground": place.ground} for place in places),
-        ],
+        "time_limits": [_limit(each) for each in holders],
     }
+
+
+def _limit(holder: Table | Place) -> dict[str, str]:
+    """Art. 30(1)(f): when data are erased."""
+    if isinstance(holder, Place):
+        return {"of": holder.title, "period": holder.period, "ground": holder.ground}
+    return {"of": holder.name, "period": holder.retention.text, "ground": holder.retention.ground}

@@ -69,7 +69,10 @@ class Activity:
 
 @dataclass(frozen=True)
 class Place:
-    """Where personal data are beside the tables; `erasure` says how an erasure reaches them."""
+    """Where personal data are beside the tables; `erasure` says how an erasure reaches them.
+
+    `content`: it also holds what organizations store, and is part of the processor's record.
+    """
 
     name: str
     title: str
@@ -82,6 +85,7 @@ class Place:
     period: str
     ground: str
     erasure: str
+    content: bool
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ def places(entries: dict[str, Any], document: dict[str, Any], known: dict[str, A
             period=given(entry, "period", name),
             ground=given(entry, "ground", name),
             erasure=given(entry, "erasure", name),
+            content=bool(entry.get("content", False)),
         )
         for name, entry in entries.items()
     }
