@@ -20,4 +20,4 @@ def others(call: Call, action: str, account_id: str, organizations: list[str], *
         except errors.Problem as problem:
             if problem.status >= errors.CODES["internal_error"][0]:
                 raise
-            log.entry("NOTICE", "a membership is gone that was to be told", account_id=account_id)
+            log.entry("NOTICE", "a membership is gone that was to be told")
