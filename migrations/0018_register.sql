@@ -137,6 +137,10 @@ GRANT EXECUTE ON FUNCTION app.note_key_maker() TO context_owner;
 SET LOCAL ROLE context_owner;
 CREATE TRIGGER keys_have_makers AFTER INSERT ON app.api_keys FOR EACH ROW EXECUTE FUNCTION app.note_key_maker();
 
+-- What is left to do of a person's events is found without reading what is done.
+CREATE INDEX audit_events_personal_of_actor ON app.audit_events (tenant_id, actor_id, seq) WHERE personal IS NOT NULL;
+CREATE INDEX audit_events_of_nobody ON app.audit_events (tenant_id, resource_id, seq) WHERE actor_id IS NULL;
+
 SET LOCAL ROLE context_definer;
 CREATE OR REPLACE FUNCTION app.keys_made_by(person uuid) RETURNS SETOF uuid
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -151,55 +155,849 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WHERE d.job_id = app.principal_id() AND app.sealed(1) = 's' AND j.status = 'running'
 $$;
 
--- Erase up to `most` rows in the sealed organization, counted; 0 when nothing is left. `mode` must be the one that
--- platform.enter_organization decided.
-CREATE FUNCTION app.erase_batch(mode text, most integer) RETURNS bigint
+-- One erasure as the texts below see it, always their parameter $1: the mode (keep, erase, whole; account: the platform's
+-- own rows; retire: none), the sealed organization, the person and her address, and whether a legal hold is in force.
+CREATE TYPE platform.erasure_case AS (mode text, tenant uuid, person uuid, address text, holds boolean);
+
+-- The chain of an organization's audit events is append-only: erasure empties `personal` by app.erase_personal, which
+-- records it, and the end of its period is no matter of single rows.
+CREATE FUNCTION platform.is_chain(name text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN name = 'app.audit_events';
+
+-- `schema.relation alias`, from the rules of a table.
+CREATE FUNCTION platform.place_text(rules jsonb, alias text) RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN format('%I.%I %I', rules ->> 'schema', rules ->> 'relation', alias);
+
+-- The condition that joins a row to the one that a reference (an entry of `parents`) points to.
+CREATE FUNCTION platform.join_text(link jsonb, child text, parent text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(format('%I.%I = %I.%I', child, link -> 'columns' ->> i, parent, link -> 'parent_columns' ->> i),
+                      ' AND ' ORDER BY i)
+    FROM generate_series(0, jsonb_array_length(link -> 'columns') - 1) AS i
+$$;
+
+-- The condition that a row is about the person, by one of its table's subjects.
+CREATE FUNCTION platform.match_text(alias text, subject jsonb) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    place text := format('%I.%I', alias, subject ->> 'column');
+    found text;
+BEGIN
+    CASE subject ->> 'match'
+        WHEN 'account' THEN found := place || ' = ($1).person';
+        WHEN 'text' THEN found := place || ' = ($1).person::text';
+        WHEN 'email' THEN found := place || ' = ($1).address';
+        WHEN 'mention' THEN found := format('strpos(lower(%s), lower(($1).address)) > 0', place);
+        WHEN 'key' THEN
+            found := format('%s = ANY (ARRAY(SELECT k.key_id FROM app.api_key_makers k'
+                            ' WHERE k.tenant_id = ($1).tenant AND k.user_id = ($1).person))', place);
+        WHEN 'row' THEN
+            SELECT format('%s = ANY (ARRAY(%s))', place, string_agg(
+                       format('SELECT o.id FROM %s WHERE %s', platform.place_text(g.rules, 'o'),
+                              platform.match_text('o', other)), ' UNION ALL '))
+            INTO STRICT found
+            FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'subjects') AS other
+            WHERE subject -> 'of' ? g.name AND other ->> 'match' IN ('account', 'email');
+    END CASE;
+    IF subject ->> 'without' IS NOT NULL THEN
+        found := format('%s AND %I.%I IS NULL', found, alias, subject ->> 'without');
+    END IF;
+    RETURN '(' || found || ')';
+END
+$$;
+
+-- The conditions of those subjects of a table to which the mode does `done`. In organizations that the job has not
+-- entered (mode account) only the address leads to the person.
+CREATE FUNCTION platform.own_texts(rules jsonb, alias text, c platform.erasure_case, done text) RETURNS text[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(array_agg(platform.match_text(alias, s)), '{}')
+    FROM jsonb_array_elements(rules -> 'subjects') AS s
+    WHERE c.mode IN ('keep', 'erase', 'account')
+        AND done = CASE c.mode WHEN 'erase' THEN s ->> 'policy_erase' ELSE s ->> 'erase' END
+        AND (c.mode <> 'account' OR NOT (rules -> 'of_tenant')::boolean OR s ->> 'match' IN ('email', 'mention'))
+$$;
+
+-- The rows that a mode may look at: those of the sealed organization; an address is looked for in every organization
+-- that has invited it or that the job may enter.
+CREATE FUNCTION platform.scope_text(rules jsonb, alias text, c platform.erasure_case) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known text;
+BEGIN
+    IF NOT (rules -> 'of_tenant')::boolean OR c.mode = 'retire' THEN
+        RETURN 'true';
+    ELSIF c.mode <> 'account' THEN
+        RETURN format('%I.tenant_id = ($1).tenant', alias);
+    ELSIF NOT rules -> 'subjects' @> '[{"match": "mention"}]' THEN
+        RETURN 'true';
+    END IF;
+    SELECT string_agg(format('SELECT o.tenant_id FROM %s WHERE %s', platform.place_text(g.rules, 'o'),
+                             platform.match_text('o', s)), ' UNION ')
+    INTO known
+    FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'subjects') AS s
+    WHERE (g.rules -> 'of_tenant')::boolean AND s ->> 'match' = 'email';
+    RETURN format('%I.tenant_id IN (%s)', alias, concat_ws(' UNION ', known,
+        'SELECT j.tenant_id FROM platform.job_tenants j WHERE j.job_id = (SELECT app.principal_id())'));
+END
+$$;
+
+-- The condition that a legal hold keeps a row for itself, not for another row's sake; NULL where none can.
+CREATE FUNCTION platform.held_text(name text, rules jsonb, alias text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    people text;
+    reasons text[] := '{}';
+BEGIN
+    IF name = 'identity.accounts' THEN
+        RETURN format('EXISTS (SELECT FROM app.legal_holds h WHERE h.subject_user_id = %I.id'
+                      ' AND h.released_at IS NULL AND h.until > now())', alias);
+    ELSIF NOT (rules -> 'of_tenant')::boolean THEN
+        RETURN NULL;
+    END IF;
+    SELECT string_agg(concat_ws(' AND ', CASE s ->> 'match'
+               WHEN 'account' THEN format('h.subject_user_id = %I.%I', alias, s ->> 'column')
+               WHEN 'text' THEN format('h.subject_user_id::text = %I.%I', alias, s ->> 'column')
+               WHEN 'email' THEN format('%I.%I = (SELECT a.email FROM identity.accounts a WHERE a.id = h.subject_user_id)',
+                                        alias, s ->> 'column')
+               WHEN 'key' THEN format('EXISTS (SELECT FROM app.api_key_makers k WHERE k.tenant_id = h.tenant_id'
+                                      ' AND k.key_id = %I.%I AND k.user_id = h.subject_user_id)', alias, s ->> 'column')
+               ELSE 'false' END,
+               CASE WHEN s ->> 'without' IS NOT NULL THEN format('%I.%I IS NULL', alias, s ->> 'without') END), ' OR ')
+    INTO people FROM jsonb_array_elements(rules -> 'subjects') AS s;
+    IF people IS NOT NULL THEN
+        reasons := reasons || format('h.resources IS NULL AND (%s)', people);
+    END IF;
+    IF rules ->> 'resource' IS NOT NULL THEN
+        reasons := reasons || format('h.resources @> jsonb_build_array(jsonb_build_object(''type'', %L, ''id'', %I.id))',
+                                     rules ->> 'resource', alias);
+    END IF;
+    IF name = 'app.members' THEN -- who is held, for whatever, stays known
+        reasons := reasons || format('h.subject_user_id = %I.user_id', alias);
+    ELSIF name = 'app.legal_holds' THEN
+        reasons := reasons || format('h.id = %I.id', alias);
+    END IF;
+    IF reasons = '{}' THEN
+        RETURN NULL;
+    END IF;
+    RETURN format('EXISTS (SELECT FROM app.legal_holds h WHERE h.tenant_id = %I.tenant_id AND h.released_at IS NULL'
+                  ' AND h.until > now() AND (%s))', alias, array_to_string(reasons, ' OR '));
+END
+$$;
+
+-- The condition that a row may not be deleted: it is held, or a row that stays hangs on it. NULL: nothing can keep it.
+-- `path` are the tables on the way here; each may stand in it twice, so that texts end.
+CREATE FUNCTION platform.stays_text(name text, alias text, c platform.erasure_case, path text[]) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own jsonb;
+    child record;
+    inner_alias text := 'x' || cardinality(path) + 1;
+    part text;
+    parts text[] := '{}';
+BEGIN
+    SELECT g.rules INTO STRICT own FROM platform.register g WHERE g.name = stays_text.name;
+    IF c.holds THEN
+        parts := array_remove(ARRAY[platform.held_text(name, own, alias)], NULL);
+    END IF;
+    FOR child IN
+        SELECT g.name, g.rules, link FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'parents') AS link
+        WHERE link ->> 'table' = stays_text.name AND g.name <> stays_text.name
+            AND coalesce(cardinality(array_positions(path, g.name)), 0) < 2
+        ORDER BY g.position
+    LOOP
+        IF child.link ->> 'rule' = 'keep_parent' THEN
+            part := platform.doomed_text(child.name, inner_alias, c, path || name);
+            CONTINUE WHEN part = 'true';
+            part := CASE WHEN part IS NULL THEN 'true' ELSE format('(%s) IS NOT TRUE', part) END;
+        ELSE
+            CONTINUE WHEN NOT c.holds;
+            part := platform.stays_text(child.name, inner_alias, c, path || name);
+            CONTINUE WHEN part IS NULL;
+        END IF;
+        parts := parts || format('EXISTS (SELECT FROM %s WHERE %s AND (%s))',
+                                 platform.place_text(child.rules, inner_alias),
+                                 platform.join_text(child.link, inner_alias, alias), part);
+    END LOOP;
+    RETURN nullif(array_to_string(parts, ' OR '), '');
+END
+$$;
+
+-- The condition that the mode deletes a row: it is about the person and the register says so, or it goes with its
+-- parent. NULL: never, 'true': always.
+CREATE FUNCTION platform.doomed_text(name text, alias text, c platform.erasure_case, path text[]) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own jsonb;
+    parts text[];
+    stay text;
+BEGIN
+    SELECT g.rules INTO STRICT own FROM platform.register g WHERE g.name = doomed_text.name;
+    IF c.mode = 'retire' OR (c.mode = 'whole' AND own ->> 'whole' = 'keep') THEN
+        RETURN NULL;
+    ELSIF c.mode = 'whole' AND (own -> 'of_tenant')::boolean THEN
+        parts := ARRAY['true'];
+    ELSE
+        parts := platform.own_texts(own, alias, c, 'delete_row') || array(
+            SELECT format('EXISTS (SELECT FROM %s WHERE %s AND %s)', s.source, s.joined, s.condition)
+            FROM platform.doomed_parents(name, alias, c, path) s);
+    END IF;
+    IF parts = '{}' THEN
+        RETURN NULL;
+    END IF;
+    stay := platform.stays_text(name, alias, c, path);
+    IF stay IS NULL THEN
+        RETURN array_to_string(parts, ' OR ');
+    END IF;
+    RETURN format('((%s) AND (%s) IS NOT TRUE)', array_to_string(parts, ' OR '), stay);
+END
+$$;
+
+-- The parents with which a row of the table goes: table and alias, the join, and the condition that the parent goes.
+CREATE FUNCTION platform.doomed_parents(name text, alias text, c platform.erasure_case, path text[])
+RETURNS TABLE (source text, joined text, condition text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    parent record;
+    inner_alias text := 'x' || cardinality(path) + 1;
+BEGIN
+    FOR parent IN
+        SELECT p.name, p.rules, link
+        FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'parents') AS link
+        JOIN platform.register p ON p.name = link ->> 'table'
+        WHERE g.name = doomed_parents.name AND link ->> 'rule' = 'with_parent' AND p.name <> g.name
+            AND coalesce(cardinality(array_positions(path, p.name)), 0) < 2
+    LOOP
+        source := platform.place_text(parent.rules, inner_alias);
+        joined := platform.join_text(parent.link, alias, inner_alias);
+        condition := '(' || platform.doomed_text(parent.name, inner_alias, c, path || name) || ')';
+        IF condition IS NOT NULL THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- The case of the sealed organization; of the platform's own rows when no mode of an organization is given.
+CREATE FUNCTION platform.case_of(person uuid, mode text) RETURNS platform.erasure_case
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT mode, CASE WHEN mode <> 'account' THEN app.tenant_id() END, person,
+           coalesce((SELECT coalesce(d.mail_to, p.mail_to) FROM platform.sealed_deletion() d
+                     LEFT JOIN platform.deletions p ON p.job_id = d.parent_id WHERE d.subject_id = person),
+                    (SELECT a.email FROM identity.accounts a WHERE a.id = person)),
+           EXISTS (SELECT FROM app.legal_holds h
+                   WHERE h.released_at IS NULL AND h.until > now() AND (mode = 'account' OR h.tenant_id = app.tenant_id()))
+$$;
+
+-- Whether a mode looks at a table. Requests for erasure are proof of themselves: they empty themselves at their end.
+CREATE FUNCTION platform.concerns(name text, rules jsonb, mode text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+RETURN name <> 'platform.deletions' AND CASE
+    WHEN mode <> 'account' THEN (rules -> 'of_tenant')::boolean
+    ELSE NOT (rules -> 'of_tenant')::boolean OR rules -> 'subjects' @> '[{"match": "email"}]'
+        OR rules -> 'subjects' @> '[{"match": "mention"}]' END;
+
+-- What the case does to how many rows; action `held`: what it would do to, but for a legal hold.
+CREATE FUNCTION platform.case_counts(c platform.erasure_case)
+RETURNS TABLE (table_name text, action text, row_count bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    unheld platform.erasure_case := c;
+    g record;
+    gone text;
+    all_gone text;
+    held text;
+    emptied text;
+    stay text;
+    nulled text;
+    kept text;
+BEGIN
+    unheld.holds := false;
+    FOR g IN SELECT r.name, r.rules FROM platform.register r
+             WHERE platform.concerns(r.name, r.rules, c.mode) ORDER BY r.position
+    LOOP
+        gone := coalesce(platform.doomed_text(g.name, 't', c, '{}'), 'false');
+        all_gone := coalesce(platform.doomed_text(g.name, 't', unheld, '{}'), 'false');
+        held := coalesce(CASE WHEN c.holds THEN platform.held_text(g.name, g.rules, 't') END, 'false');
+        nulled := platform.any_text(platform.own_texts(g.rules, 't', c, 'null'));
+        stay := platform.any_text(platform.own_texts(g.rules, 't', c, 'pseudonym')
+                                  || platform.own_texts(g.rules, 't', c, 'delete_row'));
+        kept := platform.any_text(platform.own_texts(g.rules, 't', c, 'keep'));
+        IF c.mode = 'whole' AND g.rules ->> 'whole' = 'keep' THEN
+            kept := 'true';
+        END IF;
+        emptied := platform.emptied_text(g.rules, 't');
+        CONTINUE WHEN (gone, nulled, stay, kept) = ('false', 'false', 'false', 'false') AND all_gone = 'false';
+        RETURN QUERY EXECUTE format($query$
+            SELECT %9$L, f.action, f.row_count FROM (
+                SELECT count(*) FILTER (WHERE r.gone) AS gone,
+                       count(*) FILTER (WHERE NOT r.gone AND (r.nulled OR r.emptied) AND NOT r.held) AS nulled,
+                       count(*) FILTER (WHERE r.stay AND NOT r.all_gone) AS stay,
+                       count(*) FILTER (WHERE r.kept AND NOT r.stay AND NOT r.all_gone) AS kept,
+                       count(*) FILTER (WHERE NOT r.gone AND (r.all_gone OR (r.held AND (r.nulled OR r.emptied)))) AS held
+                FROM (SELECT (%2$s) IS TRUE AS gone, (%3$s) IS TRUE AS all_gone, (%4$s) IS TRUE AS held,
+                             (%5$s) IS TRUE AS nulled, ((%6$s) OR (%7$s)) AND (%8$s) IS TRUE AS emptied, (%6$s) IS TRUE AS stay,
+                             (%7$s) IS TRUE AS kept
+                      FROM %1$s WHERE %10$s AND ((%3$s) OR (%5$s) OR (%6$s) OR (%7$s)) OFFSET 0) r) s
+            CROSS JOIN LATERAL (VALUES ('delete', s.gone), ('null', s.nulled), ('pseudonym', s.stay), ('keep', s.kept),
+                                       ('held', s.held)) AS f (action, row_count)
+            WHERE f.row_count > 0
+            $query$, platform.place_text(g.rules, 't'), gone, all_gone, held, nulled, stay, kept, emptied, g.name,
+            concat_ws(' AND ', platform.scope_text(g.rules, 't', c),
+                CASE WHEN c.mode = 'account' AND (g.rules -> 'of_tenant')::boolean THEN -- those count for themselves
+                    't.tenant_id NOT IN (SELECT m.tenant_id FROM app.members m WHERE m.user_id = ($1).person)' END))
+        USING c;
+    END LOOP;
+END
+$$;
+
+-- Conditions as one; 'false' when there are none.
+CREATE FUNCTION platform.any_text(conditions text[]) RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN coalesce(nullif(array_to_string(conditions, ' OR '), ''), 'false');
+
+-- The condition that a row which stays has something in the columns that erasure empties.
+CREATE FUNCTION platform.emptied_text(rules jsonb, alias text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(string_agg(format('%I.%I IS NOT NULL', alias, name), ' OR '), 'false')
+    FROM jsonb_array_elements_text(rules -> 'nulls') AS name
+$$;
+
+-- Run one batch of one statement: `rows` selects the row addresses, `act` is what is done to them, and it is counted.
+-- Index scans only: behind a LIMIT the planner would else read again what earlier batches have left dead.
+CREATE FUNCTION platform.run_batch(c platform.erasure_case, name text, rows text, act text, done text, most bigint)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    touched bigint;
+BEGIN
+    PERFORM set_config('enable_seqscan', 'off', true);
+    EXECUTE format('WITH chosen AS MATERIALIZED (%s LIMIT $2 FOR UPDATE OF t)'
+                   ' %s WHERE d.ctid = ANY (ARRAY(SELECT ctid FROM chosen))', rows, act)
+    USING c, most;
+    GET DIAGNOSTICS touched = ROW_COUNT;
+    PERFORM set_config('enable_seqscan', 'on', true);
+    PERFORM platform.count_erased(name, done, touched);
+    RETURN touched;
+END
+$$;
+
+-- Delete up to `most` rows of one table that the case deletes.
+CREATE FUNCTION platform.delete_of(c platform.erasure_case, name text, rules jsonb, most bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    place text := platform.place_text(rules, 't');
+    stay text := coalesce(' AND (' || platform.stays_text(name, 't', c, '{}') || ') IS NOT TRUE', '');
+    sources text[];
+    source text;
+    total bigint := 0;
+BEGIN
+    IF c.mode = 'whole' AND rules ->> 'whole' = 'keep' THEN
+        RETURN 0;
+    ELSIF c.mode = 'whole' THEN
+        sources := ARRAY[place || ' WHERE true'];
+    ELSE
+        sources := array(SELECT format('%s WHERE %s', place, own)
+                         FROM unnest(platform.own_texts(rules, 't', c, 'delete_row')) AS own)
+            || array(SELECT format('%s JOIN %s ON %s WHERE %s', p.source, place, p.joined, p.condition)
+                     FROM platform.doomed_parents(name, 't', c, '{}') p);
+    END IF;
+    FOREACH source IN ARRAY sources LOOP
+        total := total + platform.run_batch(
+            c, name, format('SELECT t.ctid FROM %s AND %s%s', source, platform.scope_text(rules, 't', c), stay),
+            'DELETE FROM ' || platform.place_text(rules, 'd'), 'delete', most - total);
+        EXIT WHEN total >= most;
+    END LOOP;
+    RETURN total;
+END
+$$;
+
+-- Empty columns of up to `most` rows of one table: those that name the person, those that point to what goes, and those
+-- that the register empties in rows that stay.
+CREATE FUNCTION platform.empty_of(c platform.erasure_case, name text, rules jsonb, most bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    place text := platform.place_text(rules, 't');
+    scope text := platform.scope_text(rules, 't', c)
+        || coalesce(' AND (' || CASE WHEN c.holds THEN platform.held_text(name, rules, 't') END || ') IS NOT TRUE', '');
+    subject jsonb;
+    parent record;
+    columns text[];
+    filled text;
+    total bigint := 0;
+BEGIN
+    FOR subject IN SELECT s FROM jsonb_array_elements(rules -> 'subjects') AS s
+                   WHERE c.mode IN ('keep', 'erase', 'account')
+                       AND 'null' = CASE c.mode WHEN 'erase' THEN s ->> 'policy_erase' ELSE s ->> 'erase' END
+                       AND (c.mode <> 'account' OR NOT (rules -> 'of_tenant')::boolean)
+    LOOP
+        total := total + platform.run_batch(
+            c, name, format('SELECT t.ctid FROM %s WHERE %s AND %s', place, scope, platform.match_text('t', subject)),
+            format('UPDATE %s SET %I = NULL', platform.place_text(rules, 'd'), subject ->> 'column'), 'null',
+            most - total);
+        IF total >= most THEN
+            RETURN total;
+        END IF;
+    END LOOP;
+    columns := array(SELECT jsonb_array_elements_text(rules -> 'nulls'));
+    IF columns = '{}' OR platform.is_chain(name) THEN
+        RETURN total;
+    END IF;
+    filled := platform.emptied_text(rules, 't');
+    RETURN total + platform.run_batch(
+        c, name, format('SELECT t.ctid FROM %s WHERE %s AND (%s) AND (%s)', place, scope, filled,
+            CASE WHEN c.mode = 'whole' AND rules ->> 'whole' = 'keep' THEN 'true'
+                 ELSE platform.any_text(platform.own_texts(rules, 't', c, 'pseudonym')
+                                        || platform.own_texts(rules, 't', c, 'keep')
+                                        || platform.own_texts(rules, 't', c, 'delete_row')) END),
+        format('UPDATE %s SET %s', platform.place_text(rules, 'd'),
+               (SELECT string_agg(format('%I = NULL', each), ', ') FROM unnest(columns) AS each)),
+        'null', most - total);
+END
+$$;
+
+-- Up to `most` rows of a case, rows that hang on others first; 0 when nothing is left.
+CREATE FUNCTION platform.erase_rows(c platform.erasure_case, most bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    g record;
+    gone bigint;
+    total bigint := 0;
+BEGIN
+    FOR g IN SELECT r.name, r.rules FROM platform.register r
+             WHERE platform.concerns(r.name, r.rules, c.mode) ORDER BY r.position
+    LOOP
+        IF g.name = 'app.members' AND c.mode IN ('keep', 'erase') THEN
+            PERFORM app.may_leave(c.person);
+        END IF;
+        gone := platform.delete_of(c, g.name, g.rules, most - total);
+        IF g.name = 'app.members' AND c.mode IN ('keep', 'erase') AND gone > 0 THEN
+            UPDATE platform.deletion_organizations SET left_at = now()
+            WHERE job_id = app.principal_id() AND tenant_id = c.tenant;
+        END IF;
+        total := total + gone;
+        EXIT WHEN total >= most;
+        total := total + platform.empty_of(c, g.name, g.rules, most - total);
+        EXIT WHEN total >= most;
+    END LOOP;
+    RETURN total;
+END
+$$;
+
+-- Nobody leaves an organization to no one: the last two members who are erased at the same time take turns here, and
+-- the second one's erasure begins anew, with the organization as a whole. Raises CX409.
+CREATE FUNCTION app.may_leave(person uuid) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN 0;
+    PERFORM FROM app.members m WHERE m.tenant_id = app.tenant_id() AND m.user_id = person;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    PERFORM FROM app.organizations o WHERE o.tenant_id = app.tenant_id() FOR NO KEY UPDATE;
+    IF app.erasure_mode(person) = 'whole' THEN
+        RAISE EXCEPTION 'the last member does not leave: the organization goes' USING ERRCODE = 'CX409';
+    END IF;
 END
+$$;
+
+-- What becomes of the sealed organization's rows when the person is erased: `whole` when the organization itself is
+-- erased, or goes with its only member; else as its policy says, unless the request decides (an approval).
+CREATE FUNCTION app.erasure_mode(person uuid) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE
+        WHEN d.scope = 'organization' THEN 'whole'
+        WHEN NOT EXISTS (SELECT FROM app.members m WHERE m.tenant_id = app.tenant_id() AND m.user_id <> person)
+            AND (d.scope IS NULL OR d.scope = 'me' OR d.parent_id IS NOT NULL) THEN 'whole'
+        WHEN coalesce(d.policy, o.settings ->> 'erasure_policy') = 'erase' THEN 'erase'
+        ELSE 'keep' END
+    FROM (SELECT) AS one
+    LEFT JOIN platform.sealed_deletion() d ON true
+    LEFT JOIN app.organizations o ON o.tenant_id = app.tenant_id()
+$$;
+
+CREATE FUNCTION app.erase_batch(mode text, most integer) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    request platform.deletions;
+    here platform.deletion_organizations;
+    erased bigint;
+BEGIN
+    SELECT * INTO request FROM platform.sealed_deletion();
+    SELECT * INTO here FROM platform.deletion_organizations o
+    WHERE o.job_id = request.job_id AND o.tenant_id = app.tenant_id();
+    IF here.mode IS NULL OR here.mode IS DISTINCT FROM erase_batch.mode OR most < 1 THEN
+        RAISE EXCEPTION 'the sealed job does not erase this organization so' USING ERRCODE = '42501';
+    ELSIF here.done_at IS NOT NULL THEN
+        RETURN 0;
+    END IF;
+    erased := platform.erase_rows(platform.case_of(request.subject_id, here.mode), most);
+    IF erased = 0 AND here.counted_at IS NULL THEN -- what stays is counted once, when the rest has gone
+        PERFORM platform.count_erased(k.table_name, k.action, k.row_count)
+        FROM platform.case_counts(platform.case_of(request.subject_id, here.mode)) k
+        WHERE k.action IN ('pseudonym', 'keep');
+        UPDATE platform.deletion_organizations SET counted_at = clock_timestamp()
+        WHERE job_id = here.job_id AND tenant_id = here.tenant_id;
+    END IF;
+    RETURN erased;
+END
+$$;
+
+CREATE FUNCTION app.subject_counts(person uuid, mode text)
+RETURNS TABLE (table_name text, action text, row_count bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT k.table_name, k.action, k.row_count FROM platform.case_counts(platform.case_of(person, mode)) k
+    WHERE k.action <> 'held' AND app.tenant_id() IS NOT NULL AND mode IN ('keep', 'erase', 'whole')
 $$;
 
 -- Rows of the sealed organization that legal holds keep from an erasure, and until when.
 CREATE FUNCTION app.held_counts(person uuid, mode text)
 RETURNS TABLE (table_name text, row_count bigint, until timestamptz)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'x', 0::bigint, NULL::timestamptz WHERE false
+    SELECT k.table_name, k.row_count, (SELECT max(h.until) FROM app.legal_holds h
+                                       WHERE h.tenant_id = app.tenant_id() AND h.released_at IS NULL AND h.until > now())
+    FROM platform.case_counts(platform.case_of(person, mode)) k
+    WHERE k.action = 'held' AND app.tenant_id() IS NOT NULL AND mode IN ('keep', 'erase', 'whole')
 $$;
 
 -- The same for the platform's own rows: the account of a person with a hold anywhere.
 CREATE FUNCTION platform.held_counts(person uuid)
 RETURNS TABLE (table_name text, row_count bigint, until timestamptz)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 'x', 0::bigint, NULL::timestamptz WHERE false
+    SELECT k.table_name, k.row_count, (SELECT max(h.until) FROM app.legal_holds h
+                                       WHERE h.subject_user_id = person AND h.released_at IS NULL AND h.until > now())
+    FROM platform.case_counts(platform.case_of(person, 'account')) k WHERE k.action = 'held'
 $$;
 
--- What erasure in a mode does, or will do, to the rows about a person in the sealed organization.
-CREATE FUNCTION app.subject_counts(person uuid, mode text)
+-- The person whose membership this very transaction has ended; NULL when it has not.
+CREATE FUNCTION platform.membership_ended() RETURNS uuid
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT d.subject_id FROM platform.sealed_deletion() d JOIN platform.deletion_organizations o ON o.job_id = d.job_id
+    WHERE o.tenant_id = app.tenant_id() AND o.left_at = now()
+$$;
+
+-- A job goes with the export or erasure that it ran.
+CREATE FUNCTION platform.forget_job() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM platform.jobs j WHERE j.id = (to_jsonb(OLD) ->> TG_ARGV[0])::uuid;
+    RETURN NULL;
+END
+$$;
+
+-- Up to `most` rows of a table whose period of the register is over. Rows under a legal hold stay, and rows on which
+-- others hang that do not go with them.
+CREATE FUNCTION platform.retire(wanted text, most integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c platform.erasure_case := platform.case_of(NULL, 'retire');
+    own jsonb;
+    link record;
+    over tid[];
+BEGIN
+    SELECT g.rules INTO STRICT own FROM platform.register g
+    WHERE g.name = wanted AND g.rules ->> 'period' IS NOT NULL AND NOT platform.is_chain(g.name);
+    c.holds := EXISTS (SELECT FROM app.legal_holds h WHERE h.released_at IS NULL AND h.until > now());
+    EXECUTE format('SELECT array_agg(ctid) FROM (SELECT t.ctid FROM %s WHERE t.%I < now() - $2 AND (%s) IS NOT TRUE'
+                   ' LIMIT $3 FOR UPDATE OF t SKIP LOCKED) AS over', platform.place_text(own, 't'), own ->> 'after',
+                   coalesce(platform.stays_text(wanted, 't', c, '{}'), 'false'))
+    INTO over USING c, (own ->> 'period')::interval, most;
+    FOR link IN SELECT g.rules, l FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'parents') AS l
+                WHERE l ->> 'table' = wanted AND l ->> 'rule' = 'with_parent' ORDER BY g.position
+    LOOP
+        EXECUTE format('DELETE FROM %s USING %s WHERE %s AND t.ctid = ANY ($1)', platform.place_text(link.rules, 'd'),
+                       platform.place_text(own, 't'), platform.join_text(link.l, 'd', 't'))
+        USING over;
+    END LOOP;
+    EXECUTE format('DELETE FROM %s WHERE d.ctid = ANY ($1)', platform.place_text(own, 'd')) USING over;
+    RETURN coalesce(cardinality(over), 0);
+END
+$$;
+
+-- The tables with a period, rows that hang on others first.
+CREATE FUNCTION platform.periodical_tables() RETURNS SETOF text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT g.name FROM platform.register g
+    WHERE g.rules ->> 'period' IS NOT NULL AND NOT platform.is_chain(g.name) ORDER BY g.position
+$$;
+
+-- The tables about people that the database knows.
+CREATE FUNCTION platform.known_tables() RETURNS SETOF text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT g.name FROM platform.register g WHERE jsonb_array_length(g.rules -> 'subjects') > 0 ORDER BY g.position
+$$;
+
+SET LOCAL ROLE context_definer;
+
+CREATE OR REPLACE FUNCTION platform.count_erased(counted text, done text, more bigint) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO platform.deletion_counts AS c (job_id, table_name, action, rows)
+    SELECT d.job_id, counted, done, more FROM platform.sealed_deletion() d WHERE more > 0
+    ON CONFLICT (job_id, table_name, action) DO UPDATE SET rows = c.rows + excluded.rows
+$$;
+
+CREATE OR REPLACE FUNCTION platform.deletion_progress(step text, new_status text, more bigint) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE platform.deletion_steps s SET status = new_status, rows = s.rows + more, at = clock_timestamp()
+    FROM platform.sealed_deletion() d WHERE s.job_id = d.job_id AND s.name = step
+$$;
+
+CREATE OR REPLACE FUNCTION platform.deletion_tenants() RETURNS SETOF uuid
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT t.tenant_id FROM platform.sealed_deletion() d JOIN platform.job_tenants t ON t.job_id = d.job_id
+    ORDER BY t.tenant_id
+$$;
+
+-- The mode in which the sealed organization's rows go, or `done`. Once decided it stays, but for an organization whose
+-- other members have all left since: it goes as a whole. It is locked only while that is decided.
+CREATE OR REPLACE FUNCTION platform.enter_organization() RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    request platform.deletions;
+    known platform.deletion_organizations;
+    decided text;
+BEGIN
+    SELECT * INTO request FROM platform.sealed_deletion();
+    SELECT * INTO known FROM platform.deletion_organizations o
+    WHERE o.job_id = request.job_id AND o.tenant_id = app.tenant_id();
+    IF request.job_id IS NULL OR app.tenant_id() IS NULL OR known.done_at IS NOT NULL THEN
+        RETURN 'done';
+    ELSIF known.mode = 'whole' OR known.left_at IS NOT NULL
+        OR (known.mode IS NOT NULL AND app.erasure_mode(request.subject_id) <> 'whole')
+    THEN
+        RETURN known.mode;
+    END IF;
+    PERFORM FROM app.organizations o WHERE o.tenant_id = app.tenant_id() FOR NO KEY UPDATE;
+    decided := app.erasure_mode(request.subject_id);
+    IF decided = 'whole' THEN
+        UPDATE app.organizations SET suspended_at = coalesce(suspended_at, clock_timestamp())
+        WHERE tenant_id = app.tenant_id();
+    END IF;
+    INSERT INTO platform.deletion_organizations (job_id, tenant_id, mode)
+    VALUES (request.job_id, app.tenant_id(), decided)
+    ON CONFLICT (job_id, tenant_id) DO UPDATE SET mode = decided;
+    RETURN decided;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION platform.organization_done() RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE platform.deletion_organizations o SET done_at = clock_timestamp()
+    FROM platform.sealed_deletion() d
+    WHERE o.job_id = d.job_id AND o.tenant_id = app.tenant_id() AND o.counted_at IS NOT NULL AND o.done_at IS NULL
+$$;
+
+-- Empty the personal part of up to `most` of the person's events in the sealed organization; their seqs.
+CREATE OR REPLACE FUNCTION app.erase_personal(most integer) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c platform.erasure_case := platform.case_of(platform.erased_subject(), 'keep');
+    own CONSTANT jsonb := (SELECT g.rules FROM platform.register g WHERE g.name = 'app.audit_events');
+    free CONSTANT text := coalesce(' AND ' || CASE WHEN c.holds THEN platform.held_text('app.audit_events', own, 't') END
+                                   || ' IS NOT TRUE', '');
+    hers text;
+    seqs bigint[];
+    erased bigint[] := '{}';
+BEGIN
+    FOREACH hers IN ARRAY platform.own_texts(own, 't', c, 'keep') LOOP
+        EXECUTE format('SELECT array_agg(seq) FROM (SELECT t.seq FROM app.audit_events t WHERE t.tenant_id = ($1).tenant'
+                       ' AND t.personal IS NOT NULL AND %s%s ORDER BY t.seq LIMIT $2 FOR UPDATE) AS found', hers, free)
+        INTO seqs USING c, most - cardinality(erased);
+        UPDATE app.audit_events e SET personal = NULL, personal_salt = NULL
+        WHERE e.tenant_id = c.tenant AND e.seq = ANY (seqs);
+        erased := erased || coalesce(seqs, '{}');
+        EXIT WHEN cardinality(erased) >= most;
+    END LOOP;
+    PERFORM platform.count_erased('app.audit_events', 'null', cardinality(erased));
+    RETURN array(SELECT seq FROM unnest(erased) AS seq ORDER BY seq);
+END
+$$;
+
+-- Up to `most` of the platform's own rows about the person, the account last; 0 when nothing is left.
+CREATE OR REPLACE FUNCTION platform.erase_account(most integer) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    request platform.deletions;
+BEGIN
+    SELECT * INTO request FROM platform.sealed_deletion();
+    IF request.scope IS DISTINCT FROM 'me' OR request.parent_id IS NOT NULL OR app.tenant_id() IS NOT NULL OR most < 1 THEN
+        RAISE EXCEPTION 'the sealed job does not erase an account' USING ERRCODE = '42501';
+    END IF;
+    UPDATE platform.deletions SET reason = NULL, mail_to = NULL, name_to_find = NULL, phones_to_find = '{}',
+        refused_reason = NULL, extension_reason = NULL
+    WHERE subject_id = request.subject_id AND job_id <> request.job_id AND finished_at IS NOT NULL
+        AND (num_nonnulls(reason, mail_to, name_to_find, refused_reason, extension_reason) > 0 OR phones_to_find <> '{}');
+    RETURN platform.erase_rows(platform.case_of(request.subject_id, 'account'), most);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION platform.subject_counts(person uuid)
 RETURNS TABLE (table_name text, action text, row_count bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT c.table_name, c.action, c.row_count FROM app.subject_counts(person, mode = 'whole') c
+    SELECT k.table_name, k.action, k.row_count FROM platform.case_counts(platform.case_of(person, 'account')) k
+    WHERE k.action <> 'held'
 $$;
 
--- Whether this very transaction has ended the membership of the person.
-CREATE FUNCTION platform.membership_ended() RETURNS boolean
+CREATE OR REPLACE FUNCTION app.preview_deletion() RETURNS json
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM platform.deletion_organizations o
-                   WHERE o.job_id = app.principal_id() AND o.tenant_id = app.tenant_id() AND o.left_at = now())
+    SELECT json_agg(json_build_object('table', c.table_name, 'action', c.action, 'rows', c.row_count))
+    FROM app.subject_counts(app.principal_id(), app.erasure_mode(app.principal_id())) c
+    WHERE app.sealed(1) = 'u'
 $$;
 
+-- Rows of one table that still hold an identifier of the person: address and phone numbers in any text, the id where the
+-- platform itself is the controller, the name in rows of her own. Of an organization that was erased, every row.
+CREATE OR REPLACE FUNCTION platform.scan_table(wanted text) RETURNS bigint
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    request platform.deletions;
+    c platform.erasure_case;
+    own jsonb;
+    place record;
+    texts text[];
+    bytes text[];
+    ids text[];
+    joined text;
+    conditions text[] := '{}';
+    scope text := 'true';
+    hits bigint;
+BEGIN
+    SELECT d.* INTO STRICT request FROM platform.sealed_deletion() d;
+    SELECT coalesce(request.mail_to, p.mail_to), coalesce(request.name_to_find, p.name_to_find)
+    INTO request.mail_to, request.name_to_find
+    FROM (SELECT) AS one LEFT JOIN platform.deletions p ON p.job_id = request.parent_id;
+    SELECT n.nspname AS schema, r.relname AS name, r.oid INTO STRICT place
+    FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
+    WHERE n.nspname || '.' || r.relname = wanted AND n.nspname IN ('app', 'identity', 'platform')
+        AND r.relkind IN ('r', 'p');
+    SELECT g.rules INTO own FROM platform.register g WHERE g.name = wanted;
+    c := platform.case_of(request.subject_id, CASE place.schema WHEN 'app' THEN 'whole' ELSE 'account' END);
+    IF request.subject_id IS NULL THEN
+        IF place.schema <> 'app' OR own ->> 'whole' = 'keep' THEN
+            RETURN 0;
+        END IF;
+        EXECUTE format('SELECT count(*) FROM %s WHERE t.tenant_id = ($1).tenant AND (%s) IS NOT TRUE',
+                       platform.place_text(own, 't'), coalesce(platform.stays_text(wanted, 't', c, '{}'), 'false'))
+        INTO hits USING c;
+        RETURN hits;
+    END IF;
+    -- What people call themselves or their organizations is theirs to say, also another's name.
+    SELECT array_agg(format('t.%I::text', a.attname) ORDER BY a.attnum) FILTER (WHERE
+               a.atttypid IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype, 'json'::regtype,
+                              'jsonb'::regtype, 'xml'::regtype, 'text[]'::regtype, 'varchar[]'::regtype, 'jsonb[]'::regtype)
+               AND (place.schema = 'app' OR a.attname NOT IN ('email', 'display_name', 'organization_name', 'user_agent'))),
+           array_agg(format('t.%I', a.attname)) FILTER (WHERE a.atttypid = 'bytea'::regtype),
+           array_agg(CASE WHEN a.atttypid = 'uuid'::regtype THEN format('t.%I = ($1).person', a.attname)
+                          ELSE format('($1).person = ANY (t.%I)', a.attname) END)
+               FILTER (WHERE a.atttypid IN ('uuid'::regtype, 'uuid[]'::regtype) AND a.attname <> 'tenant_id')
+    INTO texts, bytes, ids
+    FROM pg_attribute a WHERE a.attrelid = place.oid AND a.attnum > 0 AND NOT a.attisdropped;
+    joined := format('concat_ws(E''\n'', %s)', array_to_string(texts, ', '));
+    IF place.schema = 'app' THEN
+        scope := 't.tenant_id = ($1).tenant';
+    ELSIF wanted = 'platform.deletions' THEN -- open requests still need the address
+        scope := 't.subject_id = ($1).person AND t.finished_at IS NOT NULL';
+        ids := NULL;
+    ELSIF wanted = 'identity.accounts' AND c.holds THEN
+        scope := format('(%s) IS NOT TRUE', platform.held_text(wanted, own, 't'));
+    END IF;
+    IF EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = place.oid AND a.attname = 'created_at'
+                   AND a.atttypid = 'timestamptz'::regtype) AND request.frozen_at IS NOT NULL THEN
+        scope := scope || ' AND t.created_at <= $5';
+    END IF;
+    IF texts IS NOT NULL THEN
+        -- The cheap search first: the exact one, which knows where an address begins and ends, judges what it finds.
+        conditions := conditions || format('(strpos(lower(%1$s), $2) > 0 AND %1$s ~* $3)', joined);
+        IF request.phones_to_find <> '{}' THEN
+            conditions := conditions || format('EXISTS (SELECT FROM unnest($6) AS phone WHERE strpos(%s, phone) > 0)', joined);
+        END IF;
+    END IF;
+    IF bytes IS NOT NULL AND request.mail_to IS NOT NULL THEN
+        conditions := conditions || array(
+            SELECT format('position(convert_to($2, ''UTF8'') IN %s) > 0', each) FROM unnest(bytes) AS each);
+    END IF;
+    IF place.schema <> 'app' AND EXISTS (
+        SELECT FROM pg_attribute a WHERE a.attrelid = place.oid AND a.attname = 'email' AND NOT a.attisdropped)
+    THEN
+        conditions := conditions || 'lower(t.email) = $2'::text;
+    END IF;
+    IF ids IS NOT NULL AND place.schema <> 'app' THEN
+        conditions := conditions || ids;
+    ELSIF ids IS NOT NULL AND texts IS NOT NULL THEN
+        conditions := conditions || format('((%s) AND %s ~ $4)', array_to_string(ids, ' OR '), joined);
+    END IF;
+    IF conditions = '{}' THEN
+        RETURN 0;
+    END IF;
+    EXECUTE format('SELECT count(*) FROM %I.%I t WHERE %s AND (%s)', place.schema, place.name, scope,
+                   array_to_string(conditions, ' OR '))
+    INTO hits
+    USING c, lower(request.mail_to),
+        '(?<![a-z0-9._%+-])' || platform.literal_pattern(request.mail_to) || '(?![a-z0-9-]|\.[a-z0-9])',
+        '(?<!\w)' || platform.literal_pattern(request.name_to_find) || '(?!\w)', request.frozen_at,
+        request.phones_to_find;
+    RETURN hits;
+END
+$$;
+
+-- What the functions above replace.
+DROP FUNCTION app.subject_counts(uuid, boolean), app.subject_counts_of_members(uuid, boolean),
+    app.subject_counts_of_content(uuid, boolean), app.subject_counts_without_answers(uuid, boolean),
+    platform.subject_counts_of_account(uuid), platform.subject_references(uuid),
+    platform.subject_references_of_account(uuid), platform.account_tables(), platform.erase_account_rows(integer),
+    platform.leave_organization(), platform.end_membership(), platform.leave_as_member(),
+    platform.leave_without_answers(), platform.mark_organization_done(), platform.retire(text, interval, integer),
+    platform.retire_rows(text, interval, integer), platform.retire_before_invitations(text, interval, integer);
+
+SET LOCAL ROLE context_owner;
+
+-- The job's login deletes nothing of an organization itself any more. Audit events and their heads go with the whole
+-- organization alone, whoever asks.
 DO $$
 DECLARE
+    place record;
     signature text;
 BEGIN
+    FOR place IN SELECT p.polrelid::regclass AS name FROM pg_policy p WHERE p.polname = 'erased_as_a_whole' LOOP
+        EXECUTE format('DROP POLICY erased_as_a_whole ON %s', place.name);
+        EXECUTE format('REVOKE ALL ON %s FROM deletions_jobs_fn', place.name);
+    END LOOP;
+    FOREACH signature IN ARRAY ARRAY['app.audit_events', 'app.audit_heads'] LOOP
+        EXECUTE format('CREATE POLICY erased_as_a_whole ON %s AS RESTRICTIVE FOR DELETE TO context_definer'
+                       ' USING ((SELECT platform.erases_organization()))', signature);
+    END LOOP;
     FOREACH signature IN ARRAY ARRAY[
-        'platform.sealed_deletion()', 'app.erase_batch(text, integer)', 'app.held_counts(uuid, text)',
-        'platform.held_counts(uuid)', 'app.subject_counts(uuid, text)', 'platform.membership_ended()'
+        'platform.sealed_deletion()', 'platform.is_chain(text)', 'platform.place_text(jsonb, text)',
+        'platform.join_text(jsonb, text, text)', 'platform.match_text(text, jsonb)',
+        'platform.own_texts(jsonb, text, platform.erasure_case, text)',
+        'platform.scope_text(jsonb, text, platform.erasure_case)', 'platform.held_text(text, jsonb, text)',
+        'platform.stays_text(text, text, platform.erasure_case, text[])',
+        'platform.doomed_text(text, text, platform.erasure_case, text[])',
+        'platform.doomed_parents(text, text, platform.erasure_case, text[])', 'platform.case_of(uuid, text)',
+        'platform.concerns(text, jsonb, text)', 'platform.case_counts(platform.erasure_case)',
+        'platform.any_text(text[])', 'platform.emptied_text(jsonb, text)',
+        'platform.run_batch(platform.erasure_case, text, text, text, text, bigint)',
+        'platform.delete_of(platform.erasure_case, text, jsonb, bigint)',
+        'platform.empty_of(platform.erasure_case, text, jsonb, bigint)',
+        'platform.erase_rows(platform.erasure_case, bigint)', 'app.may_leave(uuid)', 'app.erasure_mode(uuid)',
+        'app.erase_batch(text, integer)', 'app.subject_counts(uuid, text)', 'app.held_counts(uuid, text)',
+        'platform.held_counts(uuid)', 'platform.membership_ended()', 'platform.forget_job()',
+        'platform.retire(text, integer)', 'platform.periodical_tables()', 'platform.known_tables()'
     ] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO context_definer', signature);
     END LOOP;
 END
 $$;
+REVOKE USAGE ON TYPE platform.erasure_case FROM PUBLIC;
+GRANT USAGE ON TYPE platform.erasure_case TO context_definer;
+
 SET LOCAL ROLE context_definer;
-GRANT EXECUTE ON FUNCTION app.erase_batch(text, integer), platform.membership_ended() TO deletions_jobs_fn;
+GRANT EXECUTE ON FUNCTION app.erase_batch(text, integer), platform.membership_ended(), platform.known_tables()
+    TO deletions_jobs_fn;
+GRANT EXECUTE ON FUNCTION platform.retire(text, integer), platform.periodical_tables() TO retention_fn;
+GRANT EXECUTE ON FUNCTION platform.forget_job() TO context_owner;
+REVOKE EXECUTE ON FUNCTION platform.count_erased(text, text, bigint) FROM deletions_jobs_fn;
 SET LOCAL ROLE context_owner;
+CREATE TRIGGER job_goes_too AFTER DELETE ON platform.exports FOR EACH ROW EXECUTE FUNCTION platform.forget_job('id');
+CREATE TRIGGER job_goes_too AFTER DELETE ON platform.deletions
+    FOR EACH ROW EXECUTE FUNCTION platform.forget_job('job_id');

@@ -10,11 +10,38 @@ from urllib.parse import unquote, urlsplit
 import pg8000.native
 import yaml
 
+from common import register_rules
 from common.settings import admin_url
 
 HERE = Path(__file__).parent
 CATALOG = HERE.parent / "functions" / "catalog.yaml"
 LOCK = 7_305_210_001  # any constant that no one else uses
+# Columns that the rules use and the catalog does not have.
+UNKNOWN = """
+    SELECT DISTINCT used.name || '.' || used.attribute
+    FROM (SELECT r.name, s ->> 'column' FROM platform.register r, jsonb_array_elements(r.rules -> 'subjects') s
+          UNION SELECT r.name, s ->> 'without' FROM platform.register r, jsonb_array_elements(r.rules -> 'subjects') s
+          UNION SELECT r.name, n FROM platform.register r, jsonb_array_elements_text(r.rules -> 'nulls') n
+          UNION SELECT r.name, r.rules ->> 'after' FROM platform.register r
+          UNION SELECT r.name, c FROM platform.register r, jsonb_array_elements(r.rules -> 'parents') p,
+              jsonb_array_elements_text(p -> 'columns') c
+          UNION SELECT r.name, 'tenant_id' FROM platform.register r WHERE (r.rules -> 'of_tenant')::boolean
+         ) AS used (name, attribute)
+    WHERE used.attribute IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_attribute a
+        WHERE a.attrelid = to_regclass(used.name) AND a.attname = used.attribute AND NOT a.attisdropped)
+    ORDER BY 1
+"""
+# What the engine may do to the tables that it erases or retires.
+UNGRANTED = """
+    SELECT format('GRANT SELECT, UPDATE, DELETE ON %I.%I TO context_definer', r.rules ->> 'schema',
+                  r.rules ->> 'relation')
+    FROM platform.register r
+    WHERE ((r.rules -> 'of_tenant')::boolean OR jsonb_array_length(r.rules -> 'subjects') > 0
+           OR jsonb_array_length(r.rules -> 'parents') > 0 OR r.rules ->> 'period' IS NOT NULL)
+        AND EXISTS (SELECT FROM unnest(ARRAY['SELECT', 'UPDATE', 'DELETE']) AS needed
+                    WHERE NOT has_table_privilege('context_definer', to_regclass(r.name), needed))
+"""
 
 
 class MigrationError(Exception):
@@ -76,7 +103,9 @@ def migrate(url: str, database: str) -> list[str]:
             " (name text PRIMARY KEY, checksum text NOT NULL, at timestamptz NOT NULL DEFAULT now())"
         )
         done = dict(connection.run("SELECT name, checksum FROM migrations.applied"))
-        return [path.stem for path in sorted(HERE.glob("[0-9]*.sql")) if _apply(connection, path, done)]
+        applied = [path.stem for path in sorted(HERE.glob("[0-9]*.sql")) if _apply(connection, path, done)]
+        load_register(connection, register_rules.compiled())
+        return applied
 
 
 def _apply(connection: pg8000.native.Connection, path: Path, done: dict[str, str]) -> bool:
@@ -101,6 +130,33 @@ def _apply(connection: pg8000.native.Connection, path: Path, done: dict[str, str
         connection.run("ROLLBACK")
         raise MigrationError(f"{path.name}: {error}") from error
     return True
+
+
+def load_register(connection: pg8000.native.Connection, rules: list[tuple[str, str]]) -> None:
+    """Tell the database what the register says, as the owner; the definer gets the rights that erasure needs.
+
+    Raises MigrationError when the register names a table or column that the database lacks.
+    """
+    connection.run("BEGIN")
+    try:
+        connection.run("SET LOCAL row_security = on; SET CONSTRAINTS ALL DEFERRED")
+        connection.run("DELETE FROM platform.register")
+        connection.run(
+            "INSERT INTO platform.register (name, position, rules)"
+            " SELECT name, position, rules FROM unnest(CAST(:names AS text[]), CAST(:rules AS text[])::jsonb[])"
+            " WITH ORDINALITY AS given (name, rules, position)",
+            names=[name for name, _ in rules],
+            rules=[text for _, text in rules],
+        )
+        unknown = connection.run(UNKNOWN)
+        if unknown:
+            raise MigrationError(f"the register knows what the database lacks: {', '.join(row[0] for row in unknown)}")
+        for statement in [row[0] for row in connection.run(UNGRANTED)]:
+            connection.run(statement)
+        connection.run("COMMIT")
+    except (pg8000.native.DatabaseError, MigrationError) as error:
+        connection.run("ROLLBACK")
+        raise MigrationError(f"common/register.yaml: {error}") from error
 
 
 def main() -> int:

@@ -1,75 +1,24 @@
 """What the erasure's steps do in the database: literal SQL, one function per query. The subject comes from the seal."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.db import Tx
 
 EVENTS = 1000  # of which `personal` is nulled at once: their seqs stand in one audit event
-ROWS = 5000
+ROWS = 2000
 
-# An organization's rows, children first; RLS lets them go only when this job erases the organization as a whole.
-WHOLE = {
-    "app.tasks": """
-        WITH gone AS (
-            DELETE FROM app.tasks WHERE tenant_id = :tenant_id AND id IN (
-                SELECT id FROM app.tasks WHERE tenant_id = :tenant_id LIMIT :most)
-            RETURNING 1
-        )
-        SELECT count(*) FROM gone
-        """,
-    "app.projects": """
-        WITH gone AS (
-            DELETE FROM app.projects WHERE tenant_id = :tenant_id AND id IN (
-                SELECT id FROM app.projects WHERE tenant_id = :tenant_id LIMIT :most)
-            RETURNING 1
-        )
-        SELECT count(*) FROM gone
-        """,
-    "app.audit_events": """
-        WITH gone AS (
-            DELETE FROM app.audit_events WHERE tenant_id = :tenant_id AND seq IN (
-                SELECT seq FROM app.audit_events WHERE tenant_id = :tenant_id LIMIT :most)
-            RETURNING 1
-        )
-        SELECT count(*) FROM gone
-        """,
-    "app.audit_heads": """
-        WITH gone AS (DELETE FROM app.audit_heads WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
-        """,
-    "app.idempotent_answers": """
-        WITH gone AS (
-            DELETE FROM app.idempotent_answers WHERE tenant_id = :tenant_id AND (user_id, scope) IN (
-                SELECT user_id, scope FROM app.idempotent_answers WHERE tenant_id = :tenant_id LIMIT :most)
-            RETURNING 1
-        )
-        SELECT count(*) FROM gone
-        """,
-    "app.api_keys": """
-        WITH gone AS (DELETE FROM app.api_keys WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
-        """,
-    "app.billing": """
-        WITH gone AS (DELETE FROM app.billing WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
-        """,
-    "app.team_members": """
-        WITH gone AS (DELETE FROM app.team_members WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
-        """,
-    "app.teams": """
-        WITH gone AS (DELETE FROM app.teams WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
-        """,
-    "app.invitations": """
-        WITH gone AS (DELETE FROM app.invitations WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
-        """,
-    "app.members": """
-        WITH gone AS (DELETE FROM app.members WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
-        """,
-    "app.roles": """
-        WITH gone AS (DELETE FROM app.roles WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
-        """,
-    "app.organizations": """
-        WITH gone AS (DELETE FROM app.organizations WHERE tenant_id = :tenant_id RETURNING 1) SELECT count(*) FROM gone
-        """,
-}
+
+class Batch(NamedTuple):
+    """What a batch did: rows erased, and the opaque id of the person when it ended her membership."""
+
+    rows: int
+    left: str | None
+
+
+def known_tables(tx: Tx) -> list[str]:
+    """The tables about people that the database knows how to erase."""
+    return [str(row[0]) for row in tx.rows("SELECT platform.known_tables()")]
 
 
 def progress(tx: Tx, step: str, status: str, rows: int = 0) -> None:
@@ -93,35 +42,23 @@ def select_tenants(tx: Tx) -> list[str]:
 
 
 def enter_organization(tx: Tx) -> str:
-    """`keep`, `whole` or `done`; the organization is locked until the transaction ends."""
+    """How the sealed organization's rows go: `keep`, `erase`, `whole`; or `done`."""
     return str(tx.value("SELECT platform.enter_organization()"))
 
 
-def leave_organization(tx: Tx) -> str | None:
-    """End the membership; the person's opaque id, None when it had ended before."""
-    left = tx.value("SELECT platform.leave_organization()")
-    return None if left is None else str(left)
+def erase_batch(tx: Tx, mode: str) -> Batch:
+    """Erase some rows of the sealed organization, counted; 0 rows when nothing is left."""
+    answers = tx.flight(
+        ("SELECT app.erase_batch(:mode, :most)", {"mode": mode, "most": ROWS}),
+        ("SELECT platform.membership_ended()", {}),
+    )
+    left = answers[1][0][0]
+    return Batch(int(answers[0][0][0]), None if left is None else str(left))
 
 
 def erase_personal(tx: Tx) -> list[int]:
     """Null the personal part of some of the person's audit events; their seqs."""
     return [int(seq) for seq in tx.value("SELECT app.erase_personal(:most)", most=EVENTS)]
-
-
-def delete_some(tx: Tx) -> int:
-    """Delete a batch of the organization's rows, children first, and count it; 0 when the organization is gone too."""
-    for table, sql in WHOLE.items():
-        gone = int(tx.value(sql, most=ROWS))
-        if gone:
-            count_erased(tx, table, gone)
-            return gone
-    tx.rows("SELECT platform.organization_done()")
-    return 0
-
-
-def count_erased(tx: Tx, table: str, rows: int) -> None:
-    """Add deleted rows to the certificate's figures, in the transaction that deletes them."""
-    tx.rows("SELECT platform.count_erased(:table, 'delete', :more)", table=table, more=rows)
 
 
 def organization_done(tx: Tx) -> None:

@@ -1,4 +1,4 @@
-"""What the register says about counted rows: the plan, the retained rows, and whether any table was forgotten."""
+"""What the register says about counted rows: the plan, the retained rows, and whether the database knows it all."""
 
 from collections import Counter
 from typing import Any
@@ -15,42 +15,12 @@ LOGS, LOG_DAYS = "logs", 30
 LOG_GROUND = "a log entry cannot be deleted alone; that it holds what identifies somebody is a defect, and was reported"
 LOG_UNTIL = f"{LOG_DAYS} days after it was written"
 
-# The tables about people that the steps erase; the plan step refuses to begin when the register knows another one.
-KNOWN = frozenset(
-    {
-        "identity.accounts",
-        "identity.registrations",
-        "identity.login_sessions",
-        "identity.refresh_tokens",
-        "identity.federated_identities",
-        "identity.devices",
-        "identity.login_locks",
-        "identity.password_resets",
-        "identity.email_changes",
-        "identity.mfa_factors",
-        "identity.mfa_challenges",
-        "identity.mfa_codes",
-        "identity.mfa_recovery_codes",
-        "app.members",
-        "app.invitations",
-        "app.team_members",
-        "app.api_keys",
-        "app.idempotent_answers",
-        "app.projects",
-        "app.tasks",
-        "app.audit_events",
-        "platform.exports",
-        "platform.outbox",
-        PROOF,
-    }
-)
-
 Count = dict[str, Any]  # {"table", "action", "rows"}
 
 
-def unknown_tables() -> list[str]:
-    """Tables about people that no step erases: empty, or this release is not whole."""
-    return sorted(table.name for table in register().tables.values() if table.subjects and table.name not in KNOWN)
+def unknown_tables(known: list[str]) -> list[str]:
+    """Tables about people that the database does not know: empty, or its register is not this release's."""
+    return sorted({table.name for table in register().tables.values() if table.subjects} - set(known))
 
 
 def summed(counts: list[Count]) -> list[Count]:

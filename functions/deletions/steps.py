@@ -37,10 +37,12 @@ def claim(call: Call) -> Json:
 
 @routes.on("POST", f"{STEP}/plan", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
 def plan(call: Call) -> Json:
-    """Check that every table about people in the register is one that the steps know, before anything is touched."""
+    """Check that the database knows every table about people of the register, before anything is touched."""
     _begin(call, "plan")
-    if unknown := unknown_tables():
-        log.entry("CRITICAL", "no step erases these tables", tables=unknown)
+    with database().transaction(jobs.claim(call.path["job_id"]), read_only=True) as tx:
+        known = queries.known_tables(tx)
+    if unknown := unknown_tables(known):
+        log.entry("CRITICAL", "the database does not know these tables", tables=unknown)
         raise errors.Problem("internal_error")
     return _end(call, "plan", len(register().about_people(of_tenant=True) + register().about_people(of_tenant=False)))
 
@@ -214,31 +216,16 @@ def _erase_in_organization(tx: Tx, call: Call) -> bool:
     mode = queries.enter_organization(tx)
     if mode == "done":
         return True
-    if mode == "whole":
-        gone = queries.delete_some(tx)
-        queries.progress(tx, "organizations", "running", gone)
-        return gone == 0
-    return _leave(tx, call)
-
-
-def _leave(tx: Tx, call: Call) -> bool:
-    """The membership first: from then on nobody writes events of this person here; then their personal part."""
+    erased = queries.erase_batch(tx, mode)
     job_id = call.path["job_id"]
-    left = queries.leave_organization(tx)
-    if left is not None:
-        queries.progress(tx, "organizations", "running", 1)
-        tx.audit("member.erased", "member", left, request_id=call.request_id, data={"deletion_id": job_id})
-        return False
-    seqs = queries.erase_personal(tx)
-    if seqs:
-        queries.progress(tx, "organizations", "running", len(seqs))
-        tx.audit(
-            "personal.erased",
-            "deletion",
-            job_id,
-            request_id=call.request_id,
-            data={"events": seqs},
-        )
+    data = {"deletion_id": job_id}
+    if erased.left is not None:
+        tx.audit("member.erased", "member", erased.left, request_id=call.request_id, data=data)
+    events = [] if erased.rows or mode == "whole" else queries.erase_personal(tx)
+    if events:
+        tx.audit("personal.erased", "deletion", job_id, request_id=call.request_id, data={"events": events})
+    queries.progress(tx, "organizations", "running", erased.rows + len(events))
+    if erased.rows or events:
         return False
     queries.organization_done(tx)
     return True

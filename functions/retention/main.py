@@ -9,7 +9,6 @@ from werkzeug.wrappers import Request, Response
 
 from common import log, outbox, storage
 from common.http import Call, Json, Routes
-from common.register import register
 from common.settings import settings
 from functions.retention import queries
 from functions.retention.schemas import Drained, Report, Requeued
@@ -21,26 +20,6 @@ DRAIN_SECONDS = 45.0  # the next drain starts after a minute
 ROWS = 5000
 RUN_SECONDS = 1200.0
 PAUSE_SECONDS = 3600  # before a failed erasure starts anew
-PERIODICAL = (
-    "app.api_keys",
-    "app.idempotent_answers",
-    "app.invoices",
-    "app.invitations",
-    "identity.refresh_tokens",
-    "identity.login_sessions",
-    "identity.registrations",
-    "identity.oidc_attempts",
-    "identity.devices",
-    "identity.login_locks",
-    "identity.password_resets",
-    "identity.email_changes",
-    "identity.mfa_factors",
-    "identity.mfa_challenges",
-    "identity.mfa_codes",
-    "platform.outbox",
-    "platform.exports",
-    "platform.deletions",
-)
 
 
 @routes.on("POST", "/internal/outbox/drain", needs=SCHEDULER, body=None, answers=Drained)
@@ -88,18 +67,15 @@ def run(_call: Call) -> Json:
     """Remove what the register's periods have ended for: rows in batches, and the files of expired exports."""
     deadline = time.monotonic() + RUN_SECONDS
     expired = _expire_exports(deadline)
-    removed = {table: _retire(table, deadline) for table in PERIODICAL}
+    removed = {table: _retire(table, deadline) for table in queries.select_periodical()}
     log.entry("INFO", "retention", removed=removed, expired_exports=expired)
     return {"removed": removed, "expired_exports": expired}
 
 
 def _retire(table: str, deadline: float) -> int:
-    period = register().tables[table].retention.period
-    if period is None:
-        raise ValueError(f"the register gives no period for {table}")
     total = 0
     while time.monotonic() < deadline:
-        gone = queries.retire(table, period, ROWS)
+        gone = queries.retire(table, ROWS)
         total += gone
         if gone < ROWS:
             break

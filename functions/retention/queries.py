@@ -41,15 +41,14 @@ def requeue_failed_deletions(pause_seconds: int) -> int:
     return int(rows[0][0])
 
 
-def retire(table: str, period: str, most: int) -> int:
-    """Delete a batch of a table's rows whose period (a PostgreSQL interval) is over; their number."""
-    rows = database().single(
-        SYSTEM,
-        "SELECT platform.retire(:table, CAST(:period AS interval), :most)",
-        table=table,
-        period=period,
-        most=most,
-    )
+def select_periodical() -> list[str]:
+    """The tables whose rows have a period in the register, rows that hang on others first."""
+    return [str(row[0]) for row in database().single(SYSTEM, "SELECT platform.periodical_tables()")]
+
+
+def retire(table: str, most: int) -> int:
+    """Delete a batch of a table's rows whose period of the register is over; their number."""
+    rows = database().single(SYSTEM, "SELECT platform.retire(:table, :most)", table=table, most=most)
     return int(rows[0][0])
 
 
