@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,17 @@ def test_it_holds(issued) -> None:
     assert holds(certificate, key)
     assert holds(json.loads(json.dumps(dict(reversed(certificate.items())), indent=3)), key)
     assert set(certificate) == {
-        "deletion_id", "scope", "completed_at", "tables", "objects_deleted", "processors", "retained", "scan", "hash",
-        "signature", "key_id",
+        "deletion_id", "scope", "completed_at", "tables", "objects_deleted", "processors", "retained", "scan",
+        "backups_expire_at", "hash", "signature", "key_id",
     }  # fmt: skip
+
+
+def test_it_says_when_the_last_backup_is_gone(issued) -> None:
+    certificate, _ = issued
+    completed, expire = (datetime.fromisoformat(certificate[name]) for name in ("completed_at", "backups_expire_at"))
+
+    assert expire - completed == timedelta(days=7)
+    assert completed.tzinfo is not None
 
 
 def test_an_altered_one_does_not(issued) -> None:
@@ -36,6 +45,7 @@ def test_an_altered_one_does_not(issued) -> None:
     for field, value in {
         "objects_deleted": 7,
         "completed_at": "2020-01-01T00:00:00.000000Z",
+        "backups_expire_at": "2020-01-01T00:00:00.000000Z",
         "scan": {"places": 1, "hits": 0},
         "hash": "0" * 64,
         "signature": certificate["signature"][::-1],
