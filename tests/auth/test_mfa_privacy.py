@@ -56,8 +56,8 @@ def test_injected_sql_reaches_nobody_elses_factors(api, admin, alice, mallory, a
             f"SELECT * FROM identity.mfa_challenge(sha256('{token}'), true)",
             "SELECT * FROM platform.export_mfa_factors()",
             f"SELECT * FROM platform.subject_counts('{alice.user_id}')",
-            "SELECT * FROM platform.account_tables()",
-            "SELECT platform.retire('identity.mfa_codes', interval '0', 100)",
+            f"SELECT * FROM platform.held_counts('{alice.user_id}')",
+            "SELECT platform.retire('identity.mfa_codes', 100)",
             "COMMIT",
         ]
     )

@@ -283,8 +283,10 @@ def test_erasure_removes_the_links_and_says_so(browser, provider, api, admin, al
 
 def test_attempts_are_retired(browser, admin, alice):
     browser.start(query=LINK, **alice)
-    admin.run("UPDATE identity.oidc_attempts SET expires_at = now() - interval '2 days'")
+    retire = "SELECT platform.retire('identity.oidc_attempts', 100)"
 
-    assert admin.run("SELECT platform.retire('identity.oidc_attempts', interval '3 days', 100)") == [[0]]
-    assert admin.run("SELECT platform.retire('identity.oidc_attempts', interval '1 day', 100)")[0][0] >= 1
+    admin.run("UPDATE identity.oidc_attempts SET expires_at = now() - interval '23 hours'")
+    assert admin.run(retire) == [[0]]
+    admin.run("UPDATE identity.oidc_attempts SET expires_at = now() - interval '25 hours'")
+    assert admin.run(retire)[0][0] >= 1
     assert admin.run("SELECT count(*) FROM identity.oidc_attempts") == [[0]]

@@ -19,7 +19,6 @@ SQL_CALLS = {"rows", "row", "value", "written", "copy_out", "single"}
 BUILT = {  # SQL that is put together, once, at import, and why
     "functions/exports/copying.py": "COPY binds nothing: made at import from the register, whose names a test compares",
     "functions/exports/steps.py": "the statements of copying.py",
-    "functions/deletions/job_queries.py": "one DELETE per table of the register, made at import",
 }
 WORKFLOWS = sorted((CHECKOUT / "workflows").glob("*.yaml"))
 

@@ -132,7 +132,12 @@ ATTACKS = {
         "SELECT * FROM platform.mail_recipient('{user}')",
         "SELECT platform.claim_job('{user}', 'export', 'me')",
         "SELECT app.credential('k', NULL, NULL, '{session}', true)",
-        "SELECT * FROM app.subject_counts('{user}', true)",
+        "SELECT * FROM app.subject_counts('{user}', 'whole')",
+        "SELECT * FROM app.held_counts('{user}', 'whole')",
+        "SELECT app.erase_batch('whole', 1000)",
+        "SELECT platform.erase_account(1000)",
+        "SELECT platform.erase_rows(('whole', '{tenant}', '{user}', NULL, false)::platform.erasure_case, 1000)",
+        "SELECT platform.scan_table('app.projects')",
         "SELECT * FROM app.keys_made_by('{user}')",
     ],
     "writes": [
