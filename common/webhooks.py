@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from common import secrets
+from common import log, secrets
 from common.fetching import fetch, is_safe
 from common.settings import settings
 
@@ -64,9 +64,12 @@ def _processor(name: Any, entry: Any) -> Processor:
 
 
 def send(processor: Processor, message_id: str, body: bytes) -> int:
-    """The status with which the processor takes a message. Raises Unreachable."""
+    """The status with which the processor takes a message. Raises Unreachable, also without a secret to sign with."""
     moment = str(int(time.time()))
-    signatures = [f"{VERSION},{_sign(key, message_id, moment, body)}" for key in _keys(processor)]
+    try:
+        signatures = [f"{VERSION},{_sign(key, message_id, moment, body)}" for key in _keys(processor)]
+    except ValueError as error:
+        raise Unreachable(str(error)) from error
     headers = {ID: message_id, TIMESTAMP: moment, SIGNATURE: " ".join(signatures)}
     return fetch(processor.url, document=body, headers=headers)[0]
 
@@ -80,7 +83,11 @@ def sender(headers: Mapping[str, str], body: bytes) -> Processor:
         raise Unsigned
     given = [part[len(VERSION) + 1 :] for part in headers.get(SIGNATURE, "").split() if part.startswith(f"{VERSION},")]
     for processor in processors().values():
-        known = [_sign(key, message_id, moment, body) for key in _keys(processor)]
+        try:
+            known = [_sign(key, message_id, moment, body) for key in _keys(processor)]
+        except ValueError as error:
+            log.entry("ERROR", "a processor cannot be recognised", why=str(error))
+            continue
         if any(hmac.compare_digest(mine.encode(), theirs.encode()) for mine in known for theirs in given):
             return processor
     raise Unsigned
@@ -93,7 +100,13 @@ def _sign(key: bytes, message_id: str, moment: str, body: bytes) -> str:
 
 def _keys(processor: Processor) -> list[bytes]:
     """The keys of the secret, the newest first as they stand there. Raises ValueError."""
-    texts = secrets.read(processor.secret).decode().split()
+    from google.api_core.exceptions import GoogleAPIError  # noqa: PLC0415 - slow to import, only where it is used
+    from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
+
+    try:
+        texts = secrets.read(processor.secret).decode().split()
+    except (OSError, ValueError, GoogleAPIError, GoogleAuthError) as error:
+        raise ValueError(f"the secret of processor {processor.name} cannot be read: {type(error).__name__}") from error
     keys = [_key(processor.name, text) for text in texts]
     if not keys:
         raise ValueError(f"the secret of processor {processor.name} is empty")
