@@ -251,14 +251,17 @@ def test_a_waiting_factor_is_not_asked_for(api, admin, alice):
 
 def test_text_messages_count_in_the_lock(api, stack, alice):
     phone = number()
-    answers = [api.post(FACTORS, json={"type": "sms", "phone": phone}, headers=alice) for _ in range(7)]
+    answers = []
+    for number_of_texts in range(1, 8):
+        answers.append(api.post(FACTORS, json={"type": "sms", "phone": phone}, headers=alice))
+        if answers[-1].status_code == 201:
+            texted_code(stack, phone, number_of_texts)  # a code that the next one replaces need not be sent any more
 
     codes = [answer.status_code for answer in answers]
     assert codes[0] == 201
     assert codes[-1] == 429
     assert int(answers[-1].headers["Retry-After"]) > 0
     assert codes.count(201) <= 5
-    texted_code(stack, phone, codes.count(201))
     assert len(texts(stack, phone)) == codes.count(201)
 
 
