@@ -156,8 +156,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- One erasure as the texts below see it, always their parameter $1: the mode (keep, erase, whole; account: the platform's
--- own rows; retire: none), the sealed organization, the person and her address, and whether a legal hold is in force.
-CREATE TYPE platform.erasure_case AS (mode text, tenant uuid, person uuid, address text, holds boolean);
+-- own rows; retire: none), the sealed organization, the person and her address, whether a legal hold is in force, and
+-- whether rows are only counted.
+CREATE TYPE platform.erasure_case AS (
+    mode text, tenant uuid, person uuid, address text, holds boolean, counting boolean);
 
 -- The chain of an organization's audit events is append-only: erasure empties `personal` by app.erase_personal, which
 -- records it, and the end of its period is no matter of single rows.
@@ -178,8 +180,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM generate_series(0, jsonb_array_length(link -> 'columns') - 1) AS i
 $$;
 
--- The condition that a row is about the person, by one of its table's subjects.
-CREATE FUNCTION platform.match_text(alias text, subject jsonb) RETURNS text
+-- The condition that a row is about the person, by one of its table's subjects. What refers to rows of an organization
+-- goes with the organization's rows; a plan of the platform's own rows leaves it to the plans of her organizations.
+CREATE FUNCTION platform.match_text(alias text, subject jsonb, c platform.erasure_case) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     place text := format('%I.%I', alias, subject ->> 'column');
@@ -195,11 +198,17 @@ BEGIN
                             ' WHERE k.tenant_id = ($1).tenant AND k.user_id = ($1).person))', place);
         WHEN 'row' THEN
             SELECT format('%s = ANY (ARRAY(%s))', place, string_agg(
-                       format('SELECT o.id FROM %s WHERE %s', platform.place_text(g.rules, 'o'),
-                              platform.match_text('o', other)), ' UNION ALL '))
-            INTO STRICT found
+                       format('SELECT o.id FROM %s WHERE %s%s', platform.place_text(g.rules, 'o'),
+                              CASE WHEN c.mode = 'whole' THEN 'true' ELSE platform.match_text('o', other, c) END,
+                              CASE WHEN NOT (g.rules -> 'of_tenant')::boolean THEN ''
+                                   WHEN c.mode <> 'account' THEN ' AND o.tenant_id = ($1).tenant'
+                                   WHEN c.counting THEN ' AND ' || platform.elsewhere_text('o') ELSE '' END),
+                       ' UNION ALL '))
+            INTO found
             FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'subjects') AS other
-            WHERE subject -> 'of' ? g.name AND other ->> 'match' IN ('account', 'email');
+            WHERE subject -> 'of' ? g.name AND other ->> 'match' IN ('account', 'email')
+                AND (c.mode = 'account' OR ((g.rules -> 'of_tenant')::boolean AND other ->> 'match' = 'email'));
+            found := coalesce(found, 'false');
     END CASE;
     IF subject ->> 'without' IS NOT NULL THEN
         found := format('%s AND %I.%I IS NULL', found, alias, subject ->> 'without');
@@ -208,15 +217,22 @@ BEGIN
 END
 $$;
 
+-- The condition that an organization's row is of one that the person does not belong to.
+CREATE FUNCTION platform.elsewhere_text(alias text) RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN format('%I.tenant_id NOT IN (SELECT m.tenant_id FROM app.members m WHERE m.user_id = ($1).person)', alias);
+
 -- The conditions of those subjects of a table to which the mode does `done`. In organizations that the job has not
 -- entered (mode account) only the address leads to the person.
 CREATE FUNCTION platform.own_texts(rules jsonb, alias text, c platform.erasure_case, done text) RETURNS text[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(array_agg(platform.match_text(alias, s)), '{}')
+    SELECT coalesce(array_agg(platform.match_text(alias, s, c)), '{}')
     FROM jsonb_array_elements(rules -> 'subjects') AS s
-    WHERE c.mode IN ('keep', 'erase', 'account')
-        AND done = CASE c.mode WHEN 'erase' THEN s ->> 'policy_erase' ELSE s ->> 'erase' END
-        AND (c.mode <> 'account' OR NOT (rules -> 'of_tenant')::boolean OR s ->> 'match' IN ('email', 'mention'))
+    WHERE done = CASE c.mode WHEN 'erase' THEN s ->> 'policy_erase' ELSE s ->> 'erase' END
+        AND CASE WHEN c.mode = 'retire' THEN false
+                 WHEN (rules -> 'of_tenant')::boolean THEN
+                     c.mode IN ('keep', 'erase') OR (c.mode = 'account' AND s ->> 'match' IN ('email', 'mention'))
+                 ELSE c.mode = 'account' OR s ->> 'match' = 'row' END
 $$;
 
 -- The rows that a mode may look at: those of the sealed organization; an address is looked for in every organization
@@ -234,7 +250,7 @@ BEGIN
         RETURN 'true';
     END IF;
     SELECT string_agg(format('SELECT o.tenant_id FROM %s WHERE %s', platform.place_text(g.rules, 'o'),
-                             platform.match_text('o', s)), ' UNION ')
+                             platform.match_text('o', s, c)), ' UNION ')
     INTO known
     FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'subjects') AS s
     WHERE (g.rules -> 'of_tenant')::boolean AND s ->> 'match' = 'email';
@@ -387,14 +403,15 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                      LEFT JOIN platform.deletions p ON p.job_id = d.parent_id WHERE d.subject_id = person),
                     (SELECT a.email FROM identity.accounts a WHERE a.id = person)),
            EXISTS (SELECT FROM app.legal_holds h
-                   WHERE h.released_at IS NULL AND h.until > now() AND (mode = 'account' OR h.tenant_id = app.tenant_id()))
+                   WHERE h.released_at IS NULL AND h.until > now() AND (mode = 'account' OR h.tenant_id = app.tenant_id())),
+           false
 $$;
 
 -- Whether a mode looks at a table. Requests for erasure are proof of themselves: they empty themselves at their end.
 CREATE FUNCTION platform.concerns(name text, rules jsonb, mode text) RETURNS boolean
 LANGUAGE sql IMMUTABLE
 RETURN name <> 'platform.deletions' AND CASE
-    WHEN mode <> 'account' THEN (rules -> 'of_tenant')::boolean
+    WHEN mode <> 'account' THEN (rules -> 'of_tenant')::boolean OR rules -> 'subjects' @> '[{"match": "row"}]'
     ELSE NOT (rules -> 'of_tenant')::boolean OR rules -> 'subjects' @> '[{"match": "email"}]'
         OR rules -> 'subjects' @> '[{"match": "mention"}]' END;
 
@@ -403,7 +420,7 @@ CREATE FUNCTION platform.case_counts(c platform.erasure_case)
 RETURNS TABLE (table_name text, action text, row_count bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    unheld platform.erasure_case := c;
+    unheld platform.erasure_case;
     g record;
     gone text;
     all_gone text;
@@ -413,6 +430,8 @@ DECLARE
     nulled text;
     kept text;
 BEGIN
+    c.counting := true;
+    unheld := c;
     unheld.holds := false;
     FOR g IN SELECT r.name, r.rules FROM platform.register r
              WHERE platform.concerns(r.name, r.rules, c.mode) ORDER BY r.position
@@ -446,7 +465,7 @@ BEGIN
             $query$, platform.place_text(g.rules, 't'), gone, all_gone, held, nulled, stay, kept, emptied, g.name,
             concat_ws(' AND ', platform.scope_text(g.rules, 't', c),
                 CASE WHEN c.mode = 'account' AND (g.rules -> 'of_tenant')::boolean THEN -- those count for themselves
-                    't.tenant_id NOT IN (SELECT m.tenant_id FROM app.members m WHERE m.user_id = ($1).person)' END))
+                         platform.elsewhere_text('t') END))
         USING c;
     END LOOP;
 END
@@ -495,7 +514,7 @@ DECLARE
 BEGIN
     IF c.mode = 'whole' AND rules ->> 'whole' = 'keep' THEN
         RETURN 0;
-    ELSIF c.mode = 'whole' THEN
+    ELSIF c.mode = 'whole' AND (rules -> 'of_tenant')::boolean THEN
         sources := ARRAY[place || ' WHERE true'];
     ELSE
         sources := array(SELECT format('%s WHERE %s', place, own)
@@ -533,7 +552,7 @@ BEGIN
                        AND (c.mode <> 'account' OR NOT (rules -> 'of_tenant')::boolean)
     LOOP
         total := total + platform.run_batch(
-            c, name, format('SELECT t.ctid FROM %s WHERE %s AND %s', place, scope, platform.match_text('t', subject)),
+            c, name, format('SELECT t.ctid FROM %s WHERE %s AND %s', place, scope, platform.match_text('t', subject, c)),
             format('UPDATE %s SET %I = NULL', platform.place_text(rules, 'd'), subject ->> 'column'), 'null',
             most - total);
         IF total >= most THEN
@@ -968,7 +987,7 @@ BEGIN
     END LOOP;
     FOREACH signature IN ARRAY ARRAY[
         'platform.sealed_deletion()', 'platform.is_chain(text)', 'platform.place_text(jsonb, text)',
-        'platform.join_text(jsonb, text, text)', 'platform.match_text(text, jsonb)',
+        'platform.join_text(jsonb, text, text)', 'platform.match_text(text, jsonb, platform.erasure_case)', 'platform.elsewhere_text(text)',
         'platform.own_texts(jsonb, text, platform.erasure_case, text)',
         'platform.scope_text(jsonb, text, platform.erasure_case)', 'platform.held_text(text, jsonb, text)',
         'platform.stays_text(text, text, platform.erasure_case, text[])',

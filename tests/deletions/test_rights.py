@@ -1,4 +1,4 @@
-"""What the job's database login may delete: one organization, of its own job, and only when it goes as a whole."""
+"""What the job's database login may erase: what its own job does to its own organizations, by the engine alone."""
 
 from typing import Any
 
@@ -6,13 +6,22 @@ import pg8000.native
 import pytest
 
 from common.register import register
-from functions.deletions.job_queries import WHOLE
-from functions.deletions.plan import KNOWN, unknown_tables
+from functions.deletions.plan import unknown_tables
 from tests.conftest import Api, Person
 from tests.deletions.conftest import Backstage, count
 from tests.tenancy.conftest import Attacker
 
-DELETES = [f"DELETE FROM {table}" for table in WHOLE]
+TENANT_TABLES = [table.name for table in register().tables.values() if table.of_tenant]
+ATTACKS = [
+    *(f"DELETE FROM {table}" for table in TENANT_TABLES),
+    *(f"SELECT * FROM {table}" for table in TENANT_TABLES),
+    "SELECT app.erase_batch('whole', 1000)",
+    "SELECT app.erase_batch('erase', 1000)",
+    "SELECT platform.erase_rows(ROW('whole', app.tenant_id(), NULL, NULL, false)::platform.erasure_case, 1000)",
+    "SELECT platform.count_erased('app.projects', 'delete', 1)",
+    "INSERT INTO platform.register (name, position, rules) VALUES ('app.x', 1, '{}')",
+    "UPDATE platform.deletion_organizations SET mode = 'whole'",
+]
 
 
 @pytest.fixture
@@ -32,7 +41,7 @@ def test_nothing_where_others_stay(
 
     attacker.begin_sealed(dan, job)
     assert attacker.connection.run("SELECT platform.enter_organization()") == [["keep"]]
-    attacker.try_all(DELETES)
+    attacker.try_all(ATTACKS)
     attacker.connection.run("COMMIT")
 
     assert count(admin, "app.members", alice.tenant_id) == 2
@@ -50,7 +59,7 @@ def test_nothing_elsewhere(
 
     attacker.begin_sealed(mallory, job)
     assert attacker.connection.run("SELECT platform.enter_organization()") == [["whole"]]
-    attacker.try_all(DELETES)
+    attacker.try_all(["SELECT app.erase_batch('whole', 1000)", *ATTACKS])
     attacker.connection.run("COMMIT")
 
     assert count(admin, "app.organizations", mallory.tenant_id) == 0
@@ -58,38 +67,29 @@ def test_nothing_elsewhere(
     assert count(admin, "app.projects", alice.tenant_id) == 1
 
 
-def test_every_table_about_people_has_a_step() -> None:
-    people = {table.name for table in register().tables.values() if table.subjects}
+def test_the_database_knows_every_table_about_people(admin: pg8000.native.Connection) -> None:
+    known = [row[0] for row in admin.run("SELECT platform.known_tables()")]
 
-    assert unknown_tables() == []
-    assert sorted(KNOWN - people) == []
-
-
-def test_an_organization_goes_with_every_table() -> None:
-    """Invoices alone stay: tax law wants them, and nothing in them points to the organization."""
-    tables = {table.name for table in register().tables.values() if table.of_tenant}
-    assert sorted(WHOLE) == sorted(tables - {"app.invoices"})
+    assert unknown_tables(known) == []
+    assert unknown_tables(known[1:]) == [known[0]]
 
 
-def test_what_is_counted_is_what_the_register_says(admin: pg8000.native.Connection, alice: Person) -> None:
-    """Where others stay, a row of a tenant table is treated as the register says for its subject."""
-    rows = admin.run(
-        "SELECT table_name, action FROM app.subject_counts(:id, false)"
-        " UNION SELECT table_name, action FROM platform.subject_counts(:id) WHERE table_name LIKE 'app.%'",
-        id=alice.user_id,
+def test_an_account_goes_with_its_own_request_alone(
+    alice: Person, dan: Person, backstage: Backstage, attacker: Attacker, admin: pg8000.native.Connection
+) -> None:
+    job = backstage.queued(dan)
+    admin.run(
+        "UPDATE platform.deletions SET scope = 'user', tenant_id = :t WHERE job_id = :job", t=alice.tenant_id, job=job
     )
-    columns_alone = {("app.audit_events", "null")}
-    counted = {(table, action) for table, action in rows} - columns_alone
-    words = {"delete_row": "delete", "pseudonym": "pseudonym", "keep": "keep", "null": "null"}
-    expected = {
-        (table.name, words[subject.erase])
-        for table in register().about_people(of_tenant=True)
-        for subject in table.subjects
-    }
+    admin.run("UPDATE platform.jobs SET status = 'running' WHERE id = :job", job=job)
 
-    assert {entry for entry in counted if register().tables[entry[0]].subjects} - {
-        ("app.organizations", "delete")
-    } == expected
+    attacker.connection.run("BEGIN")
+    attacker.authorize(attacker.token(kind="s", principal=job))
+    with pytest.raises(pg8000.native.DatabaseError, match="does not erase an account"):
+        attacker.connection.run("SELECT platform.erase_account(1000)")
+    attacker.connection.run("ROLLBACK")
+
+    assert admin.run("SELECT count(*) FROM identity.accounts WHERE id = :id", id=dan.user_id) == [[1]]
 
 
 def test_the_search_may_read_every_table_of_the_register(admin: pg8000.native.Connection) -> None:
