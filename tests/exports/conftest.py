@@ -51,8 +51,9 @@ class Exports:
     def __init__(self, api: Api) -> None:
         self.api = api
 
-    def request(self, person: Person) -> str:
-        answer = self.api.post("/v1/exports", json={"scope": "me", "format": "json"}, headers=person)
+    def request(self, person: Person, **asked: str) -> str:
+        body = {"scope": "me", "format": "json", **asked}
+        answer = self.api.post("/v1/exports", json=body, headers=person)
         assert answer.status_code == 202, answer.text
         return str(answer.json["id"])
 
@@ -73,9 +74,9 @@ class Exports:
         assert answer.status_code == 302, answer.text
         return Package(fetch(answer.headers["Location"]).content)
 
-    def package(self, person: Person) -> Package:
+    def package(self, person: Person, **asked: str) -> Package:
         """Ask, wait, download."""
-        export_id = self.request(person)
+        export_id = self.request(person, **asked)
         assert self.ended(person, export_id)["status"] == "ready"
         return self.download(person, export_id)
 
@@ -183,18 +184,24 @@ def backstage(stack: dict[str, Any], api: Api, admin: Any) -> Backstage:
 
 
 @pytest.fixture
-def standing_still(stack: dict[str, Any]) -> Any:
-    """`with standing_still():` one of the parts cannot be read, so that an export stands still in the middle."""
+def standing_still_at(stack: dict[str, Any]) -> Any:
+    """`with standing_still_at(table):` the table cannot be read, so that an export stands still in the middle."""
 
     @contextmanager
-    def hold() -> Iterator[None]:
+    def hold(table: str) -> Iterator[None]:
         with database(stack["postgres"]["admin"]) as connection:
             connection.run("BEGIN")
-            connection.run("LOCK TABLE identity.registrations IN ACCESS EXCLUSIVE MODE")
+            connection.run(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
             yield
             connection.run("ROLLBACK")
 
     return hold
+
+
+@pytest.fixture
+def standing_still(standing_still_at: Any) -> Any:
+    """`with standing_still():` the same at a table that only a person's own copy draws from."""
+    return lambda: standing_still_at("identity.registrations")
 
 
 @pytest.fixture

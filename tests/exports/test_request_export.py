@@ -59,9 +59,8 @@ def test_one_at_a_time(api, alice, dan, exports, standing_still):
     ("body", "field"),
     [
         ({}, "scope"),
-        ({"scope": "user"}, "scope"),
-        ({"scope": "organization"}, "scope"),
-        ({"scope": "me", "format": "csv"}, "format"),
+        ({"scope": "everything"}, "scope"),
+        ({"scope": "me", "format": "xml"}, "format"),
         ({"scope": "me", "user_id": "9a9b394b-84c2-479f-87cb-cd581d7aa9d6"}, "user_id"),
         ({"scope": 1}, "scope"),
     ],
