@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from common import log, secrets
-from common.fetching import fetch, is_safe
+from common.fetching import Unreachable, fetch, is_safe
 from common.settings import settings
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
