@@ -97,7 +97,8 @@ def test_the_front_page_names_two_commands():
 def test_every_target_that_a_page_names_exists():
     targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
     pages = [path for path in in_git() if path.suffix == ".md"]
-    named = {target for path in pages for target in re.findall(r"(?:`|^)make ([a-z]+(?:-[a-z]+)*)\b", read(path), re.MULTILINE)}
+    word = r"(?:`|^)make ([a-z]+(?:-[a-z]+)*)\b"
+    named = {target for path in pages for target in re.findall(word, read(path), re.MULTILINE)}
     assert {"run", "test"} <= named <= targets
 
 
