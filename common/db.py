@@ -15,7 +15,7 @@ from common.connecting import PrivilegedLogin, connect, refuse_privileged_login
 from common.outbox import Message, send_now
 from common.settings import settings
 from common.tokens import Claim, context_token
-from common.wire import Connection, Step, Writer, sqlstate
+from common.wire import Connection, Step, sqlstate
 
 RESET = "RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all()"
 CHECKOUT, CHECKOUT_READ_ONLY = Step(f"{RESET}; BEGIN"), Step(f"{RESET}; BEGIN READ ONLY")
@@ -111,9 +111,12 @@ class Tx:
         """Seal the transaction for another claim, together with the next statement."""
         self._next_claim = claim
 
-    def copy_out(self, sql: str, target: Writer) -> int:
-        """Stream `COPY (…) TO STDOUT` into `target`; the number of rows. The SQL is a constant: COPY binds nothing."""
-        return self._connection.copy_out(sql, target)
+    def copy_out(self, sql: str, take: Callable[[list[bytes]], object]) -> int:
+        """Stream the rows of `COPY (…) TO STDOUT` into `take`, many at a time, without line ends; their number.
+
+        The SQL is a constant: COPY binds nothing.
+        """
+        return self._connection.copy_out(sql, take)
 
     def audit(
         self,

@@ -1,41 +1,40 @@
-"""The parts of a copy: which tables, whose rows, and the COPY of each, built from the register when the process starts.
+"""What a copy holds: which tables, whose rows and which columns, built from the register when the process starts.
 
-COPY takes no parameters. The person comes from the sealed job (`platform.export_subject()`), the organization from the
-seal, the key range from settings of the transaction; everything else in the text is an identifier of the register.
+The person comes from the sealed job (`platform.export_subject()`), the organization from the seal; everything else is
+an identifier of the register. How it is written, in which order and in which parts: functions/exports/writing.py.
 """
 
-import itertools
 import re
 from dataclasses import dataclass
 
-from common.db import Tx
 from common.register import Subject, Table, register
 from functions.exports.queries import Part
 
 TIME = re.compile(r"(^|_)(at|time)$")
-ORDER = ("tenant_id", "user_id", "team_id")  # of rows without `id` and `seq`
-PART_ROWS = 50_000  # about this many rows a part: small enough for its deadline, even beside a slow network
-# One row of JSON a line, as it is: JSON text holds no raw control character, so CSV never quotes with these.
-FORMAT = "(FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')"
 
 
-# Next (by the pipeline): the COPY itself (json/csv, order by the primary key, key ranges, count) moves into writing.py,
-# which takes of a Copy: `table`, `columns`, `shown` (an expression per column, over t) and `rows` (FROM … t WHERE …).
-# Here stays whose rows and which columns. Please keep _shown/_tenant_copy shaped so that this split is easy.
 @dataclass(frozen=True)
 class Copy:
-    """How a table is copied: its columns, the COPY and, of an organization's table, the count and the name of its key."""
+    """A table of a copy: `shown` has an expression for each of its `columns`, over the t of `rows` (FROM … WHERE …).
+
+    The platform's own data comes line by line, as JSON, from the definer function `platform.export_<table>()`.
+    """
 
     table: Table
     columns: tuple[str, ...]
-    sql: str
-    count: str = ""
-    key: str | None = None
+    shown: tuple[str, ...]
+    rows: str
+
+    @property
+    def of_tenant(self) -> bool:
+        """Whether it is read from the organization's table itself."""
+        return self.table.of_tenant
 
 
 def _platform_copy(table: Table) -> Copy:
-    """The platform's own data comes from the definer function `platform.export_<table>()`."""
-    return Copy(table, table.exported, f"COPY (SELECT platform.export_{table.relation}()) TO STDOUT {FORMAT}")
+    """What the definer function gives about the person."""
+    shown = tuple(f"t.line ->> '{name}'" for name in table.exported)
+    return Copy(table, table.exported, shown, f"FROM platform.export_{table.relation}() AS t (line)")
 
 
 def _is_hers(subject: Subject) -> str:
@@ -55,31 +54,19 @@ def _shown(table: Table, column: str) -> str:
     Circumstances are shown of the person's own acts alone: a log-in that failed was somebody else's, most likely.
     """
     if TIME.search(column):
-        return f"platform.utc(t.{column}) AS {column}"
+        return f"platform.utc(t.{column})"
     if column in table.circumstances:
         own = " OR ".join(_is_hers(subject) for subject in table.subjects if subject.export and not subject.without)
-        return f"CASE WHEN {own} THEN t.{column} END AS {column}"
+        return f"CASE WHEN {own} THEN t.{column} END"
     return f"t.{column}"
 
 
 def _tenant_copy(table: Table, columns: tuple[str, ...], *, whole: bool) -> Copy:
-    """An organization's rows, all of them or those in which the person is a subject; ranges by `id` or `seq`."""
-    key = next((name for name in ("id", "seq") if name in table.columns), None)
+    """An organization's rows, all of them or those in which the person is a subject."""
     where = "t.tenant_id = (SELECT app.tenant_id())"
     if not whole:
         where += f" AND ({' OR '.join(_is_hers(subject) for subject in table.subjects if subject.export)})"
-    count = f"SELECT count(*), min(t.{key}), max(t.{key})" if key == "seq" else "SELECT count(*), NULL, NULL"
-    counted = f"{count} FROM {table.name} t WHERE {where}"
-    if key:
-        kind = "uuid" if key == "id" else "bigint"
-        where += (
-            f" AND t.{key} >= CAST(current_setting('export.first') AS {kind})"
-            f" AND t.{key} <= CAST(current_setting('export.last') AS {kind})"
-        )
-    shown = ", ".join(_shown(table, name) for name in columns)
-    order = ", ".join(f"t.{name}" for name in ([key] if key else ORDER) if name in columns)
-    rows = f"SELECT {shown} FROM {table.name} t WHERE {where} ORDER BY {order}"  # noqa: S608
-    return Copy(table, columns, f"COPY (SELECT row_to_json(r) FROM ({rows}) r) TO STDOUT {FORMAT}", counted, key)  # noqa: S608
+    return Copy(table, columns, tuple(_shown(table, name) for name in columns), f"FROM {table.name} t WHERE {where}")
 
 
 PLATFORM = {table.name: _platform_copy(table) for table in register().exported(of_tenant=False)}
@@ -93,36 +80,12 @@ def copies(scope: str) -> dict[str, Copy]:
     return SCOPES[scope]
 
 
-def platform_parts(scope: str) -> list[Part]:
+def of_platform(scope: str) -> list[Part]:
     """One part for each of the platform's tables; an organization's request gets nothing of them."""
-    return [Part(each.table.relation, name, None, None, None) for name, each in copies(scope).items() if not each.count]
+    named = copies(scope).items()
+    return [Part(copy.table.relation, name, None, None, None) for name, copy in named if not copy.of_tenant]
 
 
-def tenant_parts(tx: Tx, tenant_id: str, scope: str) -> list[Part]:
-    """The parts of one organization, each about PART_ROWS long; `tx` is sealed for it."""
-    parts = []
-    for name, copy in copies(scope).items():
-        if not copy.count:
-            continue
-        rows, low, high = tx.rows(copy.count)[0]
-        pieces = max(1, -(-int(rows) // PART_ROWS)) if copy.key else 1
-        for number, (first, last) in enumerate(_ranges(copy.key, pieces, low, high)):
-            parts.append(Part(f"{copy.table.relation}.{tenant_id}.{number}", name, tenant_id, first, last))
-    return parts
-
-
-def _ranges(key: str | None, pieces: int, low: int | None, high: int | None) -> list[tuple[str | None, str | None]]:
-    """Key ranges, both ends inside, that leave no key out: rows that come later fall into one of them as well."""
-    if key is None:
-        return [(None, None)]
-    if key == "id":
-        edges = [(1 << 128) * number // pieces for number in range(pieces + 1)]
-        return [(_uuid(first), _uuid(last - 1)) for first, last in itertools.pairwise(edges)]
-    start, end = int(low or 0), int(high or 0) + 1
-    cuts = [0, *(start + (end - start) * number // pieces for number in range(1, pieces)), (1 << 63)]
-    return [(str(first), str(last - 1)) for first, last in itertools.pairwise(cuts)]
-
-
-def _uuid(value: int) -> str:
-    digits = f"{value:032x}"
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+def of_tenants(scope: str) -> dict[str, Copy]:
+    """What a copy of this scope draws from each organization."""
+    return {name: copy for name, copy in copies(scope).items() if copy.of_tenant}

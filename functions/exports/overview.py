@@ -6,68 +6,120 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
+from common import privacy
 from common.register import Table, register
 
 STYLE = """
+:root{color-scheme:light dark}
 body{font:1rem/1.5 system-ui,sans-serif;margin:2rem auto;padding:0 1rem;max-width:72rem}
-div{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem}
-th,td{border:1px solid #bbb;padding:.2em .5em;text-align:left;vertical-align:top;white-space:pre-wrap}
+.rows{overflow-x:auto}table{border-collapse:collapse;font-size:.875rem;margin:.5rem 0}
+caption{text-align:start;font-style:italic;padding:.2em 0}
+th,td{border:1px solid #888;padding:.25em .6em;text-align:start;vertical-align:top}
+td{white-space:pre-wrap;overflow-wrap:anywhere;min-width:4em;max-width:32em;unicode-bidi:isolate}
+td.number{text-align:end}dt{font-weight:600}dd{margin:0 0 .5rem}section{border-top:1px solid #888;margin-top:2rem}
+.skip{position:absolute;left:-999rem}.skip:focus{position:static}
+@media print{body{font-size:9pt;margin:0;max-width:none}.rows{overflow:visible}table{font-size:7pt}
+thead{display:table-header-group}tr{break-inside:avoid}h2,h3,caption{break-after:avoid}a{color:inherit}}
 """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+ORIGIN = {
+    "provided": "provided by you",
+    "observed": "observed while you used the service",
+    "derived": "derived by the service",
+}
 
 
 @dataclass
 class Shown:
-    """A table on the page: how many rows the package has, and the first of them."""
+    """A table on the page: its file, how many rows that has, and the first of them, a value for each column."""
 
     table: Table
+    path: str
     rows: int
-    first: list[dict[str, Any]] = field(default_factory=list)
+    columns: tuple[str, ...]
+    first: list[list[Any]] = field(default_factory=list)
 
 
-def page(request: dict[str, Any], tables: dict[str, Shown], moment: datetime) -> str:
+def page(request: dict[str, Any], tables: list[Shown], moment: datetime) -> str:
     """The page."""
-    organizations = ", ".join(escape(entry["name"]) for entry in request["organizations"]) or "none"
-    rights = "".join(f"<li>{escape(right)}</li>" for right in register().rights)
-    contents = "".join(
-        f'<li><a href="#{escape(shown.table.relation)}">{escape(shown.table.relation)}</a>: {shown.rows}</li>'
-        for shown in tables.values()
-    )
+    title = "A copy of the organization's data" if request["scope"] == "organization" else "A copy of your data"
+    filled = [shown for shown in tables if shown.rows]
+    rights = "".join(f"<li>{escape(right)}</li>\n" for right in register().rights)
     return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">\n'
-        f"<title>A copy of your data</title>\n<style>{STYLE}</style>\n<h1>A copy of your data</h1>\n"
-        f"<p>Asked for on {escape(request['requested_at'])}, made on {moment:%Y-%m-%d %H:%M} UTC. "
-        f"Your id is {escape(request['subject_user_id'])}; other people appear as ids only. "
-        f"Organizations: {organizations}.</p>\n"
-        f"<p>The complete data stands in the folder data, its form in schema, why and how long we keep it in "
-        f'<a href="processing.json">processing.json</a>, the check sums in <a href="manifest.json">manifest.json</a>.'
-        f"</p>\n"
-        f"<h2>Contents</h2>\n<ul>{contents}</ul>\n"
-        + "".join(_section(shown) for shown in tables.values())
-        + f"<h2>Your rights</h2>\n<ul>{rights}</ul>\n</html>\n"
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f'<a class="skip" href="#contents">To the contents</a>\n<header>\n<h1>{title}</h1>\n'
+        f"{_facts(request, moment)}</header>\n<main>\n{_contents(tables)}"
+        + "".join(_section(shown) for shown in filled)
+        + f'<section id="rights">\n<h2>Your rights</h2>\n<ul>\n{rights}</ul>\n</section>\n</main>\n</body>\n</html>\n'
     )
+
+
+def _facts(request: dict[str, Any], moment: datetime) -> str:
+    whose = request["subject_user_id"]
+    facts = {
+        "Asked for": request["requested_at"],
+        "Made": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
+        "Request": request["id"],
+        **({"About the person with the id": whose} if whose else {}),
+        "Organizations": ", ".join(entry["name"] for entry in request["organizations"]) or "none",
+        "Other people": "appear as ids only",
+    }
+    listed = "".join(f"<dt>{escape(name)}</dt><dd dir='auto'>{escape(text)}</dd>\n" for name, text in facts.items())
+    return (
+        f"<dl>\n{listed}</dl>\n<p>The complete data stands in the folder <code>data</code>, its form in "
+        '<code>schema</code>; why we have it, who receives it and how long we keep it in <a href="processing.json">'
+        'processing.json</a>; the check sums in <a href="manifest.json">manifest.json</a>. Below are the first rows of '
+        "each file.</p>\n"
+    )
+
+
+def _contents(tables: list[Shown]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{_link(shown)}</th><td class="number">{shown.rows}</td>'
+        f'<td><a href="{escape(shown.path)}">{escape(shown.path)}</a></td>'
+        f'<td><a href="schema/{escape(shown.table.relation)}.json">form</a></td>'
+        f"<td>{ORIGIN[shown.table.source]}</td><td>{escape(shown.table.purpose)}</td></tr>\n"
+        for shown in tables
+    )
+    heads = "".join(f'<th scope="col">{name}</th>' for name in ("Data", "Rows", "File", "Form", "Origin", "Purpose"))
+    return (
+        '<nav id="contents" aria-labelledby="contents-title">\n<h2 id="contents-title">Contents</h2>\n'
+        f'<div class="rows"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n</nav>\n'
+    )
+
+
+def _name(shown: Shown) -> str:
+    return escape(shown.table.relation.replace("_", " ").capitalize())
+
+
+def _link(shown: Shown) -> str:
+    return f'<a href="#{escape(shown.table.relation)}">{_name(shown)}</a>' if shown.rows else _name(shown)
 
 
 def _section(shown: Shown) -> str:
     table = shown.table
-    more = f"<p>The first {len(shown.first)} of {shown.rows}.</p>\n" if len(shown.first) < shown.rows else ""
+    told = f"The first {len(shown.first)} of {shown.rows} rows" if len(shown.first) < shown.rows else "All rows"
     return (
-        f'<h2 id="{escape(table.relation)}">{escape(table.relation)}</h2>\n'
-        f"<p>{escape(table.purpose)}. Kept: {escape(table.retention.text)} ({escape(table.retention.ground)}). "
-        f'<a href="data/{escape(table.relation)}.json">All {shown.rows}</a></p>\n{more}{_rows(shown)}'
+        f'<section id="{escape(table.relation)}">\n<h2>{_name(shown)}</h2>\n<p>{escape(table.purpose)}. '
+        f"Kept: {escape(table.retention.text)} ({escape(table.retention.ground)}). "
+        f"{escape(privacy.portability(table))}. "
+        f'All of it: <a href="{escape(shown.path)}">{escape(shown.path)}</a>.</p>\n{_rows(shown, told)}</section>\n'
     )
 
 
-def _rows(shown: Shown) -> str:
-    if not shown.first:
-        return ""
-    head = "".join(f"<th>{escape(name)}</th>" for name in shown.table.exported)
+def _rows(shown: Shown, told: str) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in shown.columns)
     body = "".join(
-        "<tr>" + "".join(f'<td dir="auto">{_cell(row[name])}</td>' for name in shown.table.exported) + "</tr>\n"
-        for row in shown.first
+        "<tr>" + "".join(f'<td dir="auto">{_cell(value)}</td>' for value in row) + "</tr>\n" for row in shown.first
     )
-    return f"<div><table>\n<tr>{head}</tr>\n{body}</table></div>\n"
+    named = f'role="region" tabindex="0" aria-label="{_name(shown)}"'
+    return (
+        f'<div class="rows" {named}><table>\n<caption>{told}</caption>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}</tbody></table></div>\n"
+    )
 
 
 def _cell(value: Any) -> str:

@@ -1,193 +1,140 @@
 """The package: one ZIP, written as a stream. Data, schemas, what the law wants told, a page for people, the manifest.
 
-Memory holds one block of data at a time, and the first rows of each table for the page.
+The stored parts go into it as they are, compressed; they are inflated on their way, to be counted and hashed. Memory
+holds one block of data at a time, and the first rows of each table for the page.
 """
 
+import csv
 import hashlib
+import io
 import json
-import zipfile
+import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import Any
 
-from common.register import Table, register
+from common import privacy
 from common.storage import Sink
-from functions.exports import overview
+from common.zipping import Archive, Written
+from functions.exports import forms, overview, writing
 from functions.exports.copying import Copy, copies
-from functions.exports.queries import Part
+from functions.exports.queries import Part, Shape
 
-SHOWN_BYTES = 128 * 1024  # of each table on the page
-COMPRESSION = 3  # of zlib: an eighth larger than with the default, in a third of the time (measured)
+SHOWN_BYTES, SHOWN_ROWS = 128 * 1024, 50  # of each table on the page
+UNGUARD = re.compile(forms.CSV["undo"]["replace"])  # type: ignore[index]
 Blocks = Callable[[str], Iterable[bytes]]
-TYPES = {
-    "uuid": {"type": ["string", "null"], "format": "uuid"},
-    "timestamp with time zone": {"type": ["string", "null"], "format": "date-time"},
-    "integer": {"type": ["integer", "null"]},
-    "bigint": {"type": ["integer", "null"]},
-    "boolean": {"type": ["boolean", "null"]},
-    "jsonb": {},
-    "text[]": {"type": ["array", "null"], "items": {"type": "string"}},
-}
 
 
 class Altered(Exception):
     """A stored part is not what was uploaded."""
 
 
-class Entry:
-    """A file of the package while it is written: counted and hashed."""
+class First:
+    """The first bytes of a file, kept as they pass."""
 
-    def __init__(self, target: IO[bytes]) -> None:
-        self._target = target
-        self._digest = hashlib.sha256()
-        self.size = 0
+    def __init__(self) -> None:
+        self.data = b""
+        self.is_all = True
 
-    def write(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self._digest.update(data)
-        self.size += len(data)
-        self._target.write(data)
+    def see(self, data: bytes) -> None:
+        """Keep what there is room for."""
+        room = SHOWN_BYTES - len(self.data)
+        self.is_all = self.is_all and len(data) <= room
+        self.data += data[: max(room, 0)]
 
-    @property
-    def sha256(self) -> str:
-        """The hash of what was written, in hex."""
-        return self._digest.hexdigest()
+    def rows(self, kind: str, columns: tuple[str, ...]) -> list[list[Any]]:
+        """The rows that are there in full, at most SHOWN_ROWS of them."""
+        if kind == "json":
+            lines = self.data.split(b"\n")[1 : None if self.is_all else -1]
+            found = [json.loads(line.removesuffix(b",")) for line in lines[:SHOWN_ROWS] if line not in (b"]", b"")]
+            return [[row[name] for name in columns] for row in found]
+        text = self.data.decode(errors="ignore")
+        table = list(csv.reader(io.StringIO(text, newline=""), strict=False))[1 : None if self.is_all else -1]
+        return [[UNGUARD.sub("", cell) for cell in row] for row in table[:SHOWN_ROWS]]
 
 
 @dataclass
 class Package:
     """The ZIP and the list of what is in it."""
 
-    archive: zipfile.ZipFile
-    moment: datetime = field(default_factory=lambda: datetime.now(UTC))
+    archive: Archive
+    request: dict[str, Any]
+    moment: datetime
     files: list[dict[str, Any]] = field(default_factory=list)
 
-    @contextmanager
-    def file(self, path: str, **facts: Any) -> Iterator[Entry]:
-        """A new file; `facts` go into the manifest beside its size and hash."""
-        info = zipfile.ZipInfo(path, self.moment.timetuple()[:6])
-        info.compress_type = zipfile.ZIP_DEFLATED
-        info._compresslevel = COMPRESSION  # type: ignore[attr-defined]  # the archive's level is not for such entries
-        with self.archive.open(info, "w", force_zip64=True) as target:
-            entry = Entry(target)
-            yield entry
-        self.files.append({"path": path, "bytes": entry.size, "sha256": entry.sha256, **facts})
-
-    def add(self, path: str, text: str, **facts: Any) -> None:
-        """A file from a text."""
-        with self.file(path, **facts) as entry:
-            entry.write(text.encode())
-
-    def add_json(self, path: str, value: Any, **facts: Any) -> None:
+    def add_json(self, path: str, value: Any) -> None:
         """A file from a JSON value."""
-        self.add(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n", **facts)
+        self.add(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+    def add(self, path: str, text: str) -> None:
+        """A file from a text."""
+        self.note(self.archive.add(path, text.encode()))
+
+    def note(self, written: Written, **facts: Any) -> None:
+        """List a file; `facts` stand beside its size and hash."""
+        self.files.append({"path": written.path, "bytes": written.size, "sha256": written.sha256, **facts})
 
 
-def write(
-    target: Sink, request: dict[str, Any], parts: list[Part], types: dict[str, dict[str, str]], blocks: Blocks
-) -> None:
-    """Write the package of a request. `types` is column → type for each table, `blocks(object)` reads a stored part.
+def write(target: Sink, request: dict[str, Any], parts: list[Part], shapes: dict[str, Shape], blocks: Blocks) -> None:
+    """Write the package of a request. `shapes` are those of its tables, `blocks(object)` reads a stored part.
 
     Raises Altered when a part is not what was uploaded.
     """
-    # No tell() on the target: zipfile then writes data descriptors instead of going back.
-    with zipfile.ZipFile(target, "w", allowZip64=True) as archive:  # type: ignore[call-overload]
-        package = Package(archive)
-        shown: dict[str, overview.Shown] = {}
-        for name, copy in copies(request["scope"]).items():
-            of_table = [part for part in parts if part.table_name == name]
-            shown[name] = _data(package, copy.table, of_table, blocks)
-            package.add_json(f"schema/{copy.table.relation}.json", schema(copy, types[name]))
-        package.add_json("processing.json", processing())
-        package.add("index.html", overview.page(request, shown, package.moment))
-        counts = {register().tables[name].relation: table.rows for name, table in shown.items()}
-        package.add_json("manifest.json", _manifest(request, package, counts))
+    moment = datetime.now(UTC)
+    package = Package(Archive(target, moment), request, moment)
+    shown: list[overview.Shown] = []
+    for name, copy in copies(request["scope"]).items():
+        of_table = [part for part in parts if part.table_name == name]
+        shown.append(_data(package, copy, of_table, blocks))
+        package.add_json(f"schema/{copy.table.relation}.json", forms.schema(copy, shapes[name], request["format"]))
+    package.add_json("processing.json", privacy.article_15())
+    package.add("index.html", overview.page(request, shown, moment))
+    package.add_json("manifest.json", _manifest(package, {each.table.relation: each.rows for each in shown}))
+    package.archive.close()
 
 
-def _data(package: Package, table: Table, parts: list[Part], blocks: Blocks) -> overview.Shown:
-    """data/<table>.json: an array with one row a line, exactly as PostgreSQL wrote it.
-
-    Rows are JSON without raw line ends: every line end stands between rows and gets a comma, but for the last.
-    """
-    shown, start = overview.Shown(table, sum(part.rows for part in parts)), b""
-    with package.file(f"data/{table.relation}.json", rows=shown.rows) as entry:
-        entry.write(b"[")
-        open_end = b"\n"  # the line end that waits to be known as the last one or not
-        for block in _stored(parts, blocks):
-            start = start if len(start) >= SHOWN_BYTES else start + block[:SHOWN_BYTES]
-            ends = block.endswith(b"\n")
-            entry.write(open_end + (block[:-1] if ends else block).replace(b"\n", b",\n"))
-            open_end = b",\n" if ends else b""
-        entry.write(b"\n]\n" if shown.rows else b"]\n")
-    shown.first = [json.loads(line) for line in start.split(b"\n")[:-1]]
-    return shown
-
-
-def _stored(parts: list[Part], blocks: Blocks) -> Iterator[bytes]:
-    """The bytes of stored parts, one after the other."""
-    for part in parts:
-        digest = hashlib.sha256()
-        if part.rows and part.object_name:
-            for block in blocks(part.object_name):
-                digest.update(block)
-                yield block
-        if digest.hexdigest() != part.sha256:
-            raise Altered(part.name)
+def _data(package: Package, copy: Copy, parts: list[Part], blocks: Blocks) -> overview.Shown:
+    """data/<table>.json or .csv: what stands before, between and behind the rows is put around the stored pieces."""
+    kind, first, table = package.request["format"], First(), copy.table
+    form, path = writing.form(kind, copy.columns), f"data/{table.relation}.{kind}"
+    filled = [part for part in parts if part.rows and part.object_name]
+    with package.archive.file(path, first.see) as entry:
+        entry.write(form.start if filled else form.empty)
+        for number, part in enumerate(filled):
+            if number:
+                entry.write(form.between)
+            if entry.piece(_verified(part, blocks)) != part.bytes:
+                raise Altered(part.name)
+        if filled:
+            entry.write(form.end)
+    rows = sum(part.rows for part in filled)
+    package.note(package.archive.last, rows=rows, origin=table.source, portable=table.portable)
+    return overview.Shown(table, path, rows, copy.columns, first.rows(kind, copy.columns))
 
 
-def schema(copy: Copy, types: dict[str, str]) -> dict[str, Any]:
-    """The JSON Schema of data/<table>.json."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": copy.table.relation,
-        "description": copy.table.purpose,
-        "type": "array",
-        "items": {
-            "type": "object",
-            "required": list(copy.columns),
-            "additionalProperties": False,
-            "properties": {name: TYPES.get(types[name], {"type": ["string", "null"]}) for name in copy.columns},
-        },
-    }
+def _verified(part: Part, blocks: Blocks) -> Iterator[bytes]:
+    """The bytes of a stored part."""
+    digest = hashlib.sha256()
+    for block in blocks(str(part.object_name)):
+        digest.update(block)
+        yield block
+    if digest.hexdigest() != part.sha256:
+        raise Altered(part.name)
 
 
-def processing() -> dict[str, Any]:
-    """What Art. 15(1) GDPR wants told beside the data, from the register."""
-    known = register()
-    return {
-        "controllers": known.controllers,
-        "recipients": known.recipients,
-        "transfers_to_third_countries": known.transfers,
-        "automated_decisions": known.automated_decisions,
-        "rights": list(known.rights),
-        "processing": [_activity(table, known.recipients) for table in known.tables.values() if table.subjects],
-    }
-
-
-def _activity(table: Table, recipients: dict[str, str]) -> dict[str, Any]:
-    return {
-        "table": table.relation,
-        "controller": table.controller,
-        "your_role": [subject.role for subject in table.subjects],
-        "purpose": table.purpose,
-        "legal_basis": table.legal_basis,
-        "source": table.source,
-        "recipients": [recipients[name] for name in table.recipients],
-        "storage_period": table.retention.text,
-        "storage_ground": table.retention.ground,
-        "in_this_package": list(table.exported),
-        "not_in_this_package": [name for name in table.columns if name not in table.exported],
-    }
-
-
-def _manifest(request: dict[str, Any], package: Package, counts: dict[str, int]) -> dict[str, Any]:
-    told = {name: value for name, value in request.items() if name not in {"organizations", "object_name"}}
-    return {
+def _manifest(package: Package, counts: dict[str, int]) -> dict[str, Any]:
+    told = {name: value for name, value in package.request.items() if name not in {"organizations", "object_name"}}
+    manifest = {
         "request": told,
-        "organizations": request["organizations"],
+        "organizations": package.request["organizations"],
         "generated_at": package.moment.isoformat().replace("+00:00", "Z"),
         "counts": counts,
         "files": package.files,
+        "notes": {
+            "origin": "of the rows: provided by the person, observed of her use, or derived from either",
+            "portable": "whether Art. 20 GDPR covers the file; null: where the organization's legal basis is consent "
+            "or contract",
+        },
     }
+    return manifest | ({"csv": forms.CSV} if package.request["format"] == "csv" else {})

@@ -7,22 +7,20 @@ what it made. The order of steps stands in workflows/gdpr_export.yaml.
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 
 from common import errors, jobs, storage
-from common.db import Tx, database
+from common.db import database
 from common.http import Call, Json, Routes
 from common.settings import settings
-from functions.exports import copying, notice, package, queries
-from functions.exports.queries import Part
+from functions.exports import copying, notice, package, phones, queries, writing
 from functions.exports.schemas import Claimed, Done, Plan
 
 routes = Routes("exports-jobs")
 STEP = "/internal/exports/<uuid:job_id>"
 WORKFLOWS = "service:workflows"
 HEARTBEAT_SECONDS = 30
-ROWS_TYPE, ZIP_TYPE = "application/x-ndjson", "application/zip"
+ZIP_TYPE = "application/zip"
 
 
 def _place(job_id: str, kind: str) -> str:
@@ -52,10 +50,10 @@ def plan(call: Call) -> Json:
     with database().transaction(jobs.claim(job_id)) as tx:
         parts, request = queries.select_parts(tx), queries.select_request(tx)
     if not parts:
-        parts = copying.platform_parts(request["scope"])
+        parts = copying.of_platform(request["scope"])
         for organization in request["organizations"]:
             with database().transaction(jobs.claim(job_id, organization["id"]), read_only=True) as tx:
-                parts += copying.tenant_parts(tx, organization["id"], request["scope"])
+                parts += writing.parts(tx, organization["id"], copying.of_tenants(request["scope"]))
         with database().transaction(jobs.claim(job_id)) as tx:
             queries.insert_plan(tx, parts)
             parts = queries.select_parts(tx)
@@ -69,7 +67,7 @@ def copy_part(call: Call) -> Json:
     jobs.check_alive(job_id, execution)
     with database().transaction(jobs.claim(job_id), read_only=True) as tx:
         known = {part.name: part for part in queries.select_parts(tx)}
-        scope = queries.select_request(tx)["scope"]
+        request = queries.select_request(tx)
     part = known.get(call.path["part"])
     if part is None:
         raise errors.not_found()
@@ -77,20 +75,14 @@ def copy_part(call: Call) -> Json:
         return {"state": "done"}
     place = _place(job_id, "parts")
     with database().transaction(jobs.claim(job_id, part.tenant_id or ""), read_only=True) as tx:
-        copied = _upload(tx, copying.copies(scope)[part.table_name].sql, part, place)
+        if part.table_name == phones.TABLE:
+            phones.reveal(tx)
+        copied = writing.store(tx, copying.copies(request["scope"])[part.table_name], request["format"], part, place)
     with database().transaction(jobs.claim(job_id)) as tx:
         counts = queries.finish_part(tx, execution, copied)
     if not counts:
         _yield_to_another(job_id, execution, place)
     return {"state": "done"}
-
-
-def _upload(tx: Tx, sql: str, part: Part, place: str) -> Part:
-    """The part with what it came to. A COPY that breaks off raises, and no object comes to be."""
-    queries.set_range(tx, part)
-    with storage.uploading(place, ROWS_TYPE) as sink:
-        rows = tx.copy_out(sql, sink)
-    return replace(part, object_name=place, rows=rows, bytes=sink.size, sha256=sink.sha256)
 
 
 @routes.on("POST", f"{STEP}/assemble", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))
@@ -100,14 +92,14 @@ def assemble(call: Call) -> Json:
     jobs.check_alive(job_id, execution)
     with database().transaction(jobs.claim(job_id), read_only=True) as tx:
         request, parts = queries.select_request(tx), queries.select_parts(tx)
-        types = {name: queries.column_types(tx, *name.split(".")) for name in copying.copies(request["scope"])}
+        shapes = queries.select_shapes(tx, list(copying.copies(request["scope"])))
     if request["object_name"] is not None:
         return {"state": "ready"}
     if not parts or any(part.status != "done" for part in parts):
         raise errors.conflict("conflict", "A part is missing.")
     place = _place(job_id, "package")
     with storage.uploading(place, ZIP_TYPE) as sink:
-        package.write(sink, request, parts, types, partial(_blocks, job_id, execution))
+        package.write(sink, request, parts, shapes, partial(_blocks, job_id, execution))
     with database().transaction(jobs.claim(job_id, request["organization_id"])) as tx:
         counts = queries.finish_package(
             tx,

@@ -150,11 +150,8 @@ def test_each_row_of_each_table_has_the_form_that_its_schema_says(admin, api, al
         " VALUES (CAST(:person AS uuid), 'https://issuer.example', 'subject')",
         person=alice.user_id,
     )
-    admin.run(
-        "INSERT INTO identity.mfa_factors (id, account_id, type, phone)"
-        " VALUES (gen_random_uuid(), :person, 'sms', '+4915112345678')",
-        person=alice.user_id,
-    )
+    number = {"type": "sms", "phone": "+4915112345678"}
+    assert api.post("/v1/auth/mfa/factors", json=number, headers=alice).status_code == 201
     package = exports.package(alice)
 
     assert set(package.manifest["counts"]) == {t.relation for t in register().tables.values() if t.exported}
@@ -218,6 +215,6 @@ def test_many_rows_come_in_ranges_and_none_is_lost(admin, api, alice, exports):
     package = exports.download(alice, export_id)
 
     tables = [table for table in register().tables.values() if table.exported]
-    assert state["progress"]["total"] == len(tables) + 3  # two more ranges of tasks, the package
+    assert state["progress"]["total"] == len(tables) + 2  # one more range of tasks, the package
     assert {row["title"] for row in package.rows("tasks")} == {f"task {n}" for n in range(1, rows + 1)}
     assert len(package.rows("tasks")) == rows
