@@ -137,10 +137,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                                                    ORDER BY o.tenant_id), '[]')
                           FROM platform.deletion_organizations o WHERE o.job_id = d.job_id),
         'holds', (SELECT coalesce(json_agg(json_build_object(
-                      'id', h.id, 'subject_id', h.subject_user_id, 'until', platform.moment(h.until),
-                      'resources', h.resources) ORDER BY h.id), '[]')
+                      'id', h.id, 'organization_id', h.tenant_id, 'subject_id', h.subject_user_id,
+                      'until', platform.moment(h.until), 'resources', h.resources) ORDER BY h.id), '[]')
                   FROM app.legal_holds h
-                  WHERE h.tenant_id = d.tenant_id AND (h.subject_user_id = d.subject_id OR d.scope = 'organization')
+                  WHERE (h.tenant_id = d.tenant_id OR d.scope = 'me')
+                      AND (h.subject_user_id = d.subject_id OR d.scope = 'organization')
                       AND h.released_at IS NULL AND h.until > clock_timestamp()),
         'received_at', platform.moment(d.received_at), 'receipt_hash', encode(d.receipt_hash, 'hex'),
         'processors', platform.told_processors(d.job_id),
@@ -224,7 +225,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     SELECT o.tenant_id, (h ->> 'id')::uuid, (h ->> 'subject_id')::uuid, 'Restored from the ledger of erasures.',
            (h ->> 'until')::timestamptz, nullif(h -> 'resources', 'null'), '00000000-0000-0000-0000-000000000000'
     FROM jsonb_array_elements(entry -> 'holds') h
-    JOIN app.organizations o ON o.tenant_id = (entry ->> 'organization_id')::uuid
+    JOIN app.organizations o ON o.tenant_id = (h ->> 'organization_id')::uuid
     WHERE (h ->> 'until')::timestamptz > clock_timestamp()
     ON CONFLICT (tenant_id, id) DO NOTHING
 $$;

@@ -43,13 +43,24 @@ def replay(url: str, say: Callable[[str], object], minutes: float = 60) -> int:
 
 
 def wanted(entries: list[Entry]) -> list[Entry]:
-    """The entries in the order of their replay. Holds count as they were at the last erasure of the same."""
+    """The entries in the order of their replay, oldest first each, without the holds that later ones knew no more."""
     edge = (datetime.now(UTC) - timedelta(days=KEPT_DAYS)).isoformat()
-    entries = [entry for entry in entries if str(entry["received_at"]) > edge]
-    last = {(entry["scope"], entry["subject_id"], entry["organization_id"]): entry["deletion_id"] for entry in entries}
-    known = set(last.values())
-    latest = [entry if entry["deletion_id"] in known else {**entry, "holds": []} for entry in entries]
-    return sorted(latest, key=lambda entry: ORDER.index(entry["scope"]))
+    recent = [entry for entry in entries if str(entry["received_at"]) > edge]
+    kept = [
+        {**entry, "holds": [hold for hold in entry["holds"] if _in_force(hold, recent[place + 1 :])]}
+        for place, entry in enumerate(recent)
+    ]
+    return sorted(kept, key=lambda entry: ORDER.index(entry["scope"]))
+
+
+def _in_force(hold: dict[str, Any], later: list[Entry]) -> bool:
+    """Whether no later erasure of the same went without this hold: then it had been lifted."""
+    for entry in later:
+        hers = entry["subject_id"] == hold["subject_id"] and entry["organization_id"] in (None, hold["organization_id"])
+        theirs = entry["scope"] == "organization" and entry["organization_id"] == hold["organization_id"]
+        if (hers or theirs) and hold["id"] not in [known["id"] for known in entry["holds"]]:
+            return False
+    return True
 
 
 def _open(admin: pg8000.native.Connection, entries: list[Entry]) -> list[str]:
