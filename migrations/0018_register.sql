@@ -357,7 +357,7 @@ BEGIN
     ELSE
         parts := platform.own_texts(own, alias, c, 'delete_row') || array(
             SELECT format('EXISTS (SELECT FROM %s WHERE %s AND %s)', s.source, s.joined, s.condition)
-            FROM platform.doomed_parents(name, alias, c, path) s);
+            FROM platform.doomed_parents(name, alias, c, path, 'with_parent') s);
     END IF;
     IF parts = '{}' THEN
         RETURN NULL;
@@ -370,8 +370,9 @@ BEGIN
 END
 $$;
 
--- The parents with which a row of the table goes: table and alias, the join, and the condition that the parent goes.
-CREATE FUNCTION platform.doomed_parents(name text, alias text, c platform.erasure_case, path text[])
+-- The parents with which a row of the table goes, or loses its reference (`rule`): table and alias, the join, and the
+-- condition that the parent goes.
+CREATE FUNCTION platform.doomed_parents(name text, alias text, c platform.erasure_case, path text[], rule text)
 RETURNS TABLE (source text, joined text, condition text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -382,7 +383,7 @@ BEGIN
         SELECT p.name, p.rules, link
         FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'parents') AS link
         JOIN platform.register p ON p.name = link ->> 'table'
-        WHERE g.name = doomed_parents.name AND link ->> 'rule' = 'with_parent' AND p.name <> g.name
+        WHERE g.name = doomed_parents.name AND link ->> 'rule' = doomed_parents.rule AND (rule = 'null' OR p.name <> g.name)
             AND coalesce(cardinality(array_positions(path, p.name)), 0) < 2
     LOOP
         source := platform.place_text(parent.rules, inner_alias);
@@ -439,7 +440,9 @@ BEGIN
         gone := coalesce(platform.doomed_text(g.name, 't', c, '{}'), 'false');
         all_gone := coalesce(platform.doomed_text(g.name, 't', unheld, '{}'), 'false');
         held := coalesce(CASE WHEN c.holds THEN platform.held_text(g.name, g.rules, 't') END, 'false');
-        nulled := platform.any_text(platform.own_texts(g.rules, 't', c, 'null'));
+        nulled := platform.any_text(platform.own_texts(g.rules, 't', c, 'null') || array(
+            SELECT format('EXISTS (SELECT FROM %s WHERE %s AND %s)', u.source, u.joined, u.condition)
+            FROM platform.doomed_parents(g.name, 't', c, '{}', 'null') u));
         stay := platform.any_text(platform.own_texts(g.rules, 't', c, 'pseudonym')
                                   || platform.own_texts(g.rules, 't', c, 'delete_row'));
         kept := platform.any_text(platform.own_texts(g.rules, 't', c, 'keep'));
@@ -483,7 +486,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM jsonb_array_elements_text(rules -> 'nulls') AS name
 $$;
 
--- Run one batch of one statement: `rows` selects the row addresses, `act` is what is done to them, and it is counted.
+-- Run one batch of one statement: `rows` selects the row addresses, `act` is what is done to them, counted as `done`.
 -- Index scans only: behind a LIMIT the planner would else read again what earlier batches have left dead.
 CREATE FUNCTION platform.run_batch(c platform.erasure_case, name text, rows text, act text, done text, most bigint)
 RETURNS bigint
@@ -497,9 +500,17 @@ BEGIN
     USING c, most;
     GET DIAGNOSTICS touched = ROW_COUNT;
     PERFORM set_config('enable_seqscan', 'on', true);
-    PERFORM platform.count_erased(name, done, touched);
+    PERFORM platform.count_erased(name, done, touched) WHERE done IS NOT NULL;
     RETURN touched;
 END
+$$;
+
+-- The condition that no other row of the same table hangs on a row: of a tree the leaves go first.
+CREATE FUNCTION platform.leaf_text(name text, rules jsonb) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(string_agg(format(' AND NOT EXISTS (SELECT FROM %s WHERE %s)', platform.place_text(rules, 'leaf'),
+                                      platform.join_text(l, 'leaf', 't')), ''), '')
+    FROM jsonb_array_elements(rules -> 'parents') AS l WHERE l ->> 'table' = name AND l ->> 'rule' <> 'null'
 $$;
 
 -- Delete up to `most` rows of one table that the case deletes.
@@ -507,7 +518,8 @@ CREATE FUNCTION platform.delete_of(c platform.erasure_case, name text, rules jso
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     place text := platform.place_text(rules, 't');
-    stay text := coalesce(' AND (' || platform.stays_text(name, 't', c, '{}') || ') IS NOT TRUE', '');
+    stay text := coalesce(' AND (' || platform.stays_text(name, 't', c, '{}') || ') IS NOT TRUE', '')
+        || platform.leaf_text(name, rules);
     sources text[];
     source text;
     total bigint := 0;
@@ -520,7 +532,7 @@ BEGIN
         sources := array(SELECT format('%s WHERE %s', place, own)
                          FROM unnest(platform.own_texts(rules, 't', c, 'delete_row')) AS own)
             || array(SELECT format('%s JOIN %s ON %s WHERE %s', p.source, place, p.joined, p.condition)
-                     FROM platform.doomed_parents(name, 't', c, '{}') p);
+                     FROM platform.doomed_parents(name, 't', c, '{}', 'with_parent') p);
     END IF;
     FOREACH source IN ARRAY sources LOOP
         total := total + platform.run_batch(
@@ -532,47 +544,83 @@ BEGIN
 END
 $$;
 
--- Empty columns of up to `most` rows of one table: those that name the person, those that point to what goes, and those
--- that the register empties in rows that stay.
+-- Why columns of a row are emptied: they name the person, they point to a row that goes, or the register empties them in
+-- rows that stay (those of the audit chain by app.erase_personal). `source` selects such rows as `t`.
+CREATE FUNCTION platform.null_causes(c platform.erasure_case, name text, rules jsonb, alias text)
+RETURNS TABLE (columns text[], condition text, source text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    place CONSTANT text := platform.place_text(rules, 't');
+    free CONSTANT text := coalesce(' AND (' || CASE WHEN c.holds THEN platform.held_text(name, rules, alias) END
+                                   || ') IS NOT TRUE', '');
+    link record;
+    going text;
+BEGIN
+    FOR link IN SELECT l, p.name, p.rules FROM jsonb_array_elements(rules -> 'parents') AS l
+                JOIN platform.register p ON p.name = l ->> 'table' WHERE l ->> 'rule' = 'null'
+    LOOP
+        going := platform.doomed_text(link.name, 'p', c, '{}');
+        CONTINUE WHEN going IS NULL;
+        RETURN QUERY SELECT
+            array(SELECT jsonb_array_elements_text(link.l -> 'nulled')),
+            format('EXISTS (SELECT FROM %s WHERE %s AND (%s))', platform.place_text(link.rules, 'p'),
+                   platform.join_text(link.l, alias, 'p'), going),
+            format('%s JOIN %s ON %s WHERE (%s)', platform.place_text(link.rules, 'p'), place,
+                   platform.join_text(link.l, 't', 'p'), going);
+    END LOOP;
+    RETURN QUERY
+    SELECT ARRAY[s ->> 'column'], platform.match_text(alias, s, c) || free,
+           format('%s WHERE %s', place, platform.match_text('t', s, c) || free)
+    FROM jsonb_array_elements(rules -> 'subjects') AS s
+    WHERE 'null' = CASE c.mode WHEN 'erase' THEN s ->> 'policy_erase' ELSE s ->> 'erase' END
+        AND platform.match_text(alias, s, c) = ANY (platform.own_texts(rules, alias, c, 'null'));
+    IF rules -> 'nulls' <> '[]' AND NOT platform.is_chain(name) THEN
+        going := CASE WHEN c.mode = 'whole' AND rules ->> 'whole' = 'keep' THEN 'true'
+                      ELSE platform.any_text(platform.own_texts(rules, alias, c, 'pseudonym')
+                                             || platform.own_texts(rules, alias, c, 'keep')
+                                             || platform.own_texts(rules, alias, c, 'delete_row')) END;
+        RETURN QUERY SELECT
+            array(SELECT jsonb_array_elements_text(rules -> 'nulls')),
+            format('(%s) AND (%s)%s', platform.emptied_text(rules, alias), going, free),
+            format('%s WHERE (%s) AND (%s)%s', place, platform.emptied_text(rules, alias), going, free);
+    END IF;
+END
+$$;
+
+-- The UPDATE, of a table as `d`, that empties what there is a cause to empty; NULL when there is none.
+CREATE FUNCTION platform.emptying_text(c platform.erasure_case, name text, rules jsonb) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('UPDATE %s SET %s', platform.place_text(rules, 'd'), string_agg(
+               format('%1$I = CASE WHEN %2$s THEN NULL ELSE d.%1$I END', f.name, f.condition), ', '))
+    FROM (SELECT each AS name, string_agg('(' || n.condition || ')', ' OR ') AS condition
+          FROM platform.null_causes(c, emptying_text.name, rules, 'd') n CROSS JOIN LATERAL unnest(n.columns) AS each
+          GROUP BY each) f
+    HAVING count(*) > 0
+$$;
+
+-- Empty columns of up to `most` rows of one table. In rows that go themselves this only loosens a ring of references,
+-- and is not counted.
 CREATE FUNCTION platform.empty_of(c platform.erasure_case, name text, rules jsonb, most bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    place text := platform.place_text(rules, 't');
-    scope text := platform.scope_text(rules, 't', c)
-        || coalesce(' AND (' || CASE WHEN c.holds THEN platform.held_text(name, rules, 't') END || ') IS NOT TRUE', '');
-    subject jsonb;
-    parent record;
-    columns text[];
-    filled text;
+    goes CONSTANT text := coalesce(platform.doomed_text(name, 't', c, '{}'), 'false');
+    scope CONSTANT text := platform.scope_text(rules, 't', c);
+    act CONSTANT text := platform.emptying_text(c, name, rules);
+    cause text;
     total bigint := 0;
 BEGIN
-    FOR subject IN SELECT s FROM jsonb_array_elements(rules -> 'subjects') AS s
-                   WHERE c.mode IN ('keep', 'erase', 'account')
-                       AND 'null' = CASE c.mode WHEN 'erase' THEN s ->> 'policy_erase' ELSE s ->> 'erase' END
-                       AND (c.mode <> 'account' OR NOT (rules -> 'of_tenant')::boolean)
-    LOOP
+    FOR cause IN SELECT n.source FROM platform.null_causes(c, name, rules, 't') n LOOP
         total := total + platform.run_batch(
-            c, name, format('SELECT t.ctid FROM %s WHERE %s AND %s', place, scope, platform.match_text('t', subject, c)),
-            format('UPDATE %s SET %I = NULL', platform.place_text(rules, 'd'), subject ->> 'column'), 'null',
+            c, name, format('SELECT t.ctid FROM %s AND %s AND (%s) IS NOT TRUE', cause, scope, goes), act, 'null',
             most - total);
-        IF total >= most THEN
-            RETURN total;
+        EXIT WHEN total >= most;
+        IF rules -> 'parents' @> jsonb_build_array(jsonb_build_object('table', name, 'rule', 'null')) THEN
+            total := total + platform.run_batch(
+                c, name, format('SELECT t.ctid FROM %s AND %s AND (%s)', cause, scope, goes), act, NULL, most - total);
+            EXIT WHEN total >= most;
         END IF;
     END LOOP;
-    columns := array(SELECT jsonb_array_elements_text(rules -> 'nulls'));
-    IF columns = '{}' OR platform.is_chain(name) THEN
-        RETURN total;
-    END IF;
-    filled := platform.emptied_text(rules, 't');
-    RETURN total + platform.run_batch(
-        c, name, format('SELECT t.ctid FROM %s WHERE %s AND (%s) AND (%s)', place, scope, filled,
-            CASE WHEN c.mode = 'whole' AND rules ->> 'whole' = 'keep' THEN 'true'
-                 ELSE platform.any_text(platform.own_texts(rules, 't', c, 'pseudonym')
-                                        || platform.own_texts(rules, 't', c, 'keep')
-                                        || platform.own_texts(rules, 't', c, 'delete_row')) END),
-        format('UPDATE %s SET %s', platform.place_text(rules, 'd'),
-               (SELECT string_agg(format('%I = NULL', each), ', ') FROM unnest(columns) AS each)),
-        'null', most - total);
+    RETURN total;
 END
 $$;
 
@@ -590,14 +638,14 @@ BEGIN
         IF g.name = 'app.members' AND c.mode IN ('keep', 'erase') THEN
             PERFORM app.may_leave(c.person);
         END IF;
+        total := total + platform.empty_of(c, g.name, g.rules, most - total);
+        EXIT WHEN total >= most;
         gone := platform.delete_of(c, g.name, g.rules, most - total);
         IF g.name = 'app.members' AND c.mode IN ('keep', 'erase') AND gone > 0 THEN
             UPDATE platform.deletion_organizations SET left_at = now()
             WHERE job_id = app.principal_id() AND tenant_id = c.tenant;
         END IF;
         total := total + gone;
-        EXIT WHEN total >= most;
-        total := total + platform.empty_of(c, g.name, g.rules, most - total);
         EXIT WHEN total >= most;
     END LOOP;
     RETURN total;
@@ -987,17 +1035,20 @@ BEGIN
     END LOOP;
     FOREACH signature IN ARRAY ARRAY[
         'platform.sealed_deletion()', 'platform.is_chain(text)', 'platform.place_text(jsonb, text)',
-        'platform.join_text(jsonb, text, text)', 'platform.match_text(text, jsonb, platform.erasure_case)', 'platform.elsewhere_text(text)',
+        'platform.join_text(jsonb, text, text)', 'platform.elsewhere_text(text)',
+        'platform.match_text(text, jsonb, platform.erasure_case)',
         'platform.own_texts(jsonb, text, platform.erasure_case, text)',
         'platform.scope_text(jsonb, text, platform.erasure_case)', 'platform.held_text(text, jsonb, text)',
         'platform.stays_text(text, text, platform.erasure_case, text[])',
         'platform.doomed_text(text, text, platform.erasure_case, text[])',
-        'platform.doomed_parents(text, text, platform.erasure_case, text[])', 'platform.case_of(uuid, text)',
+        'platform.doomed_parents(text, text, platform.erasure_case, text[], text)', 'platform.case_of(uuid, text)',
         'platform.concerns(text, jsonb, text)', 'platform.case_counts(platform.erasure_case)',
         'platform.any_text(text[])', 'platform.emptied_text(jsonb, text)',
         'platform.run_batch(platform.erasure_case, text, text, text, text, bigint)',
         'platform.delete_of(platform.erasure_case, text, jsonb, bigint)',
         'platform.empty_of(platform.erasure_case, text, jsonb, bigint)',
+        'platform.null_causes(platform.erasure_case, text, jsonb, text)',
+        'platform.emptying_text(platform.erasure_case, text, jsonb)', 'platform.leaf_text(text, jsonb)',
         'platform.erase_rows(platform.erasure_case, bigint)', 'app.may_leave(uuid)', 'app.erasure_mode(uuid)',
         'app.erase_batch(text, integer)', 'app.subject_counts(uuid, text)', 'app.held_counts(uuid, text)',
         'platform.held_counts(uuid)', 'platform.membership_ended()', 'platform.forget_job()',

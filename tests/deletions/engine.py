@@ -64,10 +64,11 @@ class Engine:
     def event(self, tenant: str, by: str | None, resource: str = "x") -> None:
         """An audit event with a personal part, outside of any chain."""
         self.connection.run(
-            "INSERT INTO app.audit_events (tenant_id, seq, at, actor_type, actor_id, action, resource_type, resource_id,"
-            " outcome, request_id, personal, personal_salt, personal_hash, prev_hash, hash) SELECT :tenant,"
-            " coalesce(max(seq), 0) + 1, now(), 'user', CAST(:by AS uuid), 'x.y', 'x', :resource, 'success', 'r',"
-            " '{\"ip\": \"192.0.2.1\"}', 's', 'h', 'p', 'h' FROM app.audit_events WHERE tenant_id = :tenant",
+            "INSERT INTO app.audit_events (tenant_id, seq, at, actor_type, actor_id, action, resource_type,"
+            " resource_id, outcome, request_id, personal, personal_salt, personal_hash, prev_hash, hash)"
+            " SELECT :tenant, coalesce(max(seq), 0) + 1, now(), 'user', CAST(:by AS uuid), 'x.y', 'x', :resource,"
+            " 'success', 'r', '{\"ip\": \"192.0.2.1\"}', 's', 'h', 'p', 'h'"
+            " FROM app.audit_events WHERE tenant_id = :tenant",
             tenant=tenant,
             by=by,
             resource=resource,
@@ -93,8 +94,8 @@ class Engine:
         self.add("platform.jobs", id=job, kind="deletion", status="running", execution_id="e")
         self.connection.run(
             "INSERT INTO platform.deletions (job_id, subject_id, tenant_id, scope, execute_after, due_at, receipt_hash,"
-            " mail_to, name_to_find, frozen_at) SELECT :job, CAST(:person AS uuid), CAST(:tenant AS uuid), :scope, now(),"
-            " now(), 'x', a.email, a.display_name, now()"
+            " mail_to, name_to_find, frozen_at) SELECT :job, CAST(:person AS uuid), CAST(:tenant AS uuid), :scope,"
+            " now(), now(), 'x', a.email, a.display_name, now()"
             " FROM (SELECT) AS one LEFT JOIN identity.accounts a ON a.id = CAST(:person AS uuid)",
             job=job,
             person=person,
