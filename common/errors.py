@@ -30,6 +30,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "project_name_taken": (409, "The project name is taken"),
     "export_in_progress": (409, "An export is running already"),
     "deletion_in_progress": (409, "A deletion is running already"),
+    "legal_hold": (409, "A legal hold keeps the data"),
     "oidc_already_linked": (409, "The identity at the provider belongs to another account"),
     "last_owner": (409, "An organization needs an owner"),
     "role_builtin": (409, "A built-in role stays as it is"),

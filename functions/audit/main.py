@@ -1,13 +1,15 @@
-"""The organization's audit chain: reading and verifying it."""
+"""The organization's audit chain, and its data-protection officer's desk."""
 
 from werkzeug.wrappers import Request, Response
 
 from common.audit import GENESIS, Verifier
 from common.http import Call, Json, Routes
-from functions.audit import queries
+from functions.audit import privacy, privacy_records, queries
 from functions.audit.schemas import EventFilter, EventPage, Verification
 
 routes = Routes("audit")
+routes.include(privacy.part)
+routes.include(privacy_records.part)
 
 
 @routes.on("GET", "/v1/audit-events", needs="audit.view", query=EventFilter, body=None, answers=EventPage, records=True)

@@ -36,7 +36,12 @@ class Letter(Schema):
     kind = fields.String(required=True, validate=validate.OneOf(KINDS))
     user_id = fields.UUID(required=True)
     received_at = Moment(required=True)
-    note = fields.String(load_default=None, allow_none=True, validate=validate.Length(max=1000))
+    note = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=validate.Length(max=1000),
+        metadata={"example": "By post; identity checked"},
+    )
 
     @validates("received_at")
     def check_received_at(self, value: datetime, **_: Any) -> None:
@@ -51,7 +56,11 @@ class Letter(Schema):
 class Extension(Schema):
     """POST /v1/privacy/requests/{id}/extend: the person is told the reason by mail."""
 
-    reason = fields.String(required=True, validate=validate.Length(min=1, max=1000))
+    reason = fields.String(
+        required=True,
+        validate=validate.Length(min=1, max=1000),
+        metadata={"example": "Your data stand in archives that have to be searched by hand."},
+    )
     months = fields.Integer(load_default=2, strict=True, validate=validate.OneOf((1, 2)))
 
 
@@ -80,15 +89,15 @@ class PrivacyRequest(Schema):
     due_at = Moment(required=True)
     completed_at = Moment(required=True, allow_none=True)
     extended = Flag(required=True)
-    extension_reason = fields.String(required=True, allow_none=True)
+    extension_reason = fields.String(required=True, allow_none=True, metadata={"example": None})
     overdue = Flag(required=True)
     days_left = fields.Integer(required=True, allow_none=True)
     stuck = Flag(required=True)
-    reason = fields.String(required=True, allow_none=True)
-    step = fields.String(required=True, allow_none=True)
+    reason = fields.String(required=True, allow_none=True, metadata={"example": None})
+    step = fields.String(required=True, allow_none=True, metadata={"example": None})
     attempts = fields.Integer(required=True)
     requested_by = fields.UUID(required=True, allow_none=True)
-    note = fields.String(required=True, allow_none=True)
+    note = fields.String(required=True, allow_none=True, metadata={"example": None})
 
 
 class PrivacyRequestPage(Schema):

@@ -9,17 +9,16 @@ from werkzeug.wrappers import Request, Response
 
 from common import log, outbox, storage
 from common.http import Call, Json, Routes
-from common.settings import settings
-from functions.retention import queries
-from functions.retention.schemas import Drained, Report, Requeued
+from functions.retention import desk, queries
+from functions.retention.schemas import Drained, Report
 
 routes = Routes("retention")
+routes.include(desk.part)
 SCHEDULER = "service:scheduler"
 MESSAGES = 100
 DRAIN_SECONDS = 45.0  # the next drain starts after a minute
 ROWS = 5000
 RUN_SECONDS = 1200.0
-PAUSE_SECONDS = 3600  # before a failed erasure starts anew
 
 
 @routes.on("POST", "/internal/outbox/drain", needs=SCHEDULER, body=None, answers=Drained)
@@ -50,16 +49,6 @@ def _send(message: outbox.Message) -> bool:
         return False
     queries.mark_sent(message.id)
     return True
-
-
-@routes.on("POST", "/internal/jobs/requeue", needs=SCHEDULER, body=None, answers=Requeued)
-def requeue(_call: Call) -> Json:
-    """Start jobs anew that have fallen silent, and erasures that failed after the person was locked out."""
-    stuck = queries.requeue_stuck_jobs(settings().job_silence_seconds)
-    failed = queries.requeue_failed_deletions(PAUSE_SECONDS)
-    if stuck or failed:
-        log.entry("WARNING", "jobs start anew", stuck=stuck, failed_deletions=failed)
-    return {"stuck": stuck, "failed_deletions": failed}
 
 
 @routes.on("POST", "/internal/retention/run", needs=SCHEDULER, body=None, answers=Report)

@@ -25,22 +25,6 @@ def mark_sent(message_id: str) -> None:
     database().single(SYSTEM, "SELECT platform.outbox_sent(:message_id)", message_id=message_id)
 
 
-def requeue_stuck_jobs(silence_seconds: int) -> int:
-    """Queue jobs again that have been silent for so long; their number."""
-    rows = database().single(
-        SYSTEM, "SELECT platform.requeue_stuck_jobs(make_interval(secs => :silence))", silence=silence_seconds
-    )
-    return int(rows[0][0])
-
-
-def requeue_failed_deletions(pause_seconds: int) -> int:
-    """Queue erasures again that failed so long ago with the account frozen; their number."""
-    rows = database().single(
-        SYSTEM, "SELECT platform.requeue_failed_deletions(make_interval(secs => :pause))", pause=pause_seconds
-    )
-    return int(rows[0][0])
-
-
 def select_periodical() -> list[str]:
     """The tables whose rows have a period in the register, rows that hang on others first."""
     return [str(row[0]) for row in database().single(SYSTEM, "SELECT platform.periodical_tables()")]

@@ -1,0 +1,27 @@
+"""PRIVACY_MAIL: reminders of what the platform itself answers go to the operator's data-protection officer."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from tests.conftest import Api, Inbox, People, database, running_stack
+from tests.deletions.conftest import Backstage
+from tests.privacy.conftest import Desk
+
+OFFICER = "privacy@example.com"
+
+
+def test_the_operator_gets_the_mail(tmp_path: Path) -> None:
+    with running_stack(tmp_path, PRIVACY_MAIL=OFFICER) as stack, database(stack["postgres"]["admin"]) as admin:
+        api = Api(stack["api"])
+        desk, inbox = Desk(api, admin, Backstage(stack, api, admin)), Inbox(api, stack["mail"])
+        person = People(stack, admin).create("owner")
+        request = desk.erasure(person, "me", due=timedelta(days=1))
+
+        assert desk.remind() == {"requests": 1, "mails": 1}
+        assert desk.remind() == {"requests": 0, "mails": 0}
+
+        desk.drain()
+        mail = inbox.wait_for(OFFICER, "due in two days")
+        assert request in mail["text"]
+        assert person.email not in mail["text"]
+        assert inbox.messages(person.email) == []
