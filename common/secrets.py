@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from common import kms
 from common.settings import settings
 
 MIN_BYTES = 32  # RFC 7518, section 3.2: a key is at least as long as the hash
@@ -15,13 +16,14 @@ MIN_BYTES = 32  # RFC 7518, section 3.2: a key is at least as long as the hash
 @dataclass(frozen=True)
 class Key:
     """One key of a ring. `secret` is raw bytes for HS256, the private PEM for RS256; None where there is only `public`:
-    the PEM for RS256, 32 raw bytes for Ed25519.
+    the PEM for RS256, 32 raw bytes for Ed25519. In place of an HS256 secret may stand what Cloud KMS made of it.
     """
 
     kid: str
     algorithm: str
     secret: bytes | None
     public: bytes | None = None
+    wrapped: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,14 @@ def ring(name: str) -> Ring:
     return parsed
 
 
+def data_key(ring_name: str, key: Key) -> bytes:
+    """The secret of a key that encrypts: Cloud KMS unwraps it, once per process.
+
+    Raises kms.Refused, kms.Unavailable.
+    """
+    return kms.unwrap(key.wrapped, ring_name, key.kid) if key.wrapped else key.secret or b""
+
+
 def _key(kid: str, entry: dict[str, str]) -> Key:
     """Other members of an entry (when it was made, promoted, retired) are for the rotation alone."""
     if entry["algorithm"] == "RS256":
@@ -72,6 +82,8 @@ def _key(kid: str, entry: dict[str, str]) -> Key:
         return Key(kid, "RS256", private.encode() if private else None, entry["public_pem"].encode())
     if entry["algorithm"] == "Ed25519":
         return Key(kid, "Ed25519", None, _raw(entry["public_key"]))
+    if entry["algorithm"] == "HS256" and "wrapped" in entry:
+        return Key(kid, "HS256", None, wrapped=entry["wrapped"])
     secret = _raw(entry["key"])
     if entry["algorithm"] != "HS256" or len(secret) < MIN_BYTES:
         raise ValueError(f"key {kid} has an unknown algorithm or is too short")

@@ -39,6 +39,8 @@ class Settings:
     iamcredentials_endpoint: str = "https://iamcredentials.googleapis.com"
     workflows_endpoint: str = "https://workflowexecutions.googleapis.com"
     logging_endpoint: str = "https://logging.googleapis.com"
+    kms_endpoint: str = "https://cloudkms.googleapis.com"
+    kms_key: str = ""
     tasks_queue: str = "jobs"
     mails_queue: str = "mails"
     tasks_account: str = ""
@@ -89,6 +91,7 @@ class Settings:
     api_key_seconds: int = 7_776_000
     api_key_max_seconds: int = 31_622_400
     deletion_grace_user_seconds: int = 0
+    deletion_grace_organization_seconds: int = 604_800
     job_silence_seconds: int = 900
     processor_pause_seconds: int = 10
     processor_patience_seconds: int = 259_200

@@ -11,12 +11,15 @@ from typing import Any
 
 import yaml
 
-from functions.keys import rings
+from common import kms
+from functions.keys import rings, wrapping
+from functions.keys.policies import WRAPPED
 from local.durable import replace
+from local.kms import Keeper
 from local.layout import catalog
 from local.secrets_store import SecretStore
 
-RINGS = ("refresh-key", "mail-key", "mfa-key", "cursor-key", "certificate-key")
+RINGS = ("refresh-key", "mail-key", "cursor-key", "certificate-key")
 EDGE_KEY = "edge-key"
 OIDC_CLIENT = "oidc-client-secret"
 SMS_ACCOUNT, SMS_TOKEN = "sms-account", "sms-token"
@@ -36,7 +39,7 @@ def seed(root: Path, environ: Mapping[str, str]) -> None:
     there = set(store.ids())
     for id in [*RINGS, *(context_key(role) for role in roles())]:
         if id not in there:
-            store.add(id, _ring())
+            store.add(id, json.dumps(_ring()).encode())
     plain = {EDGE_KEY: secrets.token_urlsafe(KEY_BYTES), SMS_ACCOUNT: f"AC{secrets.token_hex(16)}"}
     for id, text in {**plain, SMS_TOKEN: secrets.token_hex(16), OIDC_CLIENT: secrets.token_urlsafe()}.items():
         if id not in there:
@@ -44,6 +47,7 @@ def seed(root: Path, environ: Mapping[str, str]) -> None:
     for id in processors(environ):
         if id not in there:
             store.add(id, b"whsec_" + base64.b64encode(secrets.token_bytes(KEY_BYTES)))
+    _wrap(store, Keeper(root))
     _seed_jwt(store, environ.get("JWT_ALGORITHM", "HS256"))
     _follow_jwt(store)
 
@@ -69,6 +73,19 @@ def _seed_jwt(store: SecretStore, algorithm: str) -> None:
     store.add(JWT_RING, json.dumps(ring).encode())
 
 
+def _wrap(store: SecretStore, keeper: Keeper) -> None:
+    """Rings of data keys hold them wrapped, those of an older stack included."""
+
+    def wrap(plain: bytes, *bound: str) -> str:
+        return base64.b64encode(keeper.encrypt(plain, kms.associated(bound))).decode()
+
+    for id in WRAPPED:
+        known = store.latest(id) if id in store.ids() else None
+        ring, done = wrapping.wrapped(id, json.loads(known) if known else _ring(), wrap)
+        if done:
+            store.add(id, json.dumps(ring).encode())
+
+
 def _follow_jwt(store: SecretStore) -> None:
     """The ring of those who only verify says what the signing one does, without private keys."""
     wanted = rings.verifying(json.loads(store.latest(JWT_RING) or b""))
@@ -76,9 +93,9 @@ def _follow_jwt(store: SecretStore) -> None:
         store.add(VERIFYING_RING, json.dumps(wanted).encode())
 
 
-def _ring() -> bytes:
+def _ring() -> rings.Ring:
     kid = rings.new_kid()
-    return json.dumps({"active": kid, "keys": {kid: rings.fresh("HS256")}}).encode()
+    return {"active": kid, "keys": {kid: rings.fresh("HS256")}}
 
 
 def mount(root: Path, environ: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -138,7 +138,7 @@ def _function(layout: Layout, name: str, environ: Mapping[str, str]) -> Service:
         *("--log-level", "error", "--workers-kill-timeout", "2"),
         *("--factory", "common.server:app"),
     )
-    needs = ("migrations", "provision", "metadata", "secrets")
+    needs = ("migrations", "provision", "metadata", "secrets", "kms")
     environment = stack.function_environment(layout, name, environ)
     return Service(name, command, (port,), needs, environment=environment)
 

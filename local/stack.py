@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from local import keys, postgres
 from local.durable import replace
+from local.kms import KEY
 from local.layout import HOST, PROJECT, REGION, Layout, catalog, login_role, service_account
 
 ANNOUNCEMENT = "stack.json"
@@ -77,6 +78,8 @@ def function_environment(layout: Layout, service: str, environ: Mapping[str, str
         "STORAGE_ENDPOINT": layout.url("storage"),
         "IAMCREDENTIALS_ENDPOINT": layout.url("metadata:gateway"),
         "WORKFLOWS_ENDPOINT": layout.url("workflows"),
+        "KMS_ENDPOINT": layout.url("kms"),
+        "KMS_KEY": KEY,
         "LOGGING_ENDPOINT": layout.url("logging"),
         "TASKS_ACCOUNT": service_account("tasks"),
         "WORKFLOWS_ACCOUNT": service_account("workflows"),

@@ -95,7 +95,10 @@ def mark_code(tx: Tx, code_id: str, factor_id: str, *, right: bool) -> None:
     )
 
 
-def find_message(message_id: str) -> tuple[str, str] | None:
-    """Address and key of a code that is being sent; None when it is of no use any more."""
+def find_message(message_id: str) -> tuple[str, str, str, bool] | None:
+    """Address, key and account of a code that is being sent, and whether the address is a phone number, sealed.
+
+    None when the code is of no use any more.
+    """
     found = database().single(NOBODY, "SELECT * FROM identity.mfa_message(:message)", message=message_id)
-    return (found[0][0], found[0][1]) if found else None
+    return tuple(found[0]) if found else None

@@ -7,7 +7,7 @@ knows them, and a message waits with nothing but ids.
 import hmac
 import uuid
 
-from common import errors, log, secrets, sms
+from common import errors, kms, log, phones, secrets, sms
 from common.db import Tx
 from common.http import Call, Table
 from common.mail import Mail
@@ -63,12 +63,15 @@ def matches(tx: Tx, factor: Factor, bound_to: str, given: str) -> bool:
 
 
 def _digits(code_id: str, kid: str) -> str | None:
-    """The code's digits, None when its key is gone."""
+    """The code's digits, None when its key is gone. Raises kms.Unavailable."""
     key = secrets.ring(RING).keys.get(kid)
     if key is None:
         return None
     message = f"{PURPOSE}\x1f{uuid.UUID(code_id)}".encode()
-    return truncated(hmac.digest(key.secret or b"", message, "sha256"))
+    try:
+        return truncated(hmac.digest(secrets.data_key(RING, key), message, "sha256"))
+    except kms.Refused:
+        return None
 
 
 def mail(message_id: str, _account_id: str) -> Mail | None:
@@ -119,9 +122,11 @@ def _being_sent(message_id: str) -> tuple[str, str] | None:
     found = code_queries.find_message(message_id)
     if found is None:
         return None
-    address, kid = found
+    address, kid, account_id, is_phone = found
     digits = _digits(message_id, kid)
-    if digits is None:
-        log.entry("ERROR", "the key of a code is gone", message_id=message_id)
+    if is_phone:
+        address = phones.read(address, account_id) or ""
+    if digits is None or not address:
+        log.entry("ERROR", "the key of a code, or of the number it goes to, is gone", message_id=message_id)
         return None
     return address, digits

@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from common import errors, vault
+from common import errors, phones, vault
 from common.access import SIGNED_IN
 from common.http import Call, Json, Table
 from common.settings import settings
@@ -53,7 +53,8 @@ def add_factor(call: Call) -> Json:
         lock.failed(call, email)  # a text message costs money: each counts
     secret = totp.new_secret() if kind == "totp" else None
     sealed = vault.seal(mfa.RING, secret, factor_id, call.caller.user_id) if secret else None
-    factor: dict[str, str | None] = {"id": factor_id, "type": kind, "secret": sealed, "phone": phone}
+    number = phones.seal(phone, call.caller.user_id) if phone else None
+    factor: dict[str, str | None] = {"id": factor_id, "type": kind, "secret": sealed, "phone": number}
     if not mfa_queries.insert_factor(call.tx, factor):
         raise errors.conflict("conflict", "There are ten factors, or there is one by mail already.")
     call.audit("factor.added", factor_id, type=kind)

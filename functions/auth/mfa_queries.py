@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from common import phones
 from common.db import Tx, database
 from functions.auth.queries import NOBODY
 
@@ -11,7 +12,7 @@ MOST_FACTORS = 10
 
 @dataclass(frozen=True)
 class Factor:
-    """A second factor of the transaction's person; `address` is the phone number or the e-mail address.
+    """A second factor of the transaction's person; `address` is the e-mail address or the phone number, sealed.
 
     `wait`: seconds until it may be tried again after too many failures, 0 when it may.
     """
@@ -24,12 +25,14 @@ class Factor:
     confirmed: bool
     older: bool
     wait: int
+    account_id: str
 
     @property
     def hint(self) -> str:
-        """Enough to recognize it by, too little to use it."""
+        """Enough to recognize it by, too little to use it. Raises kms.Unavailable."""
         if self.type == "sms":
-            return f"{self.address[:3]}…{self.address[-2:]}"
+            number = phones.read(self.address, self.account_id)
+            return f"{number[:3]}…{number[-2:]}" if number else "A phone"
         if self.type == "email":
             name, _, domain = self.address.rpartition("@")
             return f"{name[:1]}…@{domain}"
@@ -64,17 +67,17 @@ def list_factors(tx: Tx) -> list[tuple[Factor, str, str | None]]:
     rows = tx.rows(
         """
         SELECT f.id::text, f.type, NULL, coalesce(f.phone, a.email), NULL, f.confirmed_at IS NOT NULL, true, 0,
-               to_char(f.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+               f.account_id::text, to_char(f.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                to_char(f.confirmed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
         FROM identity.mfa_factors f JOIN identity.accounts a ON a.id = f.account_id
         WHERE f.account_id = :user_id ORDER BY f.created_at DESC, f.id
         """
     )
-    return [(Factor(*row[:8]), row[8], row[9]) for row in rows]
+    return [(Factor(*row[:9]), row[9], row[10]) for row in rows]
 
 
 def insert_factor(tx: Tx, factor: dict[str, str | None]) -> bool:
-    """A factor (id, type, secret, phone) that waits for its first code; False when the person has enough.
+    """A factor (id, type, sealed secret and phone) that waits for its first code; False when the person has enough.
 
     Of those that never were confirmed only the newest of a type stays.
     """
@@ -115,7 +118,8 @@ def lock_factor(tx: Tx, factor_id: str, session_id: str | None = None) -> Factor
                CASE WHEN f.failures < 10 THEN 0
                     ELSE greatest(0, ceil(extract(epoch FROM f.failed_at - clock_timestamp())
                                           + least(3600, 60 * 2 ^ least(f.failures - 10, 6))))::integer
-               END
+               END,
+               f.account_id::text
         FROM identity.mfa_factors f
         JOIN identity.accounts a ON a.id = f.account_id
         LEFT JOIN identity.login_sessions s ON s.id = :session AND s.account_id = :user_id

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from common import jobs
+from common import jobs, phones
 from common.db import Tx, database
 from common.tokens import Claim
 from functions.deletions.job_queries import insert_certificate, progress, select_exports, select_facts
@@ -66,9 +66,13 @@ def acknowledge_deletion(deletion_id: str, processor: str) -> str | None:
 
 
 def select_identifiers(tx: Tx) -> tuple[str, list[str]]:
-    """The scope, and the address, name and phone numbers that must not be found any more, as far as they are known."""
-    email, name, phones, scope = tx.rows("SELECT * FROM platform.identifiers_to_find()")[0]
-    return str(scope), [text for text in (email, name, *(phones or ())) if text]
+    """The scope, and the address, name and phone numbers that must not be found any more, as far as they are known.
+
+    Raises kms.Unavailable.
+    """
+    email, name, sealed, scope, subject_id = tx.rows("SELECT * FROM platform.identifiers_to_find()")[0]
+    numbers = [phones.read(each, str(subject_id)) for each in sealed or ()]
+    return str(scope), [text for text in (email, name, *numbers) if text]
 
 
 def count_logged(tx: Tx, entries: int) -> None:

@@ -15,6 +15,7 @@ CONTEXT = "context-key-"
 CURSOR_SECONDS = 86_400  # a list is walked within a day of a promotion
 # From the request to the mail about its end: an erasure that awaits approval may take three months (Art. 12(3) GDPR).
 MAIL_SECONDS = 100 * 86_400
+WRAPPED = ("mfa-key", "phone-key")  # their keys encrypt, and stand in the ring as Cloud KMS wrapped them
 
 NOT_ROTATED: Final[dict[str, str]] = {
     VERIFYING_RING: "it follows the signing ring",
@@ -57,5 +58,6 @@ def policy(id: str) -> Policy | None:
         "mail-key": MAIL_SECONDS,
         "cursor-key": CURSOR_SECONDS,
         "mfa-key": None,  # what it encrypted is decrypted with it for as long as the factor lives
+        "phone-key": None,  # likewise
     }
     return Policy(period, settle, lifetimes[id])

@@ -7,9 +7,10 @@ table comes first and goes last for context keys, the ring of public halves come
 import base64
 from dataclasses import dataclass
 
+from common import kms
 from common.settings import settings
 from common.tokens import SIGNING_RING, VERIFYING_RING
-from functions.keys import policies, queries, rings
+from functions.keys import policies, queries, rings, wrapping
 from functions.keys.rings import Policy, Ring
 from functions.keys.vault import Vault
 
@@ -32,6 +33,9 @@ class Turn:
             ring_after, done = self._context(ring)
         else:
             ring_after, done = rings.advance(ring, self.now, self.policy)
+        if self.id in policies.WRAPPED:
+            ring_after, wrapped = wrapping.wrapped(self.id, ring_after, kms.wrap)
+            done += wrapped
         if ring_after != ring:
             self.vault.add(self.id, ring_after, number)
         if self.id.startswith(policies.CONTEXT):
