@@ -66,25 +66,6 @@ class Register:
         """The tables with subjects, which erasure has to visit."""
         return [table for table in self.tables.values() if table.subjects and table.of_tenant is of_tenant]
 
-    def erasure_order(self, *, of_tenant: bool) -> list[Table]:
-        """Tables in an order in which rows can go: each before the tables that its references point to.
-
-        Raises RegisterError when references form a circle; a table that points to itself stands where it stood.
-        """
-        waiting = {name: table for name, table in self.tables.items() if table.of_tenant is of_tenant}
-        order: list[Table] = []
-        while waiting:
-            pointed = {
-                each.parent for table in waiting.values() for each in table.references if each.parent != table.name
-            }
-            free = [table for name, table in waiting.items() if name not in pointed]
-            if not free:
-                raise RegisterError(f"references form a circle among {', '.join(sorted(pointed & set(waiting)))}")
-            order += free
-            for table in free:
-                del waiting[table.name]
-        return order
-
 
 def _check(tables: dict[str, Table]) -> None:
     """Activities are of the tables' controllers, people have categories, references point to columns that are there."""

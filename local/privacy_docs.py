@@ -25,7 +25,7 @@ def documents() -> dict[str, str]:
         "records-of-processing.md": records(),
         "article-15.md": article_15(),
     }
-    return {name: "\n".join(lines) + "\n" for name, lines in made.items()}
+    return {name: "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ COLUMNS = f"""
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname IN {OURS} AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
 """
+EMPTIED = {("platform.deletions", "phones_to_find")}  # a list that the request's own functions empty
 PEOPLE = ("account_id", "user_id", "actor_id", "assignee_id", "subject_id", "subject_account_id")
 
 
@@ -54,7 +55,7 @@ def test_an_erasure_can_be_done_to_its_column(admin):
 
     for key, (_, column) in classified().items():
         _, not_null, kind = live[key]
-        assert not (column.erase == "null" and not_null), key
+        assert not (column.erase == "null" and not_null and key not in EMPTIED), key
         assert not (column.erase == "pseudonym" and kind != "uuid"), key
 
 

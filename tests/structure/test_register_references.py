@@ -5,6 +5,7 @@ import re
 import pytest
 
 from common.register import SOURCE, RegisterError, parse, register
+from common.register_rules import ordered
 
 OURS = "('app', 'identity', 'platform')"
 FOREIGN_KEYS = f"""
@@ -169,11 +170,10 @@ def test_a_subject_of_the_wrong_type_is_named(admin):
     assert people_without_a_subject(wrong) == ["app.team_members.user_id points to app.members"]
 
 
-@pytest.mark.parametrize("of_tenant", [True, False])
-def test_children_go_before_their_parents(of_tenant):
-    order = [table.name for table in register().erasure_order(of_tenant=of_tenant)]
+def test_children_go_before_their_parents():
+    order = [table.name for table in ordered(register().tables)]
 
-    assert sorted(order) == sorted(table.name for table in register().tables.values() if table.of_tenant is of_tenant)
+    assert sorted(order) == sorted(register().tables)
     for place, name in enumerate(order):
         parents = {each.parent for each in register().tables[name].references} - {name}
         assert parents & set(order[:place]) == set(), name
@@ -183,13 +183,11 @@ def test_a_circle_is_refused():
     members = "members_tenant_id_fkey: with_parent (tenant_id) -> app.organizations (tenant_id)"
     circle = changed(members, "members_tenant_id_fkey: with_parent (tenant_id) -> app.team_members (tenant_id)")
 
-    with pytest.raises(RegisterError, match=r"circle among .*app\.members.*app\.team_members"):
-        circle.erasure_order(of_tenant=True)
+    with pytest.raises(RegisterError, match=r"no order of erasure among .*app\.members.*app\.team_members"):
+        ordered(circle.tables)
 
 
 def test_a_table_that_points_to_itself_has_its_place():
     itself = changed(TASKS, TASKS + "      tasks_of_a_task: null (tenant_id, due_at) -> app.tasks (tenant_id, id)\n")
 
-    assert [t.name for t in itself.erasure_order(of_tenant=True)] == [
-        t.name for t in register().erasure_order(of_tenant=True)
-    ]
+    assert [table.name for table in ordered(itself.tables)] == [table.name for table in ordered(register().tables)]
