@@ -43,7 +43,7 @@ class First:
         self.is_all = self.is_all and len(data) <= room
         self.data += data[: max(room, 0)]
 
-    def rows(self, kind: str, columns: tuple[str, ...]) -> list[list[Any]]:
+    def shown(self, kind: str, columns: tuple[str, ...]) -> list[list[Any]]:
         """The rows that are there in full, at most SHOWN_ROWS of them."""
         if kind == "json":
             lines = self.data.split(b"\n")[1 : None if self.is_all else -1]
@@ -110,7 +110,7 @@ def _data(package: Package, copy: Copy, parts: list[Part], blocks: Blocks) -> ov
             entry.write(form.end)
     rows = sum(part.rows for part in filled)
     package.note(package.archive.last, rows=rows, origin=table.source, portable=table.portable)
-    return overview.Shown(table, path, rows, copy.columns, first.rows(kind, copy.columns))
+    return overview.Shown(table, path, rows, copy.columns, first.shown(kind, copy.columns))
 
 
 def _verified(part: Part, blocks: Blocks) -> Iterator[bytes]:

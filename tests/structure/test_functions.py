@@ -16,9 +16,9 @@ from tests.structure.test_routes import TABLES
 SERVICES = catalog()
 FOLDERS = sorted({entry["folder"] for entry in SERVICES.values()})
 SQL_CALLS = {"rows", "row", "value", "written", "copy_out", "single"}
-BUILT = {  # SQL that is put together, once, at import, and why
-    "functions/exports/copying.py": "COPY binds nothing: made at import from the register, whose names a test compares",
-    "functions/exports/steps.py": "the statements of copying.py",
+BUILT = {  # SQL that is put together, and why
+    "functions/exports/writing.py": "COPY binds nothing: identifiers of the register, which a test compares, and of the"
+    " catalog; bounds of ranges come from settings",
 }
 WORKFLOWS = sorted((CHECKOUT / "workflows").glob("*.yaml"))
 
