@@ -22,7 +22,9 @@ def test_a_message_that_was_left_is_sent(
     assert backstage.call("retention", "scheduler", DRAIN).json["sent"] >= 1
 
     inbox.wait_for(alice.email, "erased")
-    sent = admin.run("SELECT sent_at IS NOT NULL FROM platform.outbox WHERE reference = :job", job=job)
+    sent = admin.run(
+        "SELECT sent_at IS NOT NULL FROM platform.outbox WHERE reference = :job AND kind = 'workflow'", job=job
+    )
     assert sent == [[True]]
     assert backstage.call("retention", "scheduler", DRAIN).json["sent"] == 0
 
