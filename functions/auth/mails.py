@@ -7,7 +7,7 @@ from html import escape
 from common import errors, log
 from common.mail import Mail, NotSent, Undeliverable, send
 from common.settings import settings
-from functions.auth import codes, desk, email_change, joining, mailed, notices, password_routes, queries
+from functions.auth import codes, desk, email_change, erasures, joining, mailed, notices, password_routes, queries
 from functions.auth.letters import PAGE, letter
 from functions.auth.registering import VERIFY_EMAIL
 
@@ -92,5 +92,7 @@ BUILDERS: dict[str, Builder] = {
     password_routes.RESET: password_routes.reset_mail,
     email_change.PURPOSE: email_change.change_mail,
     desk.PURPOSE: desk.mail,
+    erasures.RECEIVED: erasures.received,
+    erasures.REFUSED: erasures.refused,
     **{notices.PREFIX + kind: partial(notices.build, kind) for kind in notices.KINDS},
 }

@@ -103,12 +103,6 @@ def insert_certificate(tx: Tx, certificate: dict[str, Any]) -> None:
     tx.rows("SELECT platform.put_certificate(CAST(:issued AS jsonb))", issued=json.dumps(certificate))
 
 
-def claim_mail(tx: Tx) -> tuple[str, bytes] | None:
-    """Address and receipt hash for the last mail, None when it has been sent or another step is sending it."""
-    found = tx.row("SELECT email, receipt_hash FROM platform.claim_deletion_mail()")
-    return (found[0], found[1]) if found else None
-
-
 def release_mail(tx: Tx) -> None:
     """The sending failed: the next try may begin at once."""
     tx.rows("SELECT platform.release_deletion_mail()")

@@ -10,8 +10,9 @@ from common.db import database
 from common.http import Call, Json, Routes
 from common.outbox import Message
 from common.settings import settings
-from functions.deletions import acknowledgements, page, queries
+from functions.deletions import acknowledgements, holds, page, queries
 from functions.deletions.plan import planned
+from functions.deletions.queries import Asked
 from functions.deletions.schemas import (
     Certificate,
     CertificateKeys,
@@ -27,38 +28,58 @@ from functions.deletions.steps import routes as steps
 
 routes = Routes("deletions")
 routes.include(acknowledgements.part)
+routes.include(holds.part)
 DELETION = "/v1/deletions/<uuid:deletion_id>"
+
+
+BY_SCOPE = (("user", "deletion.create"), ("organization", "organizations.delete"))
 
 
 @routes.on(
     "POST", "/v1/deletions", needs=access.SIGNED_IN, body=NewDeletion, answers=Deletion, status=202, step_up=True,
-    also=(200, Plan), errors=("last_owner", "deletion_in_progress"),
+    also=(200, Plan), by_scope=BY_SCOPE, while_suspended=True,
+    errors=("last_owner", "deletion_in_progress", "legal_hold", "permission_denied", "not_found"),
 )  # fmt: skip
 def request_deletion(call: Call) -> Json | Response:
-    """Ask for the erasure of your own account and data; with `dry_run`, read what it would do (200)."""
+    """Have your account, a member's data here or the organization erased; with `dry_run`, read what it would do (200).
+
+    Your own needs no permission; a member's needs deletion.create, the organization's organizations.delete. Under a
+    legal hold that keeps everything the request is recorded as refused: 409 `legal_hold` with its `deletion_id`.
+    """
+    asked = Asked(call.body["scope"], _text(call.body["user_id"]), call.body["reason"])
     if call.body["dry_run"]:
-        plan = planned(queries.select_plan_counts(call.tx))
+        plan = planned(*queries.rehearse(call.tx, asked))
         return Response(json.dumps({"plan": plan}), 200, content_type="application/json")
     deletion_id = str(uuid.uuid4())
     grace = settings().deletion_grace_user_seconds
-    receipt = tokens.mac("mail-key", "deletion_receipt", deletion_id)
-    deletion = queries.insert_deletion(
-        call.tx,
-        deletion_id,
-        grace_seconds=grace,
-        receipt=tokens.digest(receipt),
-        reason=call.body["reason"],
-    )
-    call.tx.post(Message("workflow", "gdpr_erasure", deletion_id, delay_seconds=grace))
-    call.audit("deletion.requested", deletion_id, scope=call.body["scope"])
+    if asked.scope == "organization":
+        grace = settings().deletion_grace_organization_seconds
+    receipt = tokens.digest(tokens.mac("mail-key", "deletion_receipt", deletion_id))
+    try:
+        deletion = queries.insert_deletion(call.tx, deletion_id, asked, grace_seconds=grace, receipt=receipt)
+    except errors.Problem as problem:
+        if problem.code == "legal_hold":
+            call.audit("deletion.refused", deletion_id, scope=asked.scope, reason="legal_hold")
+        raise
+    if json.loads(deletion)["status"] == "scheduled":  # else its approval starts it
+        call.tx.post(Message("workflow", "gdpr_erasure", deletion_id, delay_seconds=grace))
+    call.audit("deletion.requested", deletion_id, scope=asked.scope)
     call.headers["Location"] = f"/v1/deletions/{deletion_id}"
     return deletion
 
 
-@routes.on("GET", "/v1/deletions", needs=access.SIGNED_IN, query=DeletionFilter, body=None, answers=DeletionPage)
+def _text(value: uuid.UUID | None) -> str | None:
+    return None if value is None else str(value)
+
+
+@routes.on(
+    "GET", "/v1/deletions", needs=access.SIGNED_IN, query=DeletionFilter, body=None, answers=DeletionPage,
+    while_suspended=True,
+)  # fmt: skip
 def list_deletions(call: Call) -> Json:
-    """List your requests for erasure, newest first."""
-    items, last = queries.list_deletions(call.tx, limit=call.query["limit"], after=call.after())
+    """List the requests for erasure that concern you, and the organization's if you may make them, newest first."""
+    query = call.query
+    items, last = queries.list_deletions(call.tx, limit=query["limit"], after=call.after(), status=query["status"])
     return call.page(items, last)
 
 
@@ -68,15 +89,20 @@ def get_certificate_keys(_call: Call) -> Json:
     return {"keys": certificate.public_keys()}
 
 
-@routes.on("GET", DELETION, needs=access.SIGNED_IN, body=None, answers=Deletion)
+@routes.on(
+    "GET", DELETION, needs=access.SIGNED_IN, body=None, answers=Deletion, while_suspended=True
+)  # fmt: skip
 def get_deletion(call: Call) -> Json:
     """Read the state of a request for erasure."""
     return queries.select_deletion(call.tx, call.path["deletion_id"])
 
 
-@routes.on("POST", f"{DELETION}/cancel", needs=access.SIGNED_IN, body=None, answers=Deletion, errors=("conflict",))
+@routes.on(
+    "POST", f"{DELETION}/cancel", needs=access.SIGNED_IN, body=None, answers=Deletion, while_suspended=True,
+    errors=("conflict",),
+)  # fmt: skip
 def cancel_deletion(call: Call) -> Json:
-    """Call off an erasure that is still scheduled."""
+    """Call off an erasure that is scheduled or waits for approval, by who may ask for such a one."""
     deletion_id = call.path["deletion_id"]
     deletion = queries.cancel_deletion(call.tx, deletion_id)
     call.audit("deletion.cancelled", deletion_id)

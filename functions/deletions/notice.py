@@ -6,18 +6,25 @@ from common import errors, jobs, mail, tokens
 from common.db import database
 from common.settings import settings
 from functions.deletions import job_queries as queries
+from functions.deletions import state_queries as state
+from functions.deletions.state_queries import LastMail
 
-TEXT = """Your account and your data have been erased, as you asked.
-
-This page shows the state of the erasure and its signed certificate, without a log-in:
-{page}
-
-Keep this mail: the link is your receipt, and this was the last time that we knew your address.
-"""
-HTML = """<p>Your account and your data have been erased, as you asked.</p>
-<p><a href="{page}">This page</a> shows the state of the erasure and its signed certificate, without a log-in.</p>
-<p>Keep this mail: the link is your receipt, and this was the last time that we knew your address.</p>
-"""
+# scope: subject, what was done
+WORDS = {
+    "me": ("Your data has been erased", "Your account and your data have been erased, as you asked."),
+    "user": (
+        "Your data in an organization has been erased",
+        "Your data in the organization {organization} has been erased.",
+    ),
+    "organization": (
+        "Your organization has been erased",
+        "The organization has been erased with its data, as you asked.",
+    ),
+}
+KEPT = "What a legal hold keeps is not erased yet; it will be, by itself, when the hold ends. The page lists it."
+PAGE = "This page shows the state of the erasure and its signed certificate, without a log-in:"
+KEEP = "Keep this mail: the link is your receipt."
+LAST = "Keep this mail: the link is your receipt, and this was the last time that we knew your address."
 
 
 def send(job_id: str) -> None:
@@ -26,22 +33,25 @@ def send(job_id: str) -> None:
     Raises 503 while another step is sending it or the mail server takes nothing: the workflow tries again.
     """
     with database().transaction(jobs.claim(job_id)) as tx:
-        claimed = queries.claim_mail(tx)
+        claimed = state.claim_last_mail(tx)
         pending = queries.mail_pending(tx)
-    if claimed is None:
-        if pending:
-            raise errors.Problem("unavailable", "The mail is being sent.", headers={"Retry-After": "5"})
-        return
+    if claimed is not None:
+        _deliver(job_id, claimed)
+    elif pending:
+        raise errors.Problem("unavailable", "The mail is being sent.", headers={"Retry-After": "5"})
+    with database().transaction(jobs.claim(job_id)) as tx:
+        queries.forget_subject(tx)
+
+
+def _deliver(job_id: str, claimed: LastMail) -> None:
     try:
-        mail.send(_message(job_id, claimed[0], _receipt(job_id, claimed[1])), job_id)
+        mail.send(_message(job_id, claimed), job_id)
     except mail.NotSent as error:
         with database().transaction(jobs.claim(job_id)) as tx:
             queries.release_mail(tx)
         raise errors.Problem("unavailable", "The mail server takes nothing.", headers={"Retry-After": "5"}) from error
     except mail.Undeliverable:
         pass  # nobody reads it; the erasure is complete all the same
-    with database().transaction(jobs.claim(job_id)) as tx:
-        queries.forget_subject(tx)
 
 
 def _receipt(job_id: str, known: bytes) -> str:
@@ -52,6 +62,13 @@ def _receipt(job_id: str, known: bytes) -> str:
     raise errors.Problem("internal_error", "The key of this receipt is gone.")
 
 
-def _message(job_id: str, address: str, receipt: str) -> mail.Mail:
-    page = f"{settings().public_url}/deletion#id={job_id}&receipt={receipt}"
-    return mail.Mail(address, "Your data has been erased", TEXT.format(page=page), HTML.format(page=html.escape(page)))
+def _message(job_id: str, claimed: LastMail) -> mail.Mail:
+    page = f"{settings().public_url}/deletion#id={job_id}&receipt={_receipt(job_id, claimed.receipt_hash)}"
+    subject, done = WORDS[claimed.scope]
+    first = [done.format(organization=claimed.organization or "that you belonged to")]
+    first += [KEPT] if claimed.retains else []
+    last = LAST if claimed.scope == "me" and not claimed.retains else KEEP
+    text = "\n\n".join([*first, f"{PAGE}\n{page}", last]) + "\n"
+    link = f'<a href="{html.escape(page)}">{html.escape(PAGE.removesuffix(":"))}</a>.'
+    paragraphs = [*map(html.escape, first), link, html.escape(last)]
+    return mail.Mail(claimed.email, subject, text, "".join(f"<p>{paragraph}</p>\n" for paragraph in paragraphs))

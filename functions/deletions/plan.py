@@ -5,17 +5,20 @@ from typing import Any
 
 from common.register import register
 
+# In the order of workflows/gdpr_erasure.yaml; platform.steps_of says which of them a request has.
 STEPS = (
-    *("plan", "freeze", "revoke", "organizations", "objects", "account", "processors", "scan", "certificate"),
-    "notify",
+    *("plan", "freeze", "revoke", "organizations", "rows", "objects", "account", "children", "processors", "scan"),
+    *("certificate", "notify"),
 )
 STAYS = ("pseudonym", "keep")
 PROOF = "platform.deletions"
 LOGS, LOG_DAYS = "logs", 30
 LOG_GROUND = "a log entry cannot be deleted alone; that it holds what identifies somebody is a defect, and was reported"
 LOG_UNTIL = f"{LOG_DAYS} days after it was written"
+HOLD_GROUND = "Art. 17(3)(e) GDPR: legal hold"
 
 Count = dict[str, Any]  # {"table", "action", "rows"}
+Held = dict[str, Any]  # {"table", "rows", "until"}
 
 
 def unknown_tables(known: list[str]) -> list[str]:
@@ -33,10 +36,11 @@ def summed(counts: list[Count]) -> list[Count]:
     ]
 
 
-def planned(counts: list[Count]) -> list[dict[str, Any]]:
-    """The rows of a dry run; the request itself stays as proof."""
+def planned(counts: list[Count], held: list[Held]) -> list[dict[str, Any]]:
+    """The rows of a dry run; the request itself stays as proof, and what legal holds keep stays until they end."""
     entries = summed([*counts, {"table": PROOF, "rows": 1, "action": "keep"}])
-    return [{**entry, **_stay(entry)} for entry in entries]
+    plan = [{**entry, **_stay(entry)} for entry in entries]
+    return plan + [{**entry, "action": "keep"} for entry in _held(held)]
 
 
 def _stay(entry: Count) -> dict[str, str | None]:
@@ -48,8 +52,17 @@ def _stay(entry: Count) -> dict[str, str | None]:
     return {"ground": rule.ground, "until": rule.text}
 
 
-def retained(counts: list[Count]) -> list[dict[str, Any]]:
-    """The rows that stay, with the register's grounds."""
+def _held(held: list[Held]) -> list[dict[str, Any]]:
+    """What holds keep, without their reason: that may be about a person."""
     return [
+        {"table": entry["table"], "rows": entry["rows"], "ground": HOLD_GROUND, "until": entry["until"]}
+        for entry in held
+    ]
+
+
+def retained(counts: list[Count], held: list[Held]) -> list[dict[str, Any]]:
+    """The rows that stay: by the register's grounds, and by legal holds until they end."""
+    stays = [
         {"table": entry["table"], "rows": entry["rows"], **_stay(entry)} for entry in counts if entry["action"] in STAYS
     ]
+    return stays + _held(held)

@@ -36,7 +36,7 @@ def stated(facts: dict[str, Any], processors: list[dict[str, Any]]) -> dict[str,
         "tables": [entry for entry in counts if entry["action"] != "keep"],
         "objects_deleted": facts["objects_deleted"],
         "processors": processors,
-        "retained": retained([*counts, {"table": PROOF, "rows": 1, "action": "keep"}]),
+        "retained": retained([*counts, {"table": PROOF, "rows": 1, "action": "keep"}], facts["held"]),
         "scan": facts["scan"],
         "backups_expire_at": backups_expire_at(facts["completed_at"]),
     }

@@ -1,33 +1,49 @@
 """Requests for erasure: literal SQL, one function per query."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from common import errors, pagination
 from common.db import Tx, database
 from common.tokens import Claim
 from common.wire import DatabaseError, violates
-from functions.deletions.plan import PROOF, STEPS, Count, retained
+from functions.deletions.plan import PROOF, Count, Held, retained
 
 OWNER = "Make somebody else an owner first: an organization with other members needs one."
-RUNNING = "An erasure of this account is scheduled or running already."
+RUNNING = "An erasure of this is scheduled, waiting or running already."
+HELD = (
+    "A legal hold keeps everything that this would erase. You may complain to a supervisory authority (Art. 77 GDPR)."
+)
+RIGHTS = "Complaint to a supervisory authority (Art. 77 GDPR), or a judicial remedy (Art. 79 GDPR)."
+LACKING = "This person holds permissions that you lack."
 
 
-def insert_deletion(tx: Tx, deletion_id: str, *, grace_seconds: int, receipt: bytes, reason: str | None) -> str:
-    """The new request as JSON. Raises 409 `last_owner`, `deletion_in_progress`."""
+@dataclass(frozen=True)
+class Asked:
+    """What somebody asks to have erased."""
+
+    scope: str
+    user_id: str | None
+    reason: str | None = None
+
+
+def insert_deletion(tx: Tx, deletion_id: str, asked: Asked, *, grace_seconds: int, receipt: bytes) -> str:
+    """The new request as JSON. Raises 401, 403, 404, 409; a refusal for a legal hold is recorded."""
     try:
         answers = tx.flight(
             (
                 """
-                SELECT platform.open_deletion(:deletion_id, make_interval(secs => :grace), :receipt, :reason,
-                                              CAST(:steps AS text[]))
+                SELECT platform.request_deletion(:deletion_id, :scope, :person, make_interval(secs => :grace), :receipt,
+                                                 :reason, 'api', NULL)
                 """,
                 {
                     "deletion_id": deletion_id,
+                    "scope": asked.scope,
+                    "person": asked.user_id,
                     "grace": grace_seconds,
                     "receipt": receipt,
-                    "reason": reason,
-                    "steps": list(STEPS),
+                    "reason": asked.reason,
                 },
             ),
             ("SELECT platform.my_deletion(:deletion_id)", {"deletion_id": deletion_id}),
@@ -36,52 +52,75 @@ def insert_deletion(tx: Tx, deletion_id: str, *, grace_seconds: int, receipt: by
         if violates(error, "deletions_one_open"):
             raise errors.conflict("deletion_in_progress", RUNNING) from error
         raise
-    outcome, document = answers[0][0][0], answers[1][0][0]
+    refuse(answers[0][0][0], deletion_id)
+    return shown(answers[1][0][0])
+
+
+def refuse(outcome: str, deletion_id: str | None) -> None:
+    """Raise what the database's answer means; return when it is ok."""
+    if outcome == "denied":
+        raise errors.Problem("permission_denied", "What you may do has just changed.")
+    if outcome == "unknown":
+        raise errors.not_found()
+    if outcome == "lacks":
+        raise errors.Problem("permission_denied", LACKING)
     if outcome == "last_owner":
         raise errors.conflict("last_owner", OWNER)
-    if document is None:
+    if outcome == "running":
+        raise errors.conflict("deletion_in_progress", RUNNING)
+    if outcome == "legal_hold":
+        recorded: dict[str, object] = {"deletion_id": deletion_id} if deletion_id else {}
+        raise errors.Problem("legal_hold", HELD, extra=recorded, commits=True)
+    if outcome != "ok":
         raise errors.unauthenticated("The account is gone.")
-    return shown(document)
 
 
-def select_plan_counts(tx: Tx) -> list[Count]:
-    """What erasure would do to how many rows, in every organization of the caller. Raises 409 `last_owner`."""
-    last_owner, found = tx.flight(
-        ("SELECT platform.preview_last_owner()", {}), ("SELECT platform.preview_deletion()", {})
+def rehearse(tx: Tx, asked: Asked) -> tuple[list[Count], list[Held]]:
+    """What erasure would do to how many rows, and what holds would keep. Raises what the request itself would raise."""
+    found = json.loads(
+        tx.value("SELECT platform.rehearse_deletion(:scope, :person)", scope=asked.scope, person=asked.user_id)
     )
-    if last_owner[0][0]:
-        raise errors.conflict("last_owner", OWNER)
-    preview = json.loads(found[0][0])
-    counts: list[Count] = preview["counts"]
+    refuse(found["outcome"], None)
     caller = tx.claim
-    for tenant_id in preview["organizations"]:
-        tx.continue_as(Claim(caller.kind, tenant_id, caller.principal_id, caller.login_session_id))
-        counts += json.loads(tx.value("SELECT app.preview_deletion()"))
-    return counts
+    claims = [
+        Claim("p", tenant_id, caller.principal_id, caller.login_session_id)  # suspended ones are counted too
+        for tenant_id in found["organizations"]
+    ]
+    counts, held = found["counts"], found["held"]
+    for claim in claims if asked.scope == "me" else [None]:
+        if claim is not None:
+            tx.continue_as(claim)
+        part = json.loads(
+            tx.value("SELECT app.rehearse_deletion(:scope, :person)", scope=asked.scope, person=asked.user_id)
+        )
+        counts, held = counts + part["counts"], held + part["held"]
+    return counts, held
 
 
-def list_deletions(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, list[str] | None]:
+def list_deletions(tx: Tx, *, limit: int, after: list[str] | None, status: str | None) -> tuple[str, list[str] | None]:
     """A page as JSON text, newest first, and the ordering values of its last item when more follow."""
     time, last = after or pagination.START
     rows = tx.rows(
         """
-        SELECT d.received_at, d.job_id, platform.my_deletion(d.job_id)
-        FROM platform.deletions d
-        WHERE d.subject_id = :user_id
-            AND (d.received_at, d.job_id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
-        ORDER BY d.received_at DESC, d.job_id DESC
+        SELECT found.received_at, found.job_id, found.document
+        FROM (SELECT d.received_at, d.job_id, platform.my_deletion(d.job_id) AS document
+              FROM platform.deletions d
+              WHERE (d.received_at, d.job_id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
+              ORDER BY d.received_at DESC, d.job_id DESC) AS found
+        WHERE CAST(:status AS text) IS NULL OR found.document ->> 'status' = :status
         LIMIT CAST(:limit AS integer) + 1
         """,
         limit=limit,
         time=time,
         last=last,
+        status=status,
     )
     items = ",".join(shown(row[2]) for row in rows[:limit])
     return f"[{items}]", [rows[limit - 1][0], rows[limit - 1][1]] if len(rows) > limit else None
 
 
 def select_deletion(tx: Tx, deletion_id: str) -> str:
-    """One request of the caller as JSON. Raises 404."""
+    """One request that concerns the caller, as JSON. Raises 404."""
     document = tx.value("SELECT platform.my_deletion(:deletion_id)", deletion_id=deletion_id)
     if document is None:
         raise errors.not_found()
@@ -108,18 +147,20 @@ def cancel_deletion(tx: Tx, deletion_id: str) -> str:
         ("SELECT platform.my_deletion(:deletion_id)", {"deletion_id": deletion_id}),
     )
     outcome = answers[0][0][0]
-    if outcome == "unknown":
+    if outcome == "unknown" or answers[1][0][0] is None:
         raise errors.not_found()
     if outcome == "too_late":
-        raise errors.conflict("conflict", "Only a scheduled erasure can be cancelled.")
+        raise errors.conflict("conflict", "Only an erasure that is scheduled or waits for approval can be cancelled.")
     return shown(answers[1][0][0])
 
 
 def shown(document: str) -> str:
     """The database's document as the API shows it: counts become the retained rows with their grounds."""
     found: dict[str, Any] = json.loads(document)
-    counts: list[Count] = found.pop("counts")
+    counts, held = found.pop("counts"), found.pop("held")
     if found["status"] == "completed":
         counts.append({"table": PROOF, "rows": 1, "action": "keep"})
-    found["retained"] = retained(counts)
+    found["retained"] = retained(counts, held)
+    if found["refusal"] is not None:
+        found["refusal"] = {"reason": found["refusal"], "rights": RIGHTS}
     return json.dumps(found)

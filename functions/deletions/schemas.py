@@ -1,6 +1,8 @@
 """Deletions: what comes in, what goes out."""
 
-from marshmallow import fields, validate
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate, validates_schema
 
 from common.schemas import Flag, Moment, Page, Schema
 
@@ -11,15 +13,25 @@ ACTIONS = ("delete", "null", "pseudonym", "keep")
 
 
 class NewDeletion(Schema):
-    """POST /v1/deletions."""
+    """POST /v1/deletions; `user_id` names the person of scope user."""
 
-    scope = fields.String(required=True, validate=validate.OneOf(("me",)))
+    scope = fields.String(required=True, validate=validate.OneOf(SCOPES))
+    user_id = fields.UUID(load_default=None, allow_none=True)
     reason = fields.String(load_default=None, allow_none=True, validate=validate.Length(max=1000))
     dry_run = Flag(load_default=False)
+
+    @validates_schema
+    def check_user_id(self, data: dict[str, Any], **_: Any) -> None:
+        """Scope user is about somebody, the others are not."""
+        if (data["scope"] == "user") != (data["user_id"] is not None):
+            wrong = "Missing data for required field." if data["scope"] == "user" else "Is for scope user alone."
+            raise ValidationError({"user_id": [wrong]})
 
 
 class DeletionFilter(Page):
     """GET /v1/deletions."""
+
+    status = fields.String(load_default=None, validate=validate.OneOf(STATUS))
 
 
 class Receipt(Schema):
@@ -111,17 +123,34 @@ class CertificateKeys(Schema):
     keys = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
 
 
+class Refusal(Schema):
+    """Why nothing is erased for now, and what the person may do about it (Art. 12(4))."""
+
+    reason = fields.String(required=True)
+    rights = fields.String(required=True)
+
+
 class Deletion(Schema):
-    """A request for erasure."""
+    """A request for erasure.
+
+    `parent_id`: a person's own erasure has a part in each of her organizations. `follows`, `followed_by`: what a legal
+    hold kept is erased by a later request, which comes by itself. `refusal` only when it was refused.
+    """
 
     id = fields.UUID(required=True)
     scope = fields.String(required=True, validate=validate.OneOf(SCOPES))
     status = fields.String(required=True, validate=validate.OneOf(STATUS))
+    subject_user_id = fields.UUID(required=True, allow_none=True)
+    organization_id = fields.UUID(required=True, allow_none=True)
+    parent_id = fields.UUID(required=True, allow_none=True)
+    follows = fields.UUID(required=True, allow_none=True)
+    followed_by = fields.UUID(required=True, allow_none=True)
     received_at = Moment(required=True)
     execute_after = Moment(required=True)
     due_at = Moment(required=True)
     completed_at = Moment(required=True, allow_none=True)
     error = fields.String(required=True, allow_none=True)
+    refusal = fields.Nested(Refusal, required=True, allow_none=True)
     steps = fields.List(fields.Nested(Step), required=True)
     retained = fields.List(fields.Nested(Retained), required=True)
     certificate = fields.Nested(Certificate, required=True, allow_none=True)

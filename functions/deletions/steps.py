@@ -1,18 +1,22 @@
 """The steps of the workflow gdpr_erasure. Each may be called again at any moment, or by two executions at once.
 
 Work is done in batches, each a transaction of its own with its count, so that a step which dies loses nothing and
-counts nothing twice. A long step answers `more` after a while. The order stands in workflows/gdpr_erasure.yaml.
+counts nothing twice. A long step answers `more` after a while; `waiting` ends the execution: the job rests until
+another is started for it. A step that a request does not have, or has done, answers `done`. The order stands in
+workflows/gdpr_erasure.yaml: a person's own erasure has a child for each of her organizations, which has the rows there.
 """
 
 import time
+import uuid
 from collections.abc import Callable
 
-from common import errors, jobs, log, storage
+from common import errors, jobs, log, storage, tokens
 from common.db import Tx, database
 from common.http import Call, Json, Routes
 from common.register import register
 from functions.deletions import job_queries as queries
 from functions.deletions import notice, processors, proof, scanning
+from functions.deletions import state_queries as state
 from functions.deletions.plan import unknown_tables
 from functions.deletions.schemas import Outcome
 
@@ -20,12 +24,12 @@ routes = Routes("deletions-jobs")
 STEP = "/internal/deletions/<uuid:job_id>"
 WORKFLOWS = "service:workflows"
 BATCH_SECONDS = 20.0
-MORE, DONE = {"outcome": "more"}, {"outcome": "done"}
+MORE, DONE, WAITING = {"outcome": "more"}, {"outcome": "done"}, {"outcome": "waiting"}
 
 
 @routes.on("POST", f"{STEP}/claim", needs=WORKFLOWS, body=jobs.Step, answers=Outcome)
 def claim(call: Call) -> Json:
-    """Take the job for this execution: `claimed`, `early` while the grace period lasts, or `lost`."""
+    """Take the job for this execution: `claimed`, `early`, `waiting` for approval, `refused` for holds, or `lost`."""
     outcome = database().single(
         jobs.claim(),
         "SELECT platform.claim_deletion(:job, :execution)",
@@ -38,8 +42,11 @@ def claim(call: Call) -> Json:
 @routes.on("POST", f"{STEP}/plan", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
 def plan(call: Call) -> Json:
     """Check that the database knows every table about people of the register, before anything is touched."""
-    _begin(call, "plan")
-    with database().transaction(jobs.claim(call.path["job_id"]), read_only=True) as tx:
+    if not _begin(call, "plan"):
+        return DONE
+    job_id = call.path["job_id"]
+    with database().transaction(jobs.claim(job_id)) as tx:
+        state.ensure_receipt(tx, tokens.digest(tokens.mac("mail-key", "deletion_receipt", job_id)))
         known = queries.known_tables(tx)
     if unknown := unknown_tables(known):
         log.entry("CRITICAL", "the database does not know these tables", tables=unknown)
@@ -49,8 +56,9 @@ def plan(call: Call) -> Json:
 
 @routes.on("POST", f"{STEP}/freeze", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
 def freeze(call: Call) -> Json:
-    """Freeze the account: nobody logs in any more. `last_owner` ends the job with the account untouched."""
-    _begin(call, "freeze")
+    """Freeze account, membership or organization. `last_owner` ends the job with everything untouched."""
+    if not _begin(call, "freeze"):
+        return {"outcome": "frozen"}
     with database().transaction(jobs.claim(call.path["job_id"])) as tx:
         outcome = queries.freeze_subject(tx)
         if outcome == "frozen":
@@ -60,76 +68,111 @@ def freeze(call: Call) -> Json:
 
 @routes.on("POST", f"{STEP}/revoke", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
 def revoke(call: Call) -> Json:
-    """End every log-in of the person."""
-    _begin(call, "revoke")
-    with database().transaction(jobs.claim(call.path["job_id"])) as tx:
-        queries.progress(tx, "revoke", "done", queries.revoke_subject(tx))
+    """End the log-ins and API keys: hers, hers in the organization, or everybody's in it."""
+    if _begin(call, "revoke"):
+        with database().transaction(jobs.claim(call.path["job_id"])) as tx:
+            queries.progress(tx, "revoke", "done", queries.revoke_subject(tx))
     return DONE
 
 
 @routes.on("POST", f"{STEP}/organizations", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
 def organizations(call: Call) -> Json:
-    """Leave each organization, or erase it with its only member; `more` when there is more to do."""
+    """Open the part of a person's own erasure in each of her organizations, by that organization's policy."""
     job_id = call.path["job_id"]
-    _begin(call, "organizations")
+    if not _begin(call, "organizations"):
+        return DONE
     with database().transaction(jobs.claim(job_id), read_only=True) as tx:
         tenants = queries.select_tenants(tx)
-    deadline = time.monotonic() + BATCH_SECONDS
     for tenant_id in tenants:
-        if not _repeat(call, tenant_id, lambda tx: _erase_in_organization(tx, call), deadline):
-            return MORE
+        jobs.check_alive(job_id, call.body["execution"])
+        with database().transaction(jobs.claim(job_id, tenant_id)) as tx:
+            child = state.open_child(tx, str(uuid.uuid4()))
+            queries.progress(tx, "organizations", "running", int(child.outcome != "none"))
+        state.send([child.message] if child.message else [])
     return _end(call, "organizations")
+
+
+@routes.on("POST", f"{STEP}/rows", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
+def rows(call: Call) -> Json:
+    """Erase the rows of one organization; `more` when there is more to do."""
+    if not _begin(call, "rows"):
+        return DONE
+    tenant_id = _brief(call).tenant_id or ""
+    deadline = time.monotonic() + BATCH_SECONDS
+    over = _repeat(call, tenant_id, lambda tx: _erase_in_organization(tx, call), deadline)
+    return _end(call, "rows") if over else MORE
 
 
 @routes.on("POST", f"{STEP}/objects", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
 def objects(call: Call) -> Json:
-    """Delete the files of the person's exports."""
-    _begin(call, "objects")
+    """Delete the files of the exports that hold what is erased."""
+    if not _begin(call, "objects"):
+        return DONE
     return _end(call, "objects", len(_delete_objects(call.path["job_id"])))
 
 
 @routes.on("POST", f"{STEP}/account", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
 def account(call: Call) -> Json:
     """Delete what the platform itself holds, the account last; `more` when there is more to do."""
-    _begin(call, "account")
+    if not _begin(call, "account"):
+        return DONE
 
     def batch(tx: Tx) -> bool:
         erased = queries.erase_account(tx)
         queries.progress(tx, "account", "running", erased)
+        if erased == 0:
+            state.note_held(tx)
         return erased == 0
 
     return _end(call, "account") if _repeat(call, "", batch, time.monotonic() + BATCH_SECONDS) else MORE
 
 
+@routes.on("POST", f"{STEP}/children", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
+def children(call: Call) -> Json:
+    """Go on once every child is over; `waiting` until then: the last one wakes this job."""
+    job_id = call.path["job_id"]
+    if not _begin(call, "children"):
+        return DONE
+    with database().transaction(jobs.claim(job_id)) as tx:
+        outcome = state.await_children(tx, call.body["execution"])
+    if outcome == "lost":
+        raise jobs.lost()
+    if outcome == "waiting":
+        return WAITING
+    with database().transaction(jobs.claim(job_id), read_only=True) as tx:
+        refused = state.select_refused(tx)
+    for tenant_id in refused:
+        with database().transaction(jobs.claim(job_id, tenant_id)) as tx:
+            state.note_held(tx)
+    return _end(call, "children")
+
+
 @routes.on("POST", f"{STEP}/processors", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
 def tell_processors(call: Call) -> Json:
     """Tell the processors (Art. 19); `waiting` ends the execution: another one begins when the next try is due."""
-    _begin(call, "processors")
+    if not _begin(call, "processors"):
+        return DONE
     return {"outcome": processors.tell(call.path["job_id"], call.body["execution"])}
 
 
 @routes.on("POST", f"{STEP}/scan", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict", "unavailable"))
 def scan(call: Call) -> Json:
-    """Search every table of the register and storage once more; what the platform itself still holds is a defect."""
+    """Search tables, storage and logs once more; what the platform itself still holds is a defect."""
     job_id = call.path["job_id"]
-    _begin(call, "scan")
+    if not _begin(call, "scan"):
+        return DONE
     _delete_objects(job_id)  # what an export that was running has put there since
-    of_tenant = [table.name for table in register().tables.values() if table.of_tenant]
-    own = [table.name for table in register().tables.values() if not table.of_tenant]
-    with database().transaction(jobs.claim(job_id), read_only=True) as tx:
-        tenants = queries.select_tenants(tx)
-        found = dict(zip(own, queries.scan(tx, own), strict=True))
-    if any(found.values()):
+    tenant_id = _brief(call).tenant_id
+    names = [table.name for table in register().tables.values() if table.of_tenant is (tenant_id is not None)]
+    with database().transaction(jobs.claim(job_id, tenant_id or ""), read_only=True) as tx:
+        found = dict(zip(names, queries.scan(tx, names), strict=True))
+    if tenant_id is None and any(found.values()):
         log.entry("CRITICAL", "an erasure left rows", tables=[name for name, hits in found.items() if hits])
         raise errors.Problem("internal_error")
     outside = scanning.outside(job_id)
-    hits, places = outside.hits, len(own) + outside.places
-    for tenant_id in tenants:
-        with database().transaction(jobs.claim(job_id, tenant_id), read_only=True) as tx:
-            hits += sum(queries.scan(tx, of_tenant))
-            places += len(of_tenant)
+    hits = sum(found.values()) + outside.hits
     with database().transaction(jobs.claim(job_id)) as tx:
-        queries.note_scan(tx, places, hits)
+        queries.note_scan(tx, len(names) + outside.places, hits)
         queries.progress(tx, "scan", "done", hits)
     return DONE
 
@@ -137,8 +180,8 @@ def scan(call: Call) -> Json:
 @routes.on("POST", f"{STEP}/certificate", needs=WORKFLOWS, body=jobs.Step, answers=Outcome, errors=("conflict",))
 def issue_certificate(call: Call) -> Json:
     """Write the ledger, and sign what was done; a certificate that exists stays."""
-    _begin(call, "certificate")
-    proof.issue(call.path["job_id"])
+    if _begin(call, "certificate"):
+        proof.issue(call.path["job_id"])
     return DONE
 
 
@@ -147,7 +190,8 @@ def issue_certificate(call: Call) -> Json:
 )
 def notify(call: Call) -> Json:
     """Mail the receipt to the address that was kept for this, and forget it."""
-    _begin(call, "notify")
+    if not _begin(call, "notify"):
+        return DONE
     notice.send(call.path["job_id"])
     return _end(call, "notify")
 
@@ -161,7 +205,7 @@ def finish(call: Call) -> Json:
         if queries.mail_pending(tx):
             log.entry("ERROR", "the last mail of an erasure could not be sent", job_id=job_id)
             queries.progress(tx, "notify", "failed")
-            queries.forget_subject(tx)
+        queries.forget_subject(tx)
     _finish(job_id, execution, jobs.DONE, None)
     return DONE
 
@@ -175,22 +219,20 @@ def failed(call: Call) -> Json:
 
 
 def _finish(job_id: str, execution: str, outcome: str, reason: str | None) -> None:
-    rows = database().single(
-        jobs.claim(),
-        "SELECT platform.finish_deletion(:job, :execution, :outcome, :reason)",
-        job=job_id,
-        execution=execution,
-        outcome=outcome,
-        reason=reason,
-    )
-    if rows[0][0] is not True:
+    if not state.end(job_id, execution, outcome, reason):
         raise jobs.lost()
 
 
-def _begin(call: Call, step: str) -> None:
+def _begin(call: Call, step: str) -> bool:
+    """Whether there is something to do: the request has this step, and has not done it."""
     jobs.check_alive(call.path["job_id"], call.body["execution"])
     with database().transaction(jobs.claim(call.path["job_id"])) as tx:
-        queries.progress(tx, step, "running")
+        return state.begin_step(tx, step) == "run"
+
+
+def _brief(call: Call) -> state.Brief:
+    with database().transaction(jobs.claim(call.path["job_id"]), read_only=True) as tx:
+        return state.select_brief(tx)
 
 
 def _end(call: Call, step: str, rows: int = 0) -> dict[str, str]:
@@ -224,21 +266,22 @@ def _erase_in_organization(tx: Tx, call: Call) -> bool:
     events = [] if erased.rows or mode == "whole" else queries.erase_personal(tx)
     if events:
         tx.audit("personal.erased", "deletion", job_id, request_id=call.request_id, data={"events": events})
-    queries.progress(tx, "organizations", "running", erased.rows + len(events))
+    queries.progress(tx, "rows", "running", erased.rows + len(events))
     if erased.rows or events:
         return False
+    state.note_held(tx)
     queries.organization_done(tx)
     return True
 
 
 def _prefixes(job_id: str) -> list[str]:
-    """The folders of the person's exports in storage."""
+    """The folders in storage of the exports that hold what is erased."""
     with database().transaction(jobs.claim(job_id)) as tx:
         return [f"exports/{export_id}/" for export_id in queries.select_exports(tx)]
 
 
 def _delete_objects(job_id: str) -> list[str]:
-    """Delete the objects of the person's exports; their number is noted before the first one goes."""
+    """Delete the objects of those exports; their number is noted before the first one goes."""
     names = [name for prefix in _prefixes(job_id) for name in storage.names(prefix)]
     with database().transaction(jobs.claim(job_id)) as tx:
         queries.note_objects(tx, len(names))

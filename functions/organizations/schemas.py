@@ -7,7 +7,11 @@ from marshmallow import ValidationError, fields, validate
 from common.schemas import Page, Schema
 
 MAX_SETTINGS = 64
-REQUIRE_MFA = "require_mfa"  # the one setting that app.credential reads
+REQUIRE_MFA = "require_mfa"  # app.credential reads it
+ERASURE_POLICY = (
+    "erasure_policy"  # what becomes of an erased member's content: app.erasure_mode and platform.open_child
+)
+POLICIES = ("keep_pseudonymous", "erase", "approve")
 
 
 class OrganizationSettings(fields.Dict):
@@ -15,6 +19,7 @@ class OrganizationSettings(fields.Dict):
 
     openapi: ClassVar = {
         "maxProperties": MAX_SETTINGS,
+        "properties": {REQUIRE_MFA: {"type": "boolean"}, ERASURE_POLICY: {"type": "string", "enum": list(POLICIES)}},
         "additionalProperties": {
             "anyOf": [
                 {"type": "string", "maxLength": 255},
@@ -37,6 +42,8 @@ class OrganizationSettings(fields.Dict):
                 raise ValidationError(f"{name}: must be a short string, an integer of 64 bits, a boolean or null.")
         if not isinstance(settings.get(REQUIRE_MFA, False), bool):
             raise ValidationError(f"{REQUIRE_MFA}: must be true or false.")
+        if settings.get(ERASURE_POLICY, POLICIES[0]) not in POLICIES:
+            raise ValidationError(f"{ERASURE_POLICY}: must be one of {', '.join(POLICIES)}.")
         return settings
 
 

@@ -94,11 +94,16 @@ def test_it_needs_a_fresh_proof_of_identity(api: Api, people: People, alice: Per
     assert (answer.status_code, answer.json["code"]) == (403, "step_up_required")
 
 
-def test_a_later_scope_is_refused_by_name(api: Api, alice: Person) -> None:
-    for scope in ("user", "organization", "everything"):
-        answer = api.post("/v1/deletions", json={"scope": scope}, headers=alice)
+def test_a_scope_has_its_fields(api: Api, alice: Person) -> None:
+    for body, wrong in (
+        ({"scope": "everything"}, "scope"),
+        ({"scope": "user"}, "user_id"),
+        ({"scope": "me", "user_id": alice.user_id}, "user_id"),
+        ({"scope": "user", "user_id": "x"}, "user_id"),
+    ):
+        answer = api.post("/v1/deletions", json=body, headers=alice)
         assert answer.status_code == 422
-        assert list(answer.json["errors"]) == ["scope"]
+        assert list(answer.json["errors"]) == [wrong]
 
 
 def test_nobody_else_sees_the_request(

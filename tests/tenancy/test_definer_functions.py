@@ -227,7 +227,7 @@ def test_one_job_does_not_touch_another(role, start, attackers, admin, mallory, 
             f"SELECT platform.fail_export('{jobs['export']}', 'evil', 'x')",
             f"SELECT platform.export_removed('{jobs['export']}')",
             f"SELECT platform.claim_deletion('{jobs['deletion']}', 'evil')",
-            f"SELECT platform.finish_deletion('{jobs['deletion']}', 'hers', 'failed', 'x')",
+            f"SELECT platform.end_deletion('{jobs['deletion']}', 'hers', 'failed', 'x')",
             "COMMIT",
         ]
     )
