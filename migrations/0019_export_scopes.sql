@@ -339,7 +339,7 @@ DECLARE
     mac bytea;
     known app.organizations;
     relation text;
-    found boolean;
+    filled boolean;
 BEGIN
     IF created THEN
         INSERT INTO app.organizations (tenant_id, slug, name) VALUES (organization, organization::text, 'Import');
@@ -354,8 +354,8 @@ BEGIN
     PERFORM set_config('app.context', seal || '.' || encode(mac, 'hex'), true);
     FOREACH relation IN ARRAY relations LOOP
         EXECUTE format('SELECT EXISTS (SELECT FROM app.%I t WHERE t.tenant_id = $1)', relation)
-        INTO found USING organization;
-        IF found THEN
+        INTO filled USING organization;
+        IF filled THEN
             RETURN relation;
         END IF;
     END LOOP;
