@@ -115,13 +115,17 @@ def test_an_expired_export_loses_its_file(
 
 def test_proofs_are_kept_for_their_time(people: People, backstage: Backstage, admin: pg8000.native.Connection) -> None:
     old, young = backstage.queued(people.create("owner")), backstage.queued(people.create("owner"))
-    admin.run("UPDATE platform.deletions SET finished_at = now() WHERE job_id IN (:a, :b)", a=old, b=young)
-    admin.run("UPDATE platform.deletions SET received_at = now() - interval '37 months' WHERE job_id = :id", id=old)
+    open_one = backstage.queued(people.create("owner"))
+    admin.run("UPDATE platform.deletions SET finished_at = now() - interval '37 months' WHERE job_id = :id", id=old)
+    admin.run("UPDATE platform.deletions SET finished_at = now() WHERE job_id = :id", id=young)
+    long_ago = "UPDATE platform.deletions SET received_at = now() - interval '37 months' WHERE job_id IN (:a, :b)"
+    admin.run(long_ago, a=young, b=open_one)
 
     assert backstage.call("retention", "scheduler", RUN).json["removed"]["platform.deletions"] == 1
 
     assert not present(admin, "platform.jobs", old)
     assert present(admin, "platform.jobs", young)
+    assert present(admin, "platform.jobs", open_one)
 
 
 def test_only_the_scheduler_may_call(backstage: Backstage) -> None:
