@@ -36,7 +36,7 @@ class Subject:
     """A person that a row is about: `column` holds the account id, or the e-mail address when `match` is email.
 
     With `match` text the column may name other things too, with `match` key it holds the id of an API key of hers;
-    with `match` mention a text that holds the e-mail address, with `match` row the id of a row about her in a table `of`.
+    with `match` mention a text that holds the e-mail address, with `match` row the id of a row about her in `of`.
     `without` names a column that must be null then.
     `erase` is what erasure does to that column or row; `policy_erase` the same under an organization's policy `erase`.
     """
