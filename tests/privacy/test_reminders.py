@@ -98,6 +98,18 @@ def test_at_most_twenty(
     assert ("two_days", alice.user_id) in told
 
 
+def test_who_comes_later_is_not_told(
+    people: People, alice: Person, vera: Person, desk: Desk, admin: pg8000.native.Connection
+) -> None:
+    request = desk.erasure(vera, due=timedelta(days=1))
+    desk.remind()
+    people.create("admin", alice.tenant_id)
+
+    desk.remind()
+
+    assert notices(admin, request) == [("two_days", alice.user_id)]
+
+
 def test_two_runs_at_once_write_each_once(
     people: People, backstage: Backstage, desk: Desk, admin: pg8000.native.Connection
 ) -> None:
