@@ -21,6 +21,7 @@ part = Table()
     answers=AccessToken,
     errors=("invalid_credentials", "invalid_code", "not_found", "account_locked", "unavailable"),
     tokens=True,
+    while_suspended=True,  # an erasure of her own data asks for it
 )
 def step_up(call: Call) -> Json:
     """Prove the person's identity anew: with a second factor, or the password where there is none."""

@@ -121,7 +121,8 @@ CALLERS = [
 def answer_to(who: str, route: Route) -> tuple[int, str] | None:
     """Status and code of the refusal that the contract gives a caller on a guarded route; None when she is let in."""
     refusals = {"nobody": (401, "invalid_token"), "removed": (401, "invalid_token")}
-    refusals["suspended"] = (403, "organization_suspended")
+    if not route.while_suspended:
+        refusals["suspended"] = (403, "organization_suspended")
     if who in refusals:
         return refusals[who]
     for_people = route.needs == access.SIGNED_IN or route.step_up

@@ -24,6 +24,7 @@ ROUTES = list(
 )
 GUARDED = [route for route in ROUTES if route.needs != access.PUBLIC]
 OPEN = [route for route in ROUTES if route.needs == access.PUBLIC]
+SCOPED = [(route, scope) for route in GUARDED for scope, _ in route.by_scope]
 INTERNAL = [route for route in EVERY if route.internal]
 PLACEHOLDER = re.compile(r"<(?:(?P<converter>\w+)(?:\(.*?\))?:)?(?P<name>\w+)>")
 UUIDS = re.compile(r"<uuid:(\w+)>")
@@ -85,4 +86,16 @@ def _value(name: str, field: fields.Field) -> Any:
     return next(make() for kind, make in OF_TYPE if isinstance(field, kind))
 
 
-__all__ = ["EVERY", "GUARDED", "INTERNAL", "OPEN", "PERMISSIONS", "ROUTES", "UUIDS", "address", "minimal", "name_of"]
+__all__ = [
+    "EVERY",
+    "GUARDED",
+    "INTERNAL",
+    "OPEN",
+    "PERMISSIONS",
+    "ROUTES",
+    "SCOPED",
+    "UUIDS",
+    "address",
+    "minimal",
+    "name_of",
+]

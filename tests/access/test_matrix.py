@@ -3,11 +3,13 @@
 What each is answered follows from the route's own line and the contract's roles: a new route is in here by itself.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from common.http import Route
 from tests.access.conftest import BUILT_IN, CALLERS, Caller, Cast, answer_to
-from tests.access.routes import GUARDED, INTERNAL, OPEN, PERMISSIONS, address, name_of
+from tests.access.routes import GUARDED, INTERNAL, OPEN, PERMISSIONS, SCOPED, address, name_of
 from tests.conftest import Answer, Api
 
 REFUSED = {"suspended", "removed", "nobody", "key with all but that"}  # wherever they call
@@ -54,6 +56,26 @@ def test_guarded(api: Api, cast: Cast, route: Route, who: str) -> None:
     assert event["outcome"] == "denied"
     assert event["resource_id"] == f"{route.method} {route.path}"
     assert event["data"] == {"reason": expected[1], "needs": route.needs}
+    assert (event["actor_type"], event["actor_id"]) == caller.actor
+
+
+@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.parametrize(("route", "scope"), SCOPED, ids=[f"{name_of(route)} {scope}" for route, scope in SCOPED])
+def test_by_scope(api: Api, cast: Cast, route: Route, scope: str, who: str) -> None:
+    """What a scope needs on top is asked as the route's own needs are, before the rest of the body is judged."""
+    code = dict(route.by_scope)[scope]
+    as_if = replace(route, needs=code, step_up=True, while_suspended=False)
+    caller, expected = cast.make(who, as_if), answer_to(who, as_if)
+
+    answer = api.request(route.method, address(route), headers=dict(caller), json={"scope": scope, "nonsense": 1})
+
+    assert (answer.status_code, answer.json["code"]) == (expected or (422, "invalid_request")), answer.text
+    recorded = refusals(cast, caller)
+    if expected is None or expected[1] not in {"permission_denied", "step_up_required"}:
+        assert recorded == []
+        return
+    (event,) = recorded
+    assert event["data"]["needs"] in {code, route.needs}
     assert (event["actor_type"], event["actor_id"]) == caller.actor
 
 

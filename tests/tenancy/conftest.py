@@ -62,9 +62,10 @@ class Attacker:
         return self.connection.run("SELECT app.authorize(:token)", token=token)
 
     def begin_sealed(self, person: Person, job: str | None = None) -> None:
-        """What the product does at checkout: for the person, for a key of hers, or for a job role's running job."""
+        """What the product does at checkout: for the person (`p`: though suspended), a key of hers, or a job."""
         token = {
             "u": lambda: self.token(person),
+            "p": lambda: self.token(person, kind="p"),
             "k": lambda: self.token(kind="k", session=self.key_of(person)[1]),
             "s": lambda: self.token(kind="s", tenant=person.tenant_id, principal=job, session=""),
         }[self.kind]()
