@@ -76,7 +76,7 @@ CREATE TABLE app.legal_holds (
     version integer NOT NULL DEFAULT 1,
     PRIMARY KEY (tenant_id, id)
 );
-CREATE INDEX legal_holds_in_force ON app.legal_holds (tenant_id, subject_user_id) WHERE released_at IS NULL;
+CREATE INDEX legal_holds_by_subject ON app.legal_holds (tenant_id, subject_user_id);
 CREATE INDEX legal_holds_of_person ON app.legal_holds (subject_user_id) WHERE released_at IS NULL;
 CREATE INDEX legal_holds_newest ON app.legal_holds (tenant_id, created_at DESC, id DESC);
 CREATE INDEX legal_holds_by_maker ON app.legal_holds (tenant_id, created_by);
@@ -138,9 +138,15 @@ GRANT EXECUTE ON FUNCTION app.note_key_maker() TO context_owner;
 SET LOCAL ROLE context_owner;
 CREATE TRIGGER keys_have_makers AFTER INSERT ON app.api_keys FOR EACH ROW EXECUTE FUNCTION app.note_key_maker();
 
+-- Neither a person's rows nor those whose period is over are searched for.
+CREATE INDEX outbox_by_reference ON platform.outbox (reference);
+CREATE INDEX outbox_by_end ON platform.outbox (sent_at) WHERE sent_at IS NOT NULL;
+CREATE INDEX exports_by_end ON platform.exports (removed_at) WHERE removed_at IS NOT NULL;
+CREATE INDEX login_sessions_by_expiry ON identity.login_sessions (expires_at);
+CREATE INDEX registrations_by_expiry ON identity.registrations (expires_at);
+CREATE INDEX audit_events_of_nobody ON app.audit_events (tenant_id, resource_id, seq) WHERE actor_id IS NULL;
 -- What is left to do of a person's events is found without reading what is done.
 CREATE INDEX audit_events_personal_of_actor ON app.audit_events (tenant_id, actor_id, seq) WHERE personal IS NOT NULL;
-CREATE INDEX audit_events_of_nobody ON app.audit_events (tenant_id, resource_id, seq) WHERE actor_id IS NULL;
 
 SET LOCAL ROLE context_definer;
 CREATE OR REPLACE FUNCTION app.keys_made_by(person uuid) RETURNS SETOF uuid
@@ -696,11 +702,11 @@ BEGIN
     WHERE o.job_id = request.job_id AND o.tenant_id = app.tenant_id();
     IF here.mode IS NULL OR here.mode IS DISTINCT FROM erase_batch.mode OR most < 1 THEN
         RAISE EXCEPTION 'the sealed job does not erase this organization so' USING ERRCODE = '42501';
-    ELSIF here.done_at IS NOT NULL THEN
+    ELSIF here.counted_at IS NOT NULL THEN
         RETURN 0;
     END IF;
     erased := platform.erase_rows(platform.case_of(request.subject_id, here.mode), most);
-    IF erased = 0 AND here.counted_at IS NULL THEN -- what stays is counted once, when the rest has gone
+    IF erased = 0 THEN -- what stays is counted once, when the rest has gone
         PERFORM platform.count_erased(k.table_name, k.action, k.row_count)
         FROM platform.case_counts(platform.case_of(request.subject_id, here.mode)) k
         WHERE k.action IN ('pseudonym', 'keep');
