@@ -53,7 +53,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Exports and erasures alike. `tenant_id` is who answers the request, nobody where the platform does. `open`: it is owed
--- an answer; a failed one too, until the person has asked again. `parked`: nothing has to happen to it now.
+-- an answer; a failed one too, until the person has asked again. `parked`: nothing has to happen to it now (a part that
+-- nobody decides about in time begins by itself). What a legal hold keeps is due a month after the hold's end.
 CREATE VIEW platform.privacy_queue AS
 SELECT e.id AS job_id, 'export' AS kind, e.scope, CASE WHEN e.scope <> 'me' THEN e.organization_id END AS tenant_id,
        e.subject_account_id AS subject_id, e.requested_by, e.channel,
@@ -74,18 +75,14 @@ SELECT d.job_id, 'deletion', d.scope, d.tenant_id, d.subject_id, d.requested_by,
                    SELECT FROM platform.deletions l
                    WHERE l.subject_id IS NOT DISTINCT FROM d.subject_id AND l.scope = d.scope
                        AND l.tenant_id IS NOT DISTINCT FROM d.tenant_id AND l.received_at > d.received_at)),
-       d.execute_after > now() OR (s.status = 'awaiting_approval' AND (d.channel <> 'child' OR d.due_at > now())),
-       d.received_at, d.due_at, d.completed_at,
+       d.execute_after > now() OR (s.status = 'awaiting_approval' AND (d.parent_id IS NULL OR d.due_at > now())),
+       d.received_at,
+       CASE WHEN d.channel = 'hold_end' THEN greatest(d.due_at, platform.months_after(d.execute_after, 1))
+            ELSE d.due_at END, d.completed_at,
        d.extended_at, d.extension_reason, d.reason, coalesce(d.refused_reason, d.error)
 FROM platform.deletions d
 JOIN platform.jobs j ON j.id = d.job_id
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN d.refused_reason IS NOT NULL THEN 'refused'
-                WHEN j.status = 'done' THEN 'completed'
-                WHEN j.status IN ('failed', 'cancelled', 'running') THEN j.status
-                WHEN d.started_at IS NOT NULL THEN 'running'
-                WHEN d.approval_needed AND d.approved_at IS NULL THEN 'awaiting_approval'
-                ELSE 'scheduled' END AS status) s;
+CROSS JOIN LATERAL (SELECT platform.deletion_status(d, j.status) AS status) s;
 
 -- One line of the queue as the API shows it. Of a person's own request an organization sees no more than it needs.
 CREATE FUNCTION platform.privacy_item(q platform.privacy_queue) RETURNS json

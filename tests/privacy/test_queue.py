@@ -79,6 +79,20 @@ def test_a_failed_request_is_owed_until_it_is_asked_anew(alice: Person, vera: Pe
     assert desk.read(alice, failed)["overdue"] is False
 
 
+def test_what_a_hold_keeps_is_due_after_the_hold(
+    alice: Person, vera: Person, desk: Desk, admin: pg8000.native.Connection
+) -> None:
+    kept = desk.erasure(vera, due=timedelta(days=-1), channel="hold_end")
+    admin.run("UPDATE platform.deletions SET execute_after = now() + interval '1 year' WHERE job_id = :id", id=kept)
+
+    shown = desk.read(alice, kept)
+
+    assert (shown["overdue"], shown["stuck"]) == (False, False)
+    assert shown["days_left"] > 365
+    desk.remind()
+    assert admin.run("SELECT count(*) FROM platform.privacy_notices WHERE job_id = :id", id=kept) == [[0]]
+
+
 def test_another_organization_sees_nothing(
     api: Api, people: People, alice: Person, vera: Person, mallory: Person, desk: Desk
 ) -> None:

@@ -1,5 +1,6 @@
 """POST /internal/jobs/requeue: a silent job starts anew; one that gets no further is shown, and tried every hour."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,19 @@ def test_what_waits_is_not_stuck(
             let_pass(admin, request, 120)
             desk.requeue()
         assert (desk.read(alice, request)["stuck"], started(admin, request)) == (False, 0)
+
+
+def test_a_part_that_nobody_decides_about_begins_when_its_time_is_over(
+    vera: Person, desk: Desk, admin: pg8000.native.Connection
+) -> None:
+    """A person's own erasure does not wait for one of her organizations for ever."""
+    whole = desk.erasure(vera, "me", job_status="running")
+    part = desk.erasure(vera, due=timedelta(minutes=-1), parent_id=whole, channel="child", approval_needed=True)
+    let_pass(admin, part, 16)
+
+    desk.requeue()
+
+    assert started(admin, part) == 1
 
 
 def test_an_erasure_that_fails_again_and_again(
