@@ -9,7 +9,7 @@ import pg8000.native
 import pytest
 
 from tests.conftest import Api, Inbox, People, Person, wait_until
-from tests.deletions.conftest import Backstage
+from tests.deletions.conftest import Backstage, Erasures
 from tests.privacy.conftest import REMIND, REQUESTS, Desk
 
 
@@ -172,6 +172,21 @@ def test_after_an_extension_it_begins_anew(
     move(admin, request, timedelta(days=1))
     desk.remind()
     assert [kind for kind, _ in notices(admin, request)] == ["two_days", "extended", "two_days"]
+
+
+def test_who_is_erased_leaves_no_notice(
+    api: Api, people: People, alice: Person, vera: Person, desk: Desk, admin: pg8000.native.Connection
+) -> None:
+    other = people.create("owner", alice.tenant_id)
+    request = desk.export(vera, due=timedelta(days=1))
+    desk.remind()
+    notice = admin.run("SELECT id FROM platform.privacy_notices WHERE account_id = :id", id=alice.user_id)[0][0]
+    erasures = Erasures(api, admin)
+
+    erasures.erase(alice)
+
+    assert notices(admin, request) == [("two_days", other.user_id)]
+    assert admin.run("SELECT count(*) FROM platform.outbox WHERE reference = :id", id=notice) == [[0]]
 
 
 def test_without_an_address_the_operator_is_told_in_the_log(
