@@ -153,11 +153,13 @@ def test_the_request_is_audited(api: Api, people: People, admin: pg8000.native.C
     wait_until(
         lambda: last_audit_event(admin, owner)["action"] in {"personal.erased", "member.erased"}, what="the erasure"
     )
+    jobs = [deletion_id, *(job for (job,) in admin.run(
+        "SELECT job_id::text FROM platform.deletions WHERE parent_id = :id", id=deletion_id))]  # fmt: skip
     actions = admin.run(
         "SELECT action FROM app.audit_events"
-        " WHERE tenant_id = :id AND (resource_id = :what OR data ->> 'deletion_id' = :what)",
+        " WHERE tenant_id = :id AND (resource_id = ANY (:jobs) OR data ->> 'deletion_id' = ANY (:jobs))",
         id=owner.tenant_id,
-        what=deletion_id,
+        jobs=jobs,
     )
     assert ["deletion.requested"] in actions
     assert ["member.erased"] in actions

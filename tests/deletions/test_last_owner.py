@@ -73,10 +73,14 @@ def test_two_members_who_leave_at_once_leave_nothing_behind(
     for step in ("claim", "plan", "freeze", "revoke"):
         for job in (first, second):
             assert backstage.step(job, step, "e").status_code == 200
-    for step in ("organizations", "objects", "account", "scan", "certificate", "notify", "finish"):
+    for step in ("organizations", "objects", "account", "children"):
         for job in (first, second):
             answer = backstage.step(job, step, "e")
             assert answer.status_code == 200, (step, answer.text)
+            if answer.json["outcome"] == "done" and step == "children":
+                backstage.run(job, "e")
+    for job in (first, second):
+        backstage.over(job)
 
     assert count(admin, "app.organizations", alice.tenant_id) == 0
     assert erasures.state(first) == erasures.state(second) == "done"
