@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from common.register import Subject, Table, register
 from functions.exports.queries import Part
 
+# A failed proof of identity: it stands under the person's id, and was somebody else's, most likely.
+HERS_FOR_SURE = {"app.audit_events": "t.outcome <> 'failure'"}
 TIME = re.compile(r"(^|_)(at|time)$")
 
 
@@ -51,13 +53,14 @@ def _is_hers(subject: Subject) -> str:
 def _shown(table: Table, column: str) -> str:
     """The column as a copy shows it: times as everywhere in the API. Their names end so; a test sees to it.
 
-    Circumstances are shown of the person's own acts alone: a log-in that failed was somebody else's, most likely.
+    Circumstances are shown of the person's own acts alone.
     """
     if TIME.search(column):
         return f"platform.utc(t.{column})"
     if column in table.circumstances:
         own = " OR ".join(_is_hers(subject) for subject in table.subjects if subject.export and not subject.without)
-        return f"CASE WHEN {own} THEN t.{column} END"
+        sure = HERS_FOR_SURE.get(table.name, "true")
+        return f"CASE WHEN {sure} AND ({own}) THEN t.{column} END"
     return f"t.{column}"
 
 
