@@ -564,6 +564,7 @@ DECLARE
     d platform.deletions;
     sessions bigint;
     keys bigint;
+    challenges bigint;
 BEGIN
     SELECT s.* INTO STRICT d FROM platform.sealed_deletion() s;
     UPDATE identity.login_sessions SET revoked_at = clock_timestamp()
@@ -572,6 +573,8 @@ BEGIN
     GET DIAGNOSTICS sessions = ROW_COUNT;
     DELETE FROM identity.mfa_challenges c
     WHERE (d.subject_id IS NULL OR c.account_id = d.subject_id) AND (d.tenant_id IS NULL OR c.tenant_id = d.tenant_id);
+    GET DIAGNOSTICS challenges = ROW_COUNT;
+    PERFORM platform.count_erased('identity.mfa_challenges', 'delete', challenges);
     UPDATE app.api_keys SET expires_at = clock_timestamp()
     WHERE (d.subject_id IS NULL OR created_by = d.subject_id) AND (d.tenant_id IS NULL OR tenant_id = d.tenant_id)
         AND expires_at > clock_timestamp();
