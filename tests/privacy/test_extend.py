@@ -7,9 +7,10 @@ from typing import Any
 import pg8000.native
 import pytest
 
-from tests.conftest import Answer, Api, Inbox, Person, last_audit_event
+from tests.conftest import Answer, Api, Inbox, Person, last_audit_event, wait_until
 from tests.privacy.conftest import REQUESTS, Desk, due_at
 from tests.privacy.test_deadlines import months_after
+from tests.tenancy.conftest import Attacker
 
 REASON = "Your data are spread over archives that have to be searched by hand."
 
@@ -77,16 +78,26 @@ def test_once(api: Api, alice: Person, vera: Person, desk: Desk, admin: pg8000.n
 
 
 def test_two_at_once(
-    api: Api, stack: dict[str, Any], alice: Person, vera: Person, desk: Desk, admin: pg8000.native.Connection
+    stack: dict[str, Any], alice: Person, vera: Person, desk: Desk, admin: pg8000.native.Connection
 ) -> None:
+    """The second waits for the first, and then sees what it has written."""
     request = desk.erasure(vera)
+    call = "SELECT platform.extend_request(CAST(:id AS uuid), :months, 'x')"
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE pid = :pid AND wait_event_type = 'Lock'"
+    officers = [Attacker(stack, "audit_fn") for _ in range(2)]
+    first, second = (officer.connection for officer in officers)
+    with ThreadPoolExecutor(1) as pool:
+        for officer in officers:
+            officer.begin_sealed(alice)
+        assert first.run(call, id=request, months=1) == [["done"]]
+        waiting = pool.submit(second.run, call, id=request, months=2)
+        wait_until(lambda: admin.run(blocked, pid=officers[1].pid) == [[1]], what="the second extension at the first")
+        first.run("COMMIT")
+        assert waiting.result(30) == [["extended"]]
+    for officer in officers:
+        officer.connection.close()
 
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: extend(Api(stack["api"]), alice, request).status_code, range(4)))
-
-    assert sorted(answers) == [200, 409, 409, 409]
-    written = "SELECT count(*) FROM platform.privacy_notices WHERE job_id = :id"
-    assert admin.run(written, id=request) == [[1]]
+    assert due_at(admin, request) == months_after(received_at(admin, request), 2)
 
 
 def test_not_after_the_first_month(api: Api, alice: Person, vera: Person, desk: Desk) -> None:

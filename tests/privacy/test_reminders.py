@@ -8,7 +8,7 @@ from typing import Any
 import pg8000.native
 import pytest
 
-from tests.conftest import Api, Inbox, People, Person, wait_until
+from tests.conftest import Api, Inbox, People, Person, database, wait_until
 from tests.deletions.conftest import Backstage, Erasures
 from tests.privacy.conftest import REMIND, REQUESTS, Desk
 
@@ -123,6 +123,25 @@ def test_two_runs_at_once_write_each_once(
     for request, owner in zip(made, owners, strict=True):
         assert notices(admin, request) == [("two_days", owner.user_id)]
     assert [mails(admin, request) for request in made] == [1] * len(made)
+
+
+def test_a_run_that_meets_another_waits_and_writes_nothing(
+    stack: dict[str, Any], alice: Person, vera: Person, desk: Desk, admin: pg8000.native.Connection
+) -> None:
+    request = desk.export(vera, due=timedelta(days=1))
+    run = "SELECT count(*) FROM platform.remind_of_deadlines(true) WHERE job_id = :id"
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE pid = :pid AND wait_event_type = 'Lock'"
+    with database(stack["postgres"]["admin"]) as second, ThreadPoolExecutor(1) as pool:
+        pid = second.run("SELECT pg_backend_pid()")[0][0]
+        admin.run("BEGIN")
+        assert admin.run(run, id=request) == [[1]]
+        waiting = pool.submit(second.run, run, id=request)
+        wait_until(lambda: admin.run(blocked, pid=pid) == [[1]], what="the second run at the first one's row")
+        admin.run("COMMIT")
+        assert waiting.result(30) == [[0]]
+
+    assert notices(admin, request) == [("two_days", alice.user_id)]
+    assert mails(admin, request) == 1
 
 
 def test_a_notice_and_its_mail_are_one(
