@@ -6,12 +6,19 @@ import json
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import jwt
 
 from bench.seed import identifier
 
 DAY = 86_400
+
+
+def signing_key(stack: dict[str, Any]) -> tuple[str, bytes]:
+    """The active key's id and the key."""
+    ring = json.loads(Path(stack["jwt_keyring"]).read_text())
+    return ring["active"], base64.urlsafe_b64decode(ring["keys"][ring["active"]]["key"] + "==")
 
 
 def main() -> None:
@@ -22,8 +29,7 @@ def main() -> None:
     parser.add_argument("--role", choices=("member", "viewer"), required=True)
     arguments = parser.parse_args()
     stack = json.loads(arguments.stack.read_text())
-    ring = json.loads(Path(stack["jwt_keyring"]).read_text())
-    key = base64.urlsafe_b64decode(ring["keys"][ring["active"]]["key"] + "==")
+    kid, key = signing_key(stack)
     who = "viewer" if arguments.role == "viewer" else "user"
     now = int(time.time())
     for number in range(1, arguments.count + 1):
@@ -33,7 +39,7 @@ def main() -> None:
             **{"client_id": "first-party", "sid": session, "iat": now, "nbf": now, "exp": now + DAY},
             **{"jti": str(uuid.uuid4()), "amr": ["pwd"], "auth_time": now},
         }
-        token = jwt.encode(claims, key, "HS256", headers={"typ": "at+jwt", "kid": ring["active"]})
+        token = jwt.encode(claims, key, "HS256", headers={"typ": "at+jwt", "kid": kid})
         print(f"{tenant}\t{token}")
 
 
