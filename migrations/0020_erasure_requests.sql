@@ -387,6 +387,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                       'name', s.name, 'status', s.status, 'rows', s.rows, 'at', platform.moment(s.at))
                       ORDER BY s.position), '[]')
                   FROM platform.deletion_steps s WHERE s.job_id = d.job_id),
+        'processors', platform.told_processors(d.job_id),
         'counts', platform.counts_of(d.job_id), 'held', platform.held_of(d.job_id), 'certificate', d.certificate)
     FROM platform.deletions d JOIN platform.jobs j ON j.id = d.job_id WHERE d.job_id = job
 $$;
@@ -815,7 +816,8 @@ DECLARE
 BEGIN
     IF outcome = 'done' AND app.may_handle(job) AND (platform.has_open_children(job) OR NOT EXISTS (
         SELECT FROM platform.deletions x
-        WHERE x.job_id = job AND x.certificate IS NOT NULL AND x.mail_to IS NULL AND x.name_to_find IS NULL
+        WHERE x.job_id = job AND x.certificate IS NOT NULL AND x.ledger_at IS NOT NULL
+            AND x.mail_to IS NULL AND x.name_to_find IS NULL
             AND NOT EXISTS (SELECT FROM platform.deletion_steps s
                             WHERE s.job_id = job AND s.status NOT IN ('done', 'skipped')
                                 AND NOT (s.name = 'notify' AND s.status = 'failed'))))

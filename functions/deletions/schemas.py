@@ -153,6 +153,7 @@ class Deletion(Schema):
     refusal = fields.Nested(Refusal, required=True, allow_none=True)
     steps = fields.List(fields.Nested(Step), required=True)
     retained = fields.List(fields.Nested(Retained), required=True)
+    processors = fields.List(fields.Nested(Processor), required=True)
     certificate = fields.Nested(Certificate, required=True, allow_none=True)
 
 

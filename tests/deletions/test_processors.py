@@ -105,6 +105,11 @@ def parked(erasures: Erasures, deletion_id: str) -> None:
     )
 
 
+def ask(erasures: Erasures, alice: Person, dan: Person) -> str:
+    """One job alone: an organization's request about a member."""
+    return erasures.ask(alice, scope="user", user_id=dan.user_id)
+
+
 def told(certificate: dict[str, Any]) -> dict[str, tuple[bool, bool]]:
     """Processor → whether it was told, whether it has acknowledged, as the certificate says."""
     return {
@@ -114,7 +119,7 @@ def told(certificate: dict[str, Any]) -> dict[str, tuple[bool, bool]]:
 
 
 def test_each_is_told_once_and_can_check_who_says_it(
-    alice: Person, erasures: Erasures, receiver: Receiver, layout: Layout
+    alice: Person, erasures: Erasures, receiver: Receiver, layout: Layout, admin: pg8000.native.Connection
 ) -> None:
     deletion_id = erasures.ask(alice)
     certificate = erasures.ended(deletion_id)
@@ -130,15 +135,26 @@ def test_each_is_told_once_and_can_check_who_says_it(
         assert datetime.fromisoformat(message["timestamp"]) > datetime.now(UTC) - timedelta(minutes=5)
         assert headers["content-type"] == "application/json"
         assert alice.email.encode() not in body
+    [[part]] = admin.run("SELECT job_id::text FROM platform.deletions WHERE parent_id = :id", id=deletion_id)
+    [(_, in_organization)] = receiver.of("crm", part)
+    assert json.loads(in_organization)["data"] == {
+        "deletion_id": part, "scope": "user", "subject_id": alice.user_id, "organization_id": alice.tenant_id,
+    }  # fmt: skip
     with pytest.raises(Exception, match=r"[Ss]ignature"):
         Webhook(secret(layout, "crm")).verify(body, {key: headers[key] for key in SIGNED})
 
 
 def test_one_that_is_away_is_tried_again_and_nobody_is_told_twice(
-    api: Api, alice: Person, erasures: Erasures, receiver: Receiver, layout: Layout, admin: pg8000.native.Connection
+    api: Api,
+    alice: Person,
+    dan: Person,
+    erasures: Erasures,
+    receiver: Receiver,
+    layout: Layout,
+    admin: pg8000.native.Connection,
 ) -> None:
     receiver.answers["shop"] = 503
-    deletion_id = erasures.ask(alice)
+    deletion_id = ask(erasures, alice, dan)
     parked(erasures, deletion_id)
     answer = "SELECT last_error, told_at FROM platform.deletion_processors WHERE job_id = :id AND name = 'shop'"
     assert admin.run(answer, id=deletion_id) == [["status 503", None]]
@@ -160,10 +176,10 @@ def test_one_that_is_away_is_tried_again_and_nobody_is_told_twice(
 
 
 def test_a_redirect_is_not_followed(
-    api: Api, alice: Person, erasures: Erasures, receiver: Receiver, layout: Layout
+    api: Api, alice: Person, dan: Person, erasures: Erasures, receiver: Receiver, layout: Layout
 ) -> None:
     receiver.answers["crm"] = 302
-    deletion_id = erasures.ask(alice)
+    deletion_id = ask(erasures, alice, dan)
     parked(erasures, deletion_id)
     assert receiver.of("elsewhere", deletion_id) == []
     receiver.answers["crm"] = 200
@@ -175,13 +191,14 @@ def test_after_three_days_the_erasure_ends_and_says_so(
     api: Api,
     stack: dict[str, Any],
     alice: Person,
+    dan: Person,
     erasures: Erasures,
     receiver: Receiver,
     layout: Layout,
     admin: pg8000.native.Connection,
 ) -> None:
     receiver.answers["crm"] = 500
-    deletion_id = erasures.ask(alice)
+    deletion_id = ask(erasures, alice, dan)
     parked(erasures, deletion_id)
     admin.run(
         "UPDATE platform.deletion_processors SET created_at = created_at - interval '3 days' WHERE job_id = :id",
@@ -233,10 +250,10 @@ class Processor:
 
 
 def test_one_that_needs_time_acknowledges_later(
-    api: Api, alice: Person, erasures: Erasures, receiver: Receiver, layout: Layout, admin: pg8000.native.Connection
+    api: Api, alice: Person, dan: Person, erasures: Erasures, receiver: Receiver, layout: Layout
 ) -> None:
     receiver.answers["crm"] = 202
-    deletion_id = erasures.ask(alice)
+    deletion_id = ask(erasures, alice, dan)
     assert told(erasures.ended(deletion_id)) == {"crm": (True, False), "shop": (True, True)}
     crm = Processor(api, secret(layout, "crm"))
 
@@ -244,8 +261,8 @@ def test_one_that_needs_time_acknowledges_later(
 
     assert answer.status_code == 200, answer.text
     assert answer.json["name"] == "crm"
-    stored = "SELECT platform.told_processors(:id)"
-    known = {entry["name"]: entry for entry in admin.run(stored, id=deletion_id)[0][0]}
+    shown = api.get(f"/v1/deletions/{deletion_id}", headers=alice).json
+    known = {entry["name"]: entry for entry in shown["processors"]}
     assert known["crm"]["acknowledged_at"] == answer.json["acknowledged_at"]
     assert crm.acknowledge(deletion_id).json == answer.json
 
