@@ -4,6 +4,7 @@ Nothing is unpacked to disk and no file is held in memory: blocks and single row
 """
 
 import hashlib
+import io
 import json
 import re
 import zipfile
@@ -146,7 +147,7 @@ class Package:
         """What stands between [ and ]: a row a line, with commas between."""
         where = f"{name} is not an array with one row a line"
         try:
-            with self._archive.open(name) as file:
+            with io.BufferedReader(self._archive.open(name), BLOCK) as file:  # type: ignore[type-var]
                 first = file.readline(ROW_BYTES)
                 if first == b"[]\n" and not file.read(1):
                     return
