@@ -173,6 +173,12 @@ class Backstage:
         url = f"{self._layout.url('storage')}/storage/v1/b/{PROJECT}-exports/o?prefix=exports/{job}/"
         return [item["name"] for item in self._api.get(url, headers=self._tasks).json.get("items", [])]
 
+    def generations(self, job: str) -> dict[str, str]:
+        """The generation of each object that is stored for an export, by its name."""
+        url = f"{self._layout.url('storage')}/storage/v1/b/{PROJECT}-exports/o?prefix=exports/{job}/"
+        items = self._api.get(url, headers=self._tasks).json.get("items", [])
+        return {item["name"]: item["generation"] for item in items}
+
     @property
     def _tasks(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._issuer.access_token(service_account('tasks'))}"}

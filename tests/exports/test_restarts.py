@@ -4,10 +4,11 @@ import os
 import signal
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
-from tests.conftest import pid_of, wait_until
+from tests.conftest import database, pid_of, wait_until
 
 
 def content(package):
@@ -20,9 +21,17 @@ def content(package):
     }
 
 
+def finished_parts(admin, export_id):
+    """The finished parts and their objects. An object's name is used once: the same name means not redone."""
+    sql = (
+        "SELECT name, object_name, sha256, row_count FROM platform.export_parts WHERE job_id = :id AND status = 'done'"
+    )
+    return {name: facts for name, *facts in admin.run(sql, id=export_id)}
+
+
 @pytest.mark.parametrize("service", ["exports-jobs", "workflows", "storage"])
 def test_a_killed_process_changes_nothing(
-    service, stack, api, alice, exports, backstage, standing_still, in_the_middle, inbox
+    service, stack, api, admin, alice, exports, backstage, standing_still, in_the_middle, inbox
 ):
     project = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json["id"]
     api.post(f"/v1/projects/{project}/tasks", json={"title": "a task"}, headers=alice)
@@ -32,11 +41,43 @@ def test_a_killed_process_changes_nothing(
         export_id = exports.request(alice)
         in_the_middle(alice, export_id)
         os.kill(pid_of(stack, service), signal.SIGKILL)
+        done = finished_parts(admin, export_id)
 
     assert exports.ended(alice, export_id, 60)["status"] == "ready"
+    assert done
+    assert done.items() <= finished_parts(admin, export_id).items()
     assert content(exports.download(alice, export_id)) == undisturbed
     wait_until(lambda: len(inbox.messages(alice.email)) == 2, 20, "the second mail")
     wait_until(lambda: [name for name in backstage.objects(export_id) if "/parts/" in name] == [], 20, "a clean end")
+
+
+@contextmanager
+def unable_to_finish(stack, person):
+    """Nobody can append to the audit chain of the organization: a package is stored, but does not come to count."""
+    with database(stack["postgres"]["admin"]) as connection:
+        connection.run("BEGIN")
+        connection.run("SELECT FROM app.audit_heads WHERE tenant_id = :tenant FOR UPDATE", tenant=person.tenant_id)
+        yield
+        connection.run("ROLLBACK")
+
+
+def test_a_process_killed_in_assembly_redoes_no_part(stack, api, admin, alice, exports, backstage, inbox):
+    api.post("/v1/projects", json={"name": "Atlas"}, headers=alice)
+    undisturbed = content(exports.package(alice))
+    export_id = exports.request(alice)
+    with unable_to_finish(stack, alice):
+        wait_until(lambda: [name for name in backstage.objects(export_id) if "/package/" in name], 30, "a package")
+        done, stored = finished_parts(admin, export_id), backstage.generations(export_id)
+        os.kill(pid_of(stack, "exports-jobs"), signal.SIGKILL)
+
+    state = exports.ended(alice, export_id, 60)
+    assert (state["status"], state["sha256"]) == ("ready", exports.download(alice, export_id).sha256)
+    assert finished_parts(admin, export_id) == done
+    assert content(exports.download(alice, export_id)) == undisturbed
+    wait_until(lambda: len(backstage.objects(export_id)) == 1, 20, "a clean end")
+    parts = {name for name, *_ in done.values() if name}
+    assert parts <= stored.keys()
+    assert [name for name in backstage.objects(export_id) if name in parts] == []
 
 
 def test_every_step_twice(api, alice, exports, backstage, inbox):
