@@ -17,7 +17,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,15 @@ def processes(running: dict[str, Any]) -> dict[int, tuple[str, psutil.Process]]:
     return found
 
 
+def cpu_seconds(running: dict[str, Any]) -> dict[str, float]:
+    """User and system seconds by service, those of ended children included."""
+    seconds: dict[str, float] = {}
+    for name, process in processes(running).values():
+        with suppress(psutil.NoSuchProcess):
+            seconds[name] = seconds.get(name, 0) + sum(process.cpu_times()[:4])
+    return seconds
+
+
 def peak_mib(pid: int) -> float:
     """The most memory that a process has held since `forget_peaks`."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -136,17 +145,16 @@ def peak_mib(pid: int) -> float:
 
 def measured(running: dict[str, Any], work: Callable[[], int]) -> Run:
     """Do it, and look at all processes of the stack before and afterwards."""
-    before = {}
-    for pid, (_, process) in processes(running).items():
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # its peak begins anew
-        before[pid] = sum(process.cpu_times()[:2])
-    begin = time.perf_counter()
+    for pid in processes(running):
+        with suppress(FileNotFoundError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # its peak begins anew
+    before, begin = cpu_seconds(running), time.perf_counter()
     size = work()
-    wall = time.perf_counter() - begin
-    run = Run(wall, {}, {}, size)
-    for pid, (name, process) in processes(running).items():
-        run.cpu[name] = run.cpu.get(name, 0) + sum(process.cpu_times()[:2]) - before.get(pid, 0)
-        run.peak[name] = max(run.peak.get(name, 0), peak_mib(pid))
+    wall, after = time.perf_counter() - begin, cpu_seconds(running)
+    run = Run(wall, {name: after[name] - before.get(name, 0) for name in after}, {}, size)
+    for pid, (name, _) in processes(running).items():
+        with suppress(FileNotFoundError):
+            run.peak[name] = max(run.peak.get(name, 0), peak_mib(pid))
     return run
 
 
