@@ -493,30 +493,36 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM jsonb_array_elements_text(rules -> 'nulls') AS name
 $$;
 
--- Run one batch of one statement: `rows` selects the row addresses, `act` is what is done to them, counted as `done`.
+-- One batch: `rows` selects row addresses, without a lock however long that takes; then they are locked, `act` is done to
+-- those for which `still` holds, by now, and they are counted as `done`. 0 when there was none to select.
 -- Index scans only: behind a LIMIT the planner would else read again what earlier batches have left dead.
-CREATE FUNCTION platform.run_batch(c platform.erasure_case, name text, rows text, act text, done text, most bigint)
-RETURNS bigint
+CREATE FUNCTION platform.run_batch(
+    c platform.erasure_case, name text, rules jsonb, rows text, act text, still text, done text, most bigint
+) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    chosen tid[];
     touched bigint;
 BEGIN
     PERFORM set_config('enable_seqscan', 'off', true);
-    EXECUTE format('WITH chosen AS MATERIALIZED (%s LIMIT $2 FOR UPDATE OF t)'
-                   ' %s WHERE d.ctid = ANY (ARRAY(SELECT ctid FROM chosen))', rows, act)
-    USING c, most;
-    GET DIAGNOSTICS touched = ROW_COUNT;
+    EXECUTE format('SELECT ARRAY(%s LIMIT $2)', rows) INTO chosen USING c, most;
     PERFORM set_config('enable_seqscan', 'on', true);
+    IF chosen = '{}' THEN
+        RETURN 0;
+    END IF;
+    EXECUTE format('SELECT FROM %s WHERE t.ctid = ANY ($1) FOR UPDATE', platform.place_text(rules, 't')) USING chosen;
+    EXECUTE format('%s WHERE d.ctid = ANY ($2) AND (%s)', act, still) USING c, chosen;
+    GET DIAGNOSTICS touched = ROW_COUNT;
     PERFORM platform.count_erased(name, done, touched) WHERE done IS NOT NULL;
-    RETURN touched;
+    RETURN cardinality(chosen);
 END
 $$;
 
 -- The condition that no other row of the same table hangs on a row: of a tree the leaves go first.
-CREATE FUNCTION platform.leaf_text(name text, rules jsonb) RETURNS text
+CREATE FUNCTION platform.leaf_text(name text, rules jsonb, alias text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(string_agg(format(' AND NOT EXISTS (SELECT FROM %s WHERE %s)', platform.place_text(rules, 'leaf'),
-                                      platform.join_text(l, 'leaf', 't')), ''), '')
+                                      platform.join_text(l, 'leaf', alias)), ''), '')
     FROM jsonb_array_elements(rules -> 'parents') AS l WHERE l ->> 'table' = name AND l ->> 'rule' <> 'null'
 $$;
 
@@ -525,11 +531,13 @@ CREATE FUNCTION platform.delete_of(c platform.erasure_case, name text, rules jso
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     place text := platform.place_text(rules, 't');
-    stay text := coalesce(' AND (' || platform.stays_text(name, 't', c, '{}') || ') IS NOT TRUE', '')
-        || platform.leaf_text(name, rules);
+    goes text := coalesce('(' || platform.stays_text(name, 't', c, '{}') || ') IS NOT TRUE', 'true')
+        || platform.leaf_text(name, rules, 't');
+    still text := coalesce('(' || platform.stays_text(name, 'd', c, '{}') || ') IS NOT TRUE', 'true')
+        || platform.leaf_text(name, rules, 'd');
     sources text[];
     source text;
-    total bigint := 0;
+    erased bigint := 0;
 BEGIN
     IF c.mode = 'whole' AND rules ->> 'whole' = 'keep' THEN
         RETURN 0;
@@ -542,12 +550,12 @@ BEGIN
                      FROM platform.doomed_parents(name, 't', c, '{}', 'with_parent') p);
     END IF;
     FOREACH source IN ARRAY sources LOOP
-        total := total + platform.run_batch(
-            c, name, format('SELECT t.ctid FROM %s AND %s%s', source, platform.scope_text(rules, 't', c), stay),
-            'DELETE FROM ' || platform.place_text(rules, 'd'), 'delete', most - total);
-        EXIT WHEN total >= most;
+        erased := platform.run_batch(
+            c, name, rules, format('SELECT t.ctid FROM %s AND %s AND %s', source, platform.scope_text(rules, 't', c), goes),
+            'DELETE FROM ' || platform.place_text(rules, 'd'), still, 'delete', most);
+        EXIT WHEN erased > 0;
     END LOOP;
-    RETURN total;
+    RETURN erased;
 END
 $$;
 
@@ -613,49 +621,54 @@ DECLARE
     goes CONSTANT text := coalesce(platform.doomed_text(name, 't', c, '{}'), 'false');
     scope CONSTANT text := platform.scope_text(rules, 't', c);
     act CONSTANT text := platform.emptying_text(c, name, rules);
+    ring CONSTANT boolean := rules -> 'parents' @> jsonb_build_array(jsonb_build_object('table', name, 'rule', 'null'));
     cause text;
-    total bigint := 0;
+    emptied bigint := 0;
 BEGIN
     FOR cause IN SELECT n.source FROM platform.null_causes(c, name, rules, 't') n LOOP
-        total := total + platform.run_batch(
-            c, name, format('SELECT t.ctid FROM %s AND %s AND (%s) IS NOT TRUE', cause, scope, goes), act, 'null',
-            most - total);
-        EXIT WHEN total >= most;
-        IF rules -> 'parents' @> jsonb_build_array(jsonb_build_object('table', name, 'rule', 'null')) THEN
-            total := total + platform.run_batch(
-                c, name, format('SELECT t.ctid FROM %s AND %s AND (%s)', cause, scope, goes), act, NULL, most - total);
-            EXIT WHEN total >= most;
+        emptied := platform.run_batch(
+            c, name, rules, format('SELECT t.ctid FROM %s AND %s AND (%s) IS NOT TRUE', cause, scope, goes), act, 'true',
+            'null', most);
+        IF emptied = 0 AND ring THEN
+            emptied := platform.run_batch(
+                c, name, rules, format('SELECT t.ctid FROM %s AND %s AND (%s)', cause, scope, goes), act, 'true', NULL, most);
         END IF;
+        EXIT WHEN emptied > 0;
     END LOOP;
-    RETURN total;
+    RETURN emptied;
 END
 $$;
 
--- Up to `most` rows of a case, rows that hang on others first; 0 when nothing is left.
+-- Up to `most` rows of the first table of a case that has any left, rows that hang on others first; 0 when nothing is
+-- left. One table at a time: what is locked is not held while another table is searched.
 CREATE FUNCTION platform.erase_rows(c platform.erasure_case, most bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     g record;
-    gone bigint;
-    total bigint := 0;
+    leaves boolean;
+    erased bigint;
 BEGIN
     FOR g IN SELECT r.name, r.rules FROM platform.register r
              WHERE platform.concerns(r.name, r.rules, c.mode) ORDER BY r.position
     LOOP
-        IF g.name = 'app.members' AND c.mode IN ('keep', 'erase') THEN
+        erased := platform.empty_of(c, g.name, g.rules, most);
+        IF erased > 0 THEN
+            RETURN erased;
+        END IF;
+        leaves := g.name = 'app.members' AND c.mode IN ('keep', 'erase');
+        IF leaves THEN
             PERFORM app.may_leave(c.person);
         END IF;
-        total := total + platform.empty_of(c, g.name, g.rules, most - total);
-        EXIT WHEN total >= most;
-        gone := platform.delete_of(c, g.name, g.rules, most - total);
-        IF g.name = 'app.members' AND c.mode IN ('keep', 'erase') AND gone > 0 THEN
+        erased := platform.delete_of(c, g.name, g.rules, most);
+        IF erased > 0 AND leaves THEN
             UPDATE platform.deletion_organizations SET left_at = now()
             WHERE job_id = app.principal_id() AND tenant_id = c.tenant;
         END IF;
-        total := total + gone;
-        EXIT WHEN total >= most;
+        IF erased > 0 THEN
+            RETURN erased;
+        END IF;
     END LOOP;
-    RETURN total;
+    RETURN 0;
 END
 $$;
 
@@ -664,7 +677,9 @@ $$;
 CREATE FUNCTION app.may_leave(person uuid) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM FROM app.members m WHERE m.tenant_id = app.tenant_id() AND m.user_id = person;
+    PERFORM FROM app.members m WHERE m.tenant_id = app.tenant_id() AND m.user_id = person
+        AND NOT EXISTS (SELECT FROM app.legal_holds h WHERE h.tenant_id = m.tenant_id AND h.subject_user_id = person
+                            AND h.released_at IS NULL AND h.until > now());
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -898,9 +913,9 @@ BEGIN
         RAISE EXCEPTION 'the sealed job does not erase an account' USING ERRCODE = '42501';
     END IF;
     UPDATE platform.deletions SET reason = NULL, mail_to = NULL, name_to_find = NULL, phones_to_find = '{}',
-        extension_reason = NULL
+        refused_reason = NULL, extension_reason = NULL
     WHERE subject_id = request.subject_id AND job_id <> request.job_id AND finished_at IS NOT NULL
-        AND (num_nonnulls(reason, mail_to, name_to_find, extension_reason) > 0 OR phones_to_find <> '{}');
+        AND (num_nonnulls(reason, mail_to, name_to_find, refused_reason, extension_reason) > 0 OR phones_to_find <> '{}');
     RETURN platform.erase_rows(platform.case_of(request.subject_id, 'account'), most);
 END
 $$;
@@ -1051,11 +1066,11 @@ BEGIN
         'platform.doomed_parents(text, text, platform.erasure_case, text[], text)', 'platform.case_of(uuid, text)',
         'platform.concerns(text, jsonb, text)', 'platform.case_counts(platform.erasure_case)',
         'platform.any_text(text[])', 'platform.emptied_text(jsonb, text)',
-        'platform.run_batch(platform.erasure_case, text, text, text, text, bigint)',
+        'platform.run_batch(platform.erasure_case, text, jsonb, text, text, text, text, bigint)',
         'platform.delete_of(platform.erasure_case, text, jsonb, bigint)',
         'platform.empty_of(platform.erasure_case, text, jsonb, bigint)',
         'platform.null_causes(platform.erasure_case, text, jsonb, text)',
-        'platform.emptying_text(platform.erasure_case, text, jsonb)', 'platform.leaf_text(text, jsonb)',
+        'platform.emptying_text(platform.erasure_case, text, jsonb)', 'platform.leaf_text(text, jsonb, text)',
         'platform.erase_rows(platform.erasure_case, bigint)', 'app.may_leave(uuid)', 'app.erasure_mode(uuid)',
         'app.erase_batch(text, integer)', 'app.subject_counts(uuid, text)', 'app.held_counts(uuid, text)',
         'platform.held_counts(uuid)', 'platform.membership_ended()', 'platform.forget_job()',

@@ -12,7 +12,7 @@ from tests.deletions.engine import Engine, new
 
 PEOPLE = 3  # the first one is erased
 someone = st.integers(0, PEOPLE - 1)
-RUNS = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+RUNS = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @dataclass
