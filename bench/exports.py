@@ -118,8 +118,10 @@ def seed(url: str, rows: int) -> dict[str, str]:
 
 def processes(running: dict[str, Any]) -> dict[int, tuple[str, psutil.Process]]:
     """Every process of the stack by its pid, under the name of its service."""
-    found = {}
+    found: dict[int, tuple[str, psutil.Process]] = {}
     for name, pid in running["pids"].items():
+        if name == "supervisor":
+            continue
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
             found.setdefault(process.pid, (name, process))

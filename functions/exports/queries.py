@@ -26,6 +26,11 @@ class Part:
     object_name: str | None = None
     sha256: str | None = None
 
+    @property
+    def ranged(self) -> bool:
+        """Whether it is one of several of its table."""
+        return self.range_from is not None or self.range_to is not None
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -258,5 +263,5 @@ def set_range(tx: Tx, part: Part) -> None:
         """,
         first=part.range_from,
         last=part.range_to,
-        ranged=part.range_from is not None or part.range_to is not None,
+        ranged=part.ranged,
     )

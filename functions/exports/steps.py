@@ -8,18 +8,21 @@ import time
 import uuid
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from common import errors, jobs, storage
 from common.db import database
 from common.http import Call, Json, Routes
 from common.settings import settings
 from functions.exports import copying, notice, package, phones, queries, writing
+from functions.exports.queries import Part
 from functions.exports.schemas import Claimed, Done, Plan
 
 routes = Routes("exports-jobs")
 STEP = "/internal/exports/<uuid:job_id>"
 WORKFLOWS = "service:workflows"
 HEARTBEAT_SECONDS = 30
+TOGETHER = 8  # parts that are whole tables, in one call
 ZIP_TYPE = "application/zip"
 
 
@@ -57,22 +60,33 @@ def plan(call: Call) -> Json:
         with database().transaction(jobs.claim(job_id)) as tx:
             queries.insert_plan(tx, parts)
             parts = queries.select_parts(tx)
-    return {"parts": [part.name for part in parts if part.status != "done"]}
+    return {"parts": grouped([part for part in parts if part.status != "done"])}
 
 
-@routes.on("POST", f"{STEP}/parts/<part>", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))
-def copy_part(call: Call) -> Json:
-    """Stream one part from COPY into storage."""
+def grouped(parts: list[Part]) -> list[str]:
+    """What the workflow calls: ranges one by one and first, whole tables, which are small, TOGETHER at a time."""
+    ranges = [part.name for part in parts if part.ranged]
+    tables = [part.name for part in parts if not part.ranged]
+    return ranges + [",".join(tables[at : at + TOGETHER]) for at in range(0, len(tables), TOGETHER)]
+
+
+@routes.on("POST", f"{STEP}/parts/<names>", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))
+def copy_parts(call: Call) -> Json:
+    """Stream one part after the other from COPY into storage; names are separated by commas."""
     job_id, execution = call.path["job_id"], call.body["execution"]
     jobs.check_alive(job_id, execution)
     with database().transaction(jobs.claim(job_id), read_only=True) as tx:
         known = {part.name: part for part in queries.select_parts(tx)}
         request = queries.select_request(tx)
-    part = known.get(call.path["part"])
-    if part is None:
-        raise errors.not_found()
-    if part.status == "done":
-        return {"state": "done"}
+    for name in call.path["names"].split(","):
+        if name not in known:
+            raise errors.not_found()
+        if known[name].status != "done":
+            _copy(job_id, execution, known[name], request)
+    return {"state": "done"}
+
+
+def _copy(job_id: str, execution: str, part: Part, request: dict[str, Any]) -> None:
     place = _place(job_id, "parts")
     with database().transaction(jobs.claim(job_id, part.tenant_id or ""), read_only=True) as tx:
         if part.table_name == phones.TABLE:
@@ -82,7 +96,6 @@ def copy_part(call: Call) -> Json:
         counts = queries.finish_part(tx, execution, copied)
     if not counts:
         _yield_to_another(job_id, execution, place)
-    return {"state": "done"}
 
 
 @routes.on("POST", f"{STEP}/assemble", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))
