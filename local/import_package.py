@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ MANIFEST = "manifest.json"
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 MOST_FILES, SMALL_BYTES, ROW_BYTES, BLOCK = 1000, 16 * 2**20, 64 * 2**20, 2**20
 DENSEST = 1032  # bytes that a byte of deflate can hold at most
-TORN = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, zlib.error, RuntimeError)
+TORN = (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, OverflowError, struct.error, zlib.error)
 
 
 class Refused(Exception):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pg8000.native
 import pytest
 
-from tests.conftest import CHECKOUT, last_audit_event
+from tests.conftest import CHECKOUT, last_audit_event, wait_until
 from tests.exports.conftest import Package
 
 ASK = {"scope": "organization", "format": "json"}
@@ -158,6 +158,23 @@ def test_twice_into_the_same(api, mallory, furnished, saved, command):
     assert "not empty" in command(file, "--organization", mallory.tenant_id).stderr
 
 
+def test_a_killed_import_leaves_nothing(stack, admin, small, saved, command, standing_still_at, tmp_path):
+    """And can be begun again."""
+    file, _ = saved()
+    before = organizations(admin)
+    options = [str(file), "--root", str(Path(stack["path"]).parent)]
+    with standing_still_at("app.tasks"):
+        running = subprocess.Popen([sys.executable, "-m", "local.import_export", *options], cwd=CHECKOUT)
+        waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%_import%'"
+        wait_until(lambda: admin.run(waiting), 30, "the import")
+        running.kill()
+        running.wait()
+        assert organizations(admin) == before
+
+    assert command(file).returncode == 0
+    assert organizations(admin) == [[before[0][0] + 1]]
+
+
 def test_not_into_nothing(alice, saved, command):
     done = command(saved()[0], "--organization", str(uuid.uuid4()))
     assert (done.returncode, done.stderr) == (1, "not imported: there is no such organization\n")
@@ -236,7 +253,7 @@ def small(api, alice):
 
 
 def organizations(admin: pg8000.native.Connection):
-    return admin.run("SELECT count(*) FROM app.organizations WHERE slug = ANY (SELECT slug FROM app.organizations)")
+    return admin.run("SELECT count(*) FROM app.organizations")
 
 
 def test_what_is_wrong_is_named_and_nothing_is_left(admin, alice, small, saved, command):

@@ -123,6 +123,10 @@ ROWS = (
     " SELECT tenant_id, id, CAST(:person AS uuid) FROM team",
     "INSERT INTO app.api_keys (tenant_id, name, prefix, key_hash, permissions, created_by, expires_at)"
     " VALUES (:tenant, 'robot', 'x', gen_random_uuid(), '{project.view}', :person, now() + interval '1 day')",
+    "WITH job AS (INSERT INTO platform.jobs (id, kind, status) VALUES (gen_random_uuid(), 'export', 'done')"
+    " RETURNING id)"
+    " INSERT INTO platform.privacy_notices (id, job_id, kind, due_at, account_id)"
+    " SELECT gen_random_uuid(), id, 'week', now(), CAST(:person AS uuid) FROM job",
 )
 
 
