@@ -2,8 +2,8 @@
 -- Nothing of what is dropped or narrowed here has been released, and the tables are small:
 -- squawk-ignore-file ban-drop-not-null, constraint-missing-not-valid, require-concurrent-index-deletion, ban-drop-constraint, ban-drop-function
 
--- common/register.yaml, compiled by common/register_rules.py and loaded after every migration. The functions below build
--- their SQL from it; `position` is the order of erasure, rows that hang on others first.
+-- common/register.yaml, compiled by common/register_rules.py and loaded after every migration. The functions below
+-- build their SQL from it; `position` is the order of erasure, rows that hang on others first.
 CREATE TABLE platform.register (
     name text PRIMARY KEY,
     position integer NOT NULL UNIQUE DEFERRABLE INITIALLY DEFERRED,
@@ -16,8 +16,8 @@ CREATE POLICY loader ON platform.register TO context_owner
     USING (current_user = 'context_owner') WITH CHECK (current_user = 'context_owner');
 GRANT SELECT ON platform.register TO context_definer;
 
--- A request may be about a person everywhere (me), a person in one organization (user), or an organization. A child does
--- its parent's part in one organization; a follow-up erases what a legal hold kept, or what a restored backup brought back.
+-- A request may be about a person everywhere (me), a person in one organization (user), or an organization. A child
+-- does its parent's part in one organization; a follow-up erases what a legal hold kept, or a restored backup brought.
 ALTER TABLE platform.deletions ALTER COLUMN subject_id DROP NOT NULL;
 ALTER TABLE platform.deletions
     ADD COLUMN requested_by uuid,
@@ -162,9 +162,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WHERE d.job_id = app.principal_id() AND app.sealed(1) = 's' AND j.status = 'running'
 $$;
 
--- One erasure as the texts below see it, always their parameter $1: the mode (keep, erase, whole; account: the platform's
--- own rows; retire: none), the sealed organization, the person and her address, whether a legal hold is in force, and
--- whether rows are only counted.
+-- One erasure as the texts below see it, always their parameter $1: the mode (keep, erase, whole; account: the
+-- platform's own rows; retire: none), the sealed organization, the person and her address, whether a legal hold is in
+-- force, and whether rows are only counted.
 CREATE TYPE platform.erasure_case AS (
     mode text, tenant uuid, person uuid, address text, holds boolean, counting boolean);
 
@@ -282,8 +282,8 @@ BEGIN
     SELECT string_agg(concat_ws(' AND ', CASE s ->> 'match'
                WHEN 'account' THEN format('h.subject_user_id = %I.%I', alias, s ->> 'column')
                WHEN 'text' THEN format('h.subject_user_id::text = %I.%I', alias, s ->> 'column')
-               WHEN 'email' THEN format('%I.%I = (SELECT a.email FROM identity.accounts a WHERE a.id = h.subject_user_id)',
-                                        alias, s ->> 'column')
+               WHEN 'email' THEN format('%I.%I = (SELECT a.email FROM identity.accounts a'
+                                        ' WHERE a.id = h.subject_user_id)', alias, s ->> 'column')
                WHEN 'key' THEN format('EXISTS (SELECT FROM app.api_key_makers k WHERE k.tenant_id = h.tenant_id'
                                       ' AND k.key_id = %I.%I AND k.user_id = h.subject_user_id)', alias, s ->> 'column')
                ELSE 'false' END,
@@ -293,8 +293,9 @@ BEGIN
         reasons := reasons || format('h.resources IS NULL AND (%s)', people);
     END IF;
     IF rules ->> 'resource' IS NOT NULL THEN
-        reasons := reasons || format('h.resources @> jsonb_build_array(jsonb_build_object(''type'', %L, ''id'', %I.id))',
-                                     rules ->> 'resource', alias);
+        reasons := reasons || format(
+            'h.resources @> jsonb_build_array(jsonb_build_object(''type'', %L, ''id'', %I.id))',
+            rules ->> 'resource', alias);
     END IF;
     IF name = 'app.members' THEN -- who is held, for whatever, stays known
         reasons := reasons || format('h.subject_user_id = %I.user_id', alias);
@@ -325,7 +326,8 @@ BEGIN
         parts := array_remove(ARRAY[platform.held_text(name, own, alias)], NULL);
     END IF;
     FOR child IN
-        SELECT g.name, g.rules, link FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'parents') AS link
+        SELECT g.name, g.rules, link
+        FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'parents') AS link
         WHERE link ->> 'table' = stays_text.name AND g.name <> stays_text.name
             AND coalesce(cardinality(array_positions(path, g.name)), 0) < 2
         ORDER BY g.position
@@ -390,7 +392,8 @@ BEGIN
         SELECT p.name, p.rules, link
         FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'parents') AS link
         JOIN platform.register p ON p.name = link ->> 'table'
-        WHERE g.name = doomed_parents.name AND link ->> 'rule' = doomed_parents.rule AND (rule = 'null' OR p.name <> g.name)
+        WHERE g.name = doomed_parents.name AND link ->> 'rule' = doomed_parents.rule
+            AND (rule = 'null' OR p.name <> g.name)
             AND coalesce(cardinality(array_positions(path, p.name)), 0) < 2
     LOOP
         source := platform.place_text(parent.rules, inner_alias);
@@ -411,7 +414,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                      LEFT JOIN platform.deletions p ON p.job_id = d.parent_id WHERE d.subject_id = person),
                     (SELECT a.email FROM identity.accounts a WHERE a.id = person)),
            EXISTS (SELECT FROM app.legal_holds h
-                   WHERE h.released_at IS NULL AND h.until > now() AND (mode = 'account' OR h.tenant_id = app.tenant_id())),
+                   WHERE h.released_at IS NULL AND h.until > now()
+                       AND (mode = 'account' OR h.tenant_id = app.tenant_id())),
            false
 $$;
 
@@ -464,10 +468,11 @@ BEGIN
                        count(*) FILTER (WHERE NOT r.gone AND (r.nulled OR r.emptied) AND NOT r.held) AS nulled,
                        count(*) FILTER (WHERE r.stay AND NOT r.all_gone) AS stay,
                        count(*) FILTER (WHERE r.kept AND NOT r.stay AND NOT r.all_gone) AS kept,
-                       count(*) FILTER (WHERE NOT r.gone AND (r.all_gone OR (r.held AND (r.nulled OR r.emptied)))) AS held
+                       count(*) FILTER (WHERE NOT r.gone
+                                            AND (r.all_gone OR (r.held AND (r.nulled OR r.emptied)))) AS held
                 FROM (SELECT (%2$s) IS TRUE AS gone, (%3$s) IS TRUE AS all_gone, (%4$s) IS TRUE AS held,
-                             (%5$s) IS TRUE AS nulled, ((%6$s) OR (%7$s)) AND (%8$s) IS TRUE AS emptied, (%6$s) IS TRUE AS stay,
-                             (%7$s) IS TRUE AS kept
+                             (%5$s) IS TRUE AS nulled, (((%6$s) OR (%7$s)) AND (%8$s)) IS TRUE AS emptied,
+                             (%6$s) IS TRUE AS stay, (%7$s) IS TRUE AS kept
                       FROM %1$s WHERE %10$s AND ((%3$s) OR (%5$s) OR (%6$s) OR (%7$s)) OFFSET 0) r) s
             CROSS JOIN LATERAL (VALUES ('delete', s.gone), ('null', s.nulled), ('pseudonym', s.stay), ('keep', s.kept),
                                        ('held', s.held)) AS f (action, row_count)
@@ -493,8 +498,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM jsonb_array_elements_text(rules -> 'nulls') AS name
 $$;
 
--- One batch: `rows` selects row addresses, without a lock however long that takes; then they are locked, `act` is done to
--- those for which `still` holds, by now, and they are counted as `done`. 0 when there was none to select.
+-- One batch: `rows` selects row addresses, without a lock however long that takes; then they are locked, `act` is done
+-- to those for which `still` holds, by now, and they are counted as `done`. 0 when there was none to select.
 -- Index scans only: behind a LIMIT the planner would else read again what earlier batches have left dead.
 CREATE FUNCTION platform.run_batch(
     c platform.erasure_case, name text, rules jsonb, rows text, act text, still text, done text, most bigint
@@ -551,7 +556,8 @@ BEGIN
     END IF;
     FOREACH source IN ARRAY sources LOOP
         erased := platform.run_batch(
-            c, name, rules, format('SELECT t.ctid FROM %s AND %s AND %s', source, platform.scope_text(rules, 't', c), goes),
+            c, name, rules,
+            format('SELECT t.ctid FROM %s AND %s AND %s', source, platform.scope_text(rules, 't', c), goes),
             'DELETE FROM ' || platform.place_text(rules, 'd'), still, 'delete', most);
         EXIT WHEN erased > 0;
     END LOOP;
@@ -559,8 +565,8 @@ BEGIN
 END
 $$;
 
--- Why columns of a row are emptied: they name the person, they point to a row that goes, or the register empties them in
--- rows that stay (those of the audit chain by app.erase_personal). `source` selects such rows as `t`.
+-- Why columns of a row are emptied: they name the person, they point to a row that goes, or the register empties them
+-- in rows that stay (those of the audit chain by app.erase_personal). `source` selects such rows as `t`.
 CREATE FUNCTION platform.null_causes(c platform.erasure_case, name text, rules jsonb, alias text)
 RETURNS TABLE (columns text[], condition text, source text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -627,11 +633,12 @@ DECLARE
 BEGIN
     FOR cause IN SELECT n.source FROM platform.null_causes(c, name, rules, 't') n LOOP
         emptied := platform.run_batch(
-            c, name, rules, format('SELECT t.ctid FROM %s AND %s AND (%s) IS NOT TRUE', cause, scope, goes), act, 'true',
-            'null', most);
+            c, name, rules, format('SELECT t.ctid FROM %s AND %s AND (%s) IS NOT TRUE', cause, scope, goes), act,
+            'true', 'null', most);
         IF emptied = 0 AND ring THEN
             emptied := platform.run_batch(
-                c, name, rules, format('SELECT t.ctid FROM %s AND %s AND (%s)', cause, scope, goes), act, 'true', NULL, most);
+                c, name, rules, format('SELECT t.ctid FROM %s AND %s AND (%s)', cause, scope, goes), act,
+                'true', NULL, most);
         END IF;
         EXIT WHEN emptied > 0;
     END LOOP;
@@ -791,7 +798,8 @@ BEGIN
                    ' LIMIT $3 FOR UPDATE OF t SKIP LOCKED) AS over', platform.place_text(own, 't'), own ->> 'after',
                    coalesce(platform.stays_text(wanted, 't', c, '{}'), 'false'))
     INTO over USING c, (own ->> 'period')::interval, most;
-    FOR link IN SELECT g.rules, l FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'parents') AS l
+    FOR link IN SELECT g.rules, l
+                FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'parents') AS l
                 WHERE l ->> 'table' = wanted AND l ->> 'rule' = 'with_parent' ORDER BY g.position
     LOOP
         EXECUTE format('DELETE FROM %s USING %s WHERE %s AND t.ctid = ANY ($1)', platform.place_text(link.rules, 'd'),
@@ -882,8 +890,8 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     c platform.erasure_case := platform.case_of(platform.erased_subject(), 'keep');
     own CONSTANT jsonb := (SELECT g.rules FROM platform.register g WHERE g.name = 'app.audit_events');
-    free CONSTANT text := coalesce(' AND ' || CASE WHEN c.holds THEN platform.held_text('app.audit_events', own, 't') END
-                                   || ' IS NOT TRUE', '');
+    free CONSTANT text := coalesce(
+        ' AND ' || CASE WHEN c.holds THEN platform.held_text('app.audit_events', own, 't') END || ' IS NOT TRUE', '');
     hers text;
     seqs bigint[];
     erased bigint[] := '{}';
@@ -909,13 +917,16 @@ DECLARE
     request platform.deletions;
 BEGIN
     SELECT * INTO request FROM platform.sealed_deletion();
-    IF request.scope IS DISTINCT FROM 'me' OR request.parent_id IS NOT NULL OR app.tenant_id() IS NOT NULL OR most < 1 THEN
+    IF request.scope IS DISTINCT FROM 'me' OR request.parent_id IS NOT NULL OR app.tenant_id() IS NOT NULL
+        OR most < 1
+    THEN
         RAISE EXCEPTION 'the sealed job does not erase an account' USING ERRCODE = '42501';
     END IF;
     UPDATE platform.deletions SET reason = NULL, mail_to = NULL, name_to_find = NULL, phones_to_find = '{}',
         refused_reason = NULL, extension_reason = NULL
     WHERE subject_id = request.subject_id AND job_id <> request.job_id AND finished_at IS NOT NULL
-        AND (num_nonnulls(reason, mail_to, name_to_find, refused_reason, extension_reason) > 0 OR phones_to_find <> '{}');
+        AND (num_nonnulls(reason, mail_to, name_to_find, refused_reason, extension_reason) > 0
+             OR phones_to_find <> '{}');
     RETURN platform.erase_rows(platform.case_of(request.subject_id, 'account'), most);
 END
 $$;
@@ -934,9 +945,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WHERE app.sealed(1) = 'u'
 $$;
 
--- Rows of one table that still hold an identifier of the person: address and phone numbers in any text, the id where the
--- platform itself is the controller, the name in rows of her own. Of an organization that was erased, every row.
-CREATE OR REPLACE FUNCTION platform.scan_table(wanted text) RETURNS bigint
+-- Rows of one table that still hold an identifier of the person: address and phone numbers in any text, the id where
+-- the platform itself is the controller, the name in rows of her own. Of an organization that was erased, every row.
+DROP FUNCTION platform.scan_table(text);
+CREATE FUNCTION platform.scan_table(wanted text, phones text[] DEFAULT '{}') RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     request platform.deletions;
@@ -973,8 +985,10 @@ BEGIN
     -- What people call themselves or their organizations is theirs to say, also another's name.
     SELECT array_agg(format('t.%I::text', a.attname) ORDER BY a.attnum) FILTER (WHERE
                a.atttypid IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype, 'json'::regtype,
-                              'jsonb'::regtype, 'xml'::regtype, 'text[]'::regtype, 'varchar[]'::regtype, 'jsonb[]'::regtype)
-               AND (place.schema = 'app' OR a.attname NOT IN ('email', 'display_name', 'organization_name', 'user_agent'))),
+                              'jsonb'::regtype, 'xml'::regtype, 'text[]'::regtype, 'varchar[]'::regtype,
+                              'jsonb[]'::regtype)
+               AND (place.schema = 'app' OR a.attname NOT IN (
+                   'email', 'display_name', 'organization_name', 'user_agent'))),
            array_agg(format('t.%I', a.attname)) FILTER (WHERE a.atttypid = 'bytea'::regtype),
            array_agg(CASE WHEN a.atttypid = 'uuid'::regtype THEN format('t.%I = ($1).person', a.attname)
                           ELSE format('($1).person = ANY (t.%I)', a.attname) END)
@@ -997,8 +1011,9 @@ BEGIN
     IF texts IS NOT NULL THEN
         -- The cheap search first: the exact one, which knows where an address begins and ends, judges what it finds.
         conditions := conditions || format('(strpos(lower(%1$s), $2) > 0 AND %1$s ~* $3)', joined);
-        IF request.phones_to_find <> '{}' THEN
-            conditions := conditions || format('EXISTS (SELECT FROM unnest($6) AS phone WHERE strpos(%s, phone) > 0)', joined);
+        IF phones <> '{}' THEN
+            conditions := conditions || format('EXISTS (SELECT FROM unnest($6) AS phone WHERE strpos(%s, phone) > 0)',
+                                               joined);
         END IF;
     END IF;
     IF bytes IS NOT NULL AND request.mail_to IS NOT NULL THEN
@@ -1023,8 +1038,7 @@ BEGIN
     INTO hits
     USING c, lower(request.mail_to),
         '(?<![a-z0-9._%+-])' || platform.literal_pattern(request.mail_to) || '(?![a-z0-9-]|\.[a-z0-9])',
-        '(?<!\w)' || platform.literal_pattern(request.name_to_find) || '(?!\w)', request.frozen_at,
-        request.phones_to_find;
+        '(?<!\w)' || platform.literal_pattern(request.name_to_find) || '(?!\w)', request.frozen_at, phones;
     RETURN hits;
 END
 $$;
@@ -1074,7 +1088,8 @@ BEGIN
         'platform.erase_rows(platform.erasure_case, bigint)', 'app.may_leave(uuid)', 'app.erasure_mode(uuid)',
         'app.erase_batch(text, integer)', 'app.subject_counts(uuid, text)', 'app.held_counts(uuid, text)',
         'platform.held_counts(uuid)', 'platform.membership_ended()', 'platform.forget_job()',
-        'platform.retire(text, integer)', 'platform.periodical_tables()', 'platform.known_tables()'
+        'platform.scan_table(text, text[])', 'platform.retire(text, integer)', 'platform.periodical_tables()',
+        'platform.known_tables()'
     ] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO context_definer', signature);
     END LOOP;
@@ -1084,8 +1099,8 @@ REVOKE USAGE ON TYPE platform.erasure_case FROM PUBLIC;
 GRANT USAGE ON TYPE platform.erasure_case TO context_definer;
 
 SET LOCAL ROLE context_definer;
-GRANT EXECUTE ON FUNCTION app.erase_batch(text, integer), platform.membership_ended(), platform.known_tables()
-    TO deletions_jobs_fn;
+GRANT EXECUTE ON FUNCTION app.erase_batch(text, integer), platform.membership_ended(), platform.known_tables(),
+    platform.scan_table(text, text[]) TO deletions_jobs_fn;
 GRANT EXECUTE ON FUNCTION platform.retire(text, integer), platform.periodical_tables() TO retention_fn;
 GRANT EXECUTE ON FUNCTION platform.forget_job() TO context_owner;
 REVOKE EXECUTE ON FUNCTION platform.count_erased(text, text, bigint) FROM deletions_jobs_fn;

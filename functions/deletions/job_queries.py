@@ -81,9 +81,20 @@ def erase_account(tx: Tx) -> int:
     return int(tx.value("SELECT platform.erase_account(:most)", most=ROWS))
 
 
-def scan(tx: Tx, tables: list[str]) -> list[int]:
-    """Rows of each table that still hold an identifier of the person; of app tables, the sealed organization's."""
-    answers = tx.flight(*[("SELECT platform.scan_table(:wanted)", {"wanted": table}) for table in tables])
+def scan(tx: Tx, tables: list[str], phones: list[str]) -> list[int]:
+    """Rows of each table that still hold an identifier of the person; of app tables, the sealed organization's.
+
+    The database knows her address, name and id, but of her phone numbers only what is sealed.
+    """
+    answers = tx.flight(
+        *[
+            (
+                "SELECT platform.scan_table(:wanted, CAST(:phones AS text[]))",
+                {"wanted": table, "phones": phones},
+            )
+            for table in tables
+        ]
+    )
     return [int(rows[0][0]) for rows in answers]
 
 

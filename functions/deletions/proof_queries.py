@@ -70,9 +70,15 @@ def select_identifiers(tx: Tx) -> tuple[str, list[str]]:
 
     Raises kms.Unavailable.
     """
-    email, name, sealed, scope, subject_id = tx.rows("SELECT * FROM platform.identifiers_to_find()")[0]
-    numbers = [phones.read(each, str(subject_id)) for each in sealed or ()]
-    return str(scope), [text for text in (email, name, *numbers) if text]
+    email, name, scope = tx.rows("SELECT email, display_name, scope FROM platform.identifiers_to_find()")[0]
+    return str(scope), [text for text in (email, name, *select_phones(tx)) if text]
+
+
+def select_phones(tx: Tx) -> list[str]:
+    """The phone numbers that must not be found any more. Raises kms.Unavailable."""
+    sealed, subject_id = tx.rows("SELECT phones, subject_id FROM platform.identifiers_to_find()")[0]
+    found = [phones.read(each, str(subject_id)) for each in sealed or ()]
+    return [number for number in found if number]
 
 
 def count_logged(tx: Tx, entries: int) -> None:

@@ -38,6 +38,12 @@ def outside(job_id: str) -> Found:
     return Found(len(prefixes) + 1, left + _logged(job_id, wanted))
 
 
+def phones(job_id: str) -> list[str]:
+    """The person's phone numbers, unsealed, to look for. Raises kms.Unavailable."""
+    with database().transaction(jobs.claim(job_id)) as tx:
+        return queries.select_phones(tx)
+
+
 def texts(identifiers: list[str]) -> list[str]:
     """What to look for in the logs, as it is and as in a URL; not a single word, which means nobody in particular."""
     told = [text for text in identifiers if TELLING.search(text) and len(text) >= SHORTEST]

@@ -164,8 +164,9 @@ def scan(call: Call) -> Json:
     _delete_objects(job_id)  # what an export that was running has put there since
     tenant_id = _brief(call).tenant_id
     names = [table.name for table in register().tables.values() if table.of_tenant is (tenant_id is not None)]
+    numbers = scanning.phones(job_id)
     with database().transaction(jobs.claim(job_id, tenant_id or ""), read_only=True) as tx:
-        found = dict(zip(names, queries.scan(tx, names), strict=True))
+        found = dict(zip(names, queries.scan(tx, names, numbers), strict=True))
         held = {entry["table"]: entry["rows"] for entry in queries.select_facts(tx)["held"]}
     # What a hold kept that was lifted meanwhile is the follow-up's, which begins at the end of this erasure.
     left = [name for name, hits in found.items() if hits > held.get(name, 0)]
