@@ -2,7 +2,13 @@
 
 import hashlib
 import json
+import shutil
+import subprocess
+import zipfile
 from datetime import datetime
+from html.parser import HTMLParser
+
+import pytest
 
 from common.register import register
 from tests.conftest import PASSWORD
@@ -222,3 +228,80 @@ def test_many_rows_come_in_ranges_and_none_is_lost(admin, api, alice, exports):
     assert state["progress"]["total"] == len(tables) + 2  # one more range of tasks, the package
     assert {row["title"] for row in package.rows("tasks")} == {f"task {n}" for n in range(1, rows + 1)}
     assert len(package.rows("tasks")) == rows
+
+
+def test_the_manifest_tells_where_data_come_from_and_what_is_portable(alice, exports):
+    files = {file["path"]: file for file in exports.package(alice).manifest["files"]}
+
+    told = {
+        path: (files[f"data/{path}.json"]["origin"], files[f"data/{path}.json"]["portable"])
+        for path in ("accounts", "login_sessions", "tasks", "outbox")
+    }
+    assert told["accounts"] == ("provided", True)
+    assert told["login_sessions"][0] == "observed"
+    assert told["tasks"] == ("provided", None)  # as the organization's basis is
+    assert told["outbox"] == ("derived", False)
+
+
+class Page(HTMLParser):
+    """What stands open, what was linked to, and the ids."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.cells: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.links += [found["href"]] if "href" in found else []
+        self.ids += [found["id"]] if "id" in found else []
+        if tag not in ("meta",):
+            self.open.append(tag)
+        if tag == "td":
+            self.cells.append("")
+            assert "dir" in found or "number" in found.values() or len(found) == 0
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "td" in self.open:
+            self.cells[-1] += data
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+@pytest.mark.parametrize("scope", ["me", "organization"])
+def test_the_page_is_for_people(api, alice, exports, form, scope):
+    """Well nested, every link leads somewhere, every text is shown as it is, whichever way it runs."""
+    texts = ["مرحبا بالعالم", "a\u202eb", "<b>&amp;", "two\nlines, \"quoted\"; and 'not'", "=1+1", "👩‍👩‍👧"]
+    for text in texts:
+        api.post("/v1/projects", json={"name": text, "description": text}, headers=alice)
+
+    package = exports.package(alice, scope=scope, format=form)
+
+    page = Page(package.text("index.html"))
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    for link in page.links:
+        assert link[1:] in page.ids if link.startswith("#") else link in package.archive.namelist(), link
+    assert "script" not in page.tags
+    assert set(texts) <= set(page.cells)
+    assert page.tags.count("h1") == page.tags.count("main") == 1
+
+
+def test_the_archive_is_one_for_every_program(tmp_path, api, alice, exports):
+    api.post("/v1/projects", json={"name": "Atlas"}, headers=alice)
+    path = tmp_path / "export.zip"
+    path.write_bytes(exports.package(alice).content)
+
+    tools = {"unzip": ["-tq"], "7z": ["t"], "bsdtar": ["-tf"]}
+    for tool, options in tools.items():
+        if shutil.which(tool):
+            done = subprocess.run([tool, *options, str(path)], check=False, capture_output=True, text=True)
+            assert done.returncode == 0, (tool, done.stdout, done.stderr)
+    assert zipfile.ZipFile(path).testzip() is None
