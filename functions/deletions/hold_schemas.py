@@ -10,6 +10,7 @@ from common.schemas import Moment, Page, Schema
 RESOURCES = ("project", "task")
 STATUS = ("active", "ended", "released")
 MOST = 1000
+UNTIL, REASON = "2027-03-31T00:00:00Z", "Claim 2026-114 before the labour court"  # as the document shows them
 
 
 class HeldResource(Schema):
@@ -23,8 +24,8 @@ class NewHold(Schema):
     """POST /v1/legal-holds; without `resources` it keeps everything about the person in this organization."""
 
     subject_user_id = fields.UUID(required=True)
-    reason = fields.String(required=True, validate=validate.Length(min=1, max=1000))
-    until = Moment(required=True)
+    reason = fields.String(required=True, validate=validate.Length(min=1, max=1000), metadata={"example": REASON})
+    until = Moment(required=True, metadata={"example": UNTIL})
     resources = fields.List(
         fields.Nested(HeldResource), load_default=None, allow_none=True, validate=validate.Length(min=1, max=MOST)
     )
@@ -48,8 +49,8 @@ class Hold(Schema):
 
     id = fields.UUID(required=True)
     subject_user_id = fields.UUID(required=True)
-    reason = fields.String(required=True)
-    until = Moment(required=True)
+    reason = fields.String(required=True, metadata={"example": REASON})
+    until = Moment(required=True, metadata={"example": UNTIL})
     resources = fields.List(fields.Nested(HeldResource), required=True, allow_none=True)
     status = fields.String(required=True, validate=validate.OneOf(STATUS))
     created_by = fields.UUID(required=True)

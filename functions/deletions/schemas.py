@@ -126,8 +126,8 @@ class CertificateKeys(Schema):
 class Refusal(Schema):
     """Why nothing is erased for now, and what the person may do about it (Art. 12(4))."""
 
-    reason = fields.String(required=True)
-    rights = fields.String(required=True)
+    reason = fields.String(required=True, metadata={"example": "legal hold, until 2027-03-31T00:00:00.000000Z"})
+    rights = fields.String(required=True, metadata={"example": "Complaint to a supervisory authority (Art. 77 GDPR)."})
 
 
 class Deletion(Schema):
