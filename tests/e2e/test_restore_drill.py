@@ -139,13 +139,21 @@ class Story:
             self._ask(self.gustav, scope="organization"),
         ]
         for job in jobs:
-            wait_until(lambda job=job: self._over(job), END_SECONDS, f"the erasure {job}")  # type: ignore[misc]
+            self._wait_for(job)
         return {jobs[0]: self._receipt(self.alone), jobs[1]: self._receipt(self.dan)}
 
     def _ask(self, person: Person, **body: Any) -> str:
         answer = self.api.post("/v1/deletions", json=body, headers=person)
         assert answer.status_code == 202, answer.text
         return str(answer.json["id"])
+
+    def _wait_for(self, job: str) -> None:
+        deadline = time.monotonic() + END_SECONDS
+        while not self._over(job):
+            if time.monotonic() > deadline:
+                log = (self.site.root / "log" / "deletions-jobs.log").read_text().splitlines()
+                pytest.fail("\n".join([f"erasure {job}", *(line for line in log if '"INFO"' not in line)][-20:]))
+            time.sleep(0.3)
 
     def _over(self, job: str) -> bool:
         self.site.drain()
