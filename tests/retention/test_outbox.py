@@ -23,7 +23,9 @@ def test_a_message_that_was_left_is_sent(
 
     inbox.wait_for(alice.email, "erased")
     sent = admin.run(
-        "SELECT sent_at IS NOT NULL FROM platform.outbox WHERE reference = :job AND kind = 'workflow'", job=job
+        "SELECT sent_at IS NOT NULL FROM platform.outbox WHERE reference = :job AND kind = 'workflow'"
+        " ORDER BY created_at LIMIT 1",  # its parts wake it with messages of their own
+        job=job,
     )
     assert sent == [[True]]
     assert backstage.call("retention", "scheduler", DRAIN).json["sent"] == 0
