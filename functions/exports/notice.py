@@ -8,7 +8,7 @@ from common.settings import settings
 
 TEXT = """Hello {name},
 
-the copy of your data that you asked for is ready.
+the copy of data that you asked for is ready.
 
 Download it with this link, which works for {minutes} minutes:
 {url}
@@ -19,7 +19,7 @@ The file is kept until it expires after some days. Until then, this page says ho
 If you did not ask for this copy, change your password and tell us.
 """
 HTML = """<p>Hello {name},</p>
-<p>the copy of your data that you asked for is ready.</p>
+<p>the copy of data that you asked for is ready.</p>
 <p><a href="{url}">Download it</a> with this link, which works for {minutes} minutes.</p>
 <p>The file is kept until it expires after some days. Until then, <a href="{page}">this page</a> says how to get a new
 link.</p>
