@@ -1,9 +1,9 @@
 """What the proof of an erasure needs from the database: literal SQL, one function per query. The job is the seal's."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
-from common import jobs, phones
+from common import jobs
 from common.db import Tx, database
 from common.tokens import Claim
 from functions.deletions.job_queries import insert_certificate, progress, select_exports, select_facts
@@ -65,20 +65,21 @@ def acknowledge_deletion(deletion_id: str, processor: str) -> str | None:
     return None if rows[0][0] is None else str(rows[0][0])
 
 
-def select_identifiers(tx: Tx) -> tuple[str, list[str]]:
-    """The scope, and the address, name and phone numbers that must not be found any more, as far as they are known.
+class Identifiers(NamedTuple):
+    """What must not be found any more, as far as it is known: address, name, and phone numbers, sealed for her id."""
 
-    Raises kms.Unavailable.
-    """
-    email, name, scope = tx.rows("SELECT email, display_name, scope FROM platform.identifiers_to_find()")[0]
-    return str(scope), [text for text in (email, name, *select_phones(tx)) if text]
+    texts: list[str]
+    sealed: list[str]
+    subject_id: str
+    scope: str
 
 
-def select_phones(tx: Tx) -> list[str]:
-    """The phone numbers that must not be found any more. Raises kms.Unavailable."""
-    sealed, subject_id = tx.rows("SELECT phones, subject_id FROM platform.identifiers_to_find()")[0]
-    found = [phones.read(each, str(subject_id)) for each in sealed or ()]
-    return [number for number in found if number]
+def select_identifiers(tx: Tx) -> Identifiers:
+    """What the search looks for."""
+    email, name, sealed, scope, subject_id = tx.rows(
+        "SELECT email, display_name, phones, scope, subject_id FROM platform.identifiers_to_find()"
+    )[0]
+    return Identifiers([text for text in (email, name) if text], list(sealed or ()), str(subject_id), str(scope))
 
 
 def count_logged(tx: Tx, entries: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-from common import cloud_logs, errors, jobs, log, storage
+from common import cloud_logs, errors, jobs, log, phones, storage
 from common.db import database
 from functions.deletions import proof_queries as queries
 from functions.deletions.plan import LOG_DAYS
@@ -30,18 +30,27 @@ def outside(job_id: str) -> Found:
     """
     with database().transaction(jobs.claim(job_id)) as tx:
         prefixes = [f"exports/{export_id}/" for export_id in queries.select_exports(tx)]
-        scope, identifiers = queries.select_identifiers(tx)
+        known = queries.select_identifiers(tx)
     left = sum(len(storage.names(prefix)) for prefix in prefixes)
-    wanted = texts(identifiers) if scope == "me" else []  # what an organization asks for says nothing of the platform
+    if known.scope != "me":  # what an organization asks for says nothing of the platform's logs
+        return Found(len(prefixes), left)
+    wanted = texts([*known.texts, *_unsealed(known)])
     if not wanted:
         return Found(len(prefixes), left)
     return Found(len(prefixes) + 1, left + _logged(job_id, wanted))
 
 
-def phones(job_id: str) -> list[str]:
-    """The person's phone numbers, unsealed, to look for. Raises kms.Unavailable."""
-    with database().transaction(jobs.claim(job_id)) as tx:
-        return queries.select_phones(tx)
+def numbers(job_id: str) -> list[str]:
+    """The person's phone numbers, to look for. Raises kms.Unavailable."""
+    with database().transaction(jobs.claim(job_id), read_only=True) as tx:
+        known = queries.select_identifiers(tx)
+    return _unsealed(known)
+
+
+def _unsealed(known: queries.Identifiers) -> list[str]:
+    """Outside of any transaction: Cloud KMS may have to be asked."""
+    opened = [phones.read(each, known.subject_id) for each in known.sealed]
+    return [number for number in opened if number]
 
 
 def texts(identifiers: list[str]) -> list[str]:

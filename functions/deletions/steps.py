@@ -164,7 +164,7 @@ def scan(call: Call) -> Json:
     _delete_objects(job_id)  # what an export that was running has put there since
     tenant_id = _brief(call).tenant_id
     names = [table.name for table in register().tables.values() if table.of_tenant is (tenant_id is not None)]
-    numbers = scanning.phones(job_id)
+    numbers = scanning.numbers(job_id)
     with database().transaction(jobs.claim(job_id, tenant_id or ""), read_only=True) as tx:
         found = dict(zip(names, queries.scan(tx, names, numbers), strict=True))
         held = {entry["table"]: entry["rows"] for entry in queries.select_facts(tx)["held"]}
