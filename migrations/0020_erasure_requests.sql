@@ -1112,6 +1112,40 @@ END
 $$;
 SET LOCAL ROLE context_owner;
 
+-- A log-in leads elsewhere than to where she is frozen.
+SET LOCAL ROLE context_definer;
+CREATE OR REPLACE FUNCTION identity.account_by_email(wanted text)
+RETURNS TABLE (account_id uuid, password_hash text, status text, organizations text[], live integer)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT a.id, a.password_hash, a.status, m.organizations, m.live
+    FROM identity.accounts a
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(o.tenant_id::text ORDER BY o.suspended_at IS NOT NULL, m.created_at, m.tenant_id),
+                        '{}') AS organizations,
+               count(*) FILTER (WHERE o.suspended_at IS NULL)::integer AS live
+        FROM app.members m JOIN app.organizations o ON o.tenant_id = m.tenant_id
+        WHERE m.user_id = a.id AND NOT platform.is_frozen(a.id, m.tenant_id)
+    ) AS m
+    WHERE a.email = wanted AND app.is_nobody()
+    UNION ALL
+    (SELECT NULL, r.password_hash, 'pending', '{}', 0
+     FROM identity.registrations r
+     WHERE r.email = wanted AND r.expires_at > now() AND app.is_nobody()
+         AND NOT EXISTS (SELECT FROM identity.accounts a WHERE a.email = wanted)
+     ORDER BY r.created_at DESC LIMIT 1)
+$$;
+CREATE OR REPLACE FUNCTION identity.organizations() RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(json_agg(json_build_object('id', o.tenant_id, 'slug', o.slug, 'name', o.name,
+                                               'role', coalesce(m.role, r.name))
+                             ORDER BY m.created_at, m.tenant_id), '[]')::text
+    FROM app.members m JOIN app.organizations o ON o.tenant_id = m.tenant_id
+    LEFT JOIN app.roles r ON r.tenant_id = m.tenant_id AND r.id = m.role_id
+    WHERE m.user_id = app.principal_id() AND o.suspended_at IS NULL
+        AND NOT platform.is_frozen(m.user_id, m.tenant_id)
+$$;
+SET LOCAL ROLE context_owner;
+
 -- squawk-ignore ban-drop-function
 DROP FUNCTION IF EXISTS platform.open_deletion(uuid, interval, bytea, text, text[]),
     platform.finish_deletion(uuid, text, text, text), platform.claim_deletion_mail(), platform.preview_deletion(),

@@ -2,7 +2,7 @@
 
 import pg8000.native
 
-from tests.conftest import Api, People, Person
+from tests.conftest import PASSWORD, Api, People, Person
 from tests.deletions.conftest import Backstage, Erasures, count
 from tests.deletions.test_holds import content, held, place
 
@@ -143,3 +143,19 @@ def test_the_receipt_opens_what_follows(
     assert (after.status_code, after.json["status"]) == (200, "scheduled")
     wrong = {"receipt": backstage.receipt(shown["followed_by"])}
     assert api.get(f"/v1/deletions/{deletion_id}/status", params=wrong).status_code == 404
+
+
+def test_what_is_kept_is_no_place_to_log_in_to(
+    api: Api, people: People, alice: Person, mallory: Person, erasures: Erasures
+) -> None:
+    dan = people.create("developer", alice.tenant_id, password=PASSWORD)
+    people.join(dan.user_id, mallory.tenant_id, "developer")
+    partly_erased(api, alice, dan, erasures)
+
+    answer = api.post("/v1/auth/login", json={"email": dan.email, "password": PASSWORD})
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json["organization"]["id"] == mallory.tenant_id
+    assert [organization["id"] for organization in answer.json["organizations"]] == [mallory.tenant_id]
+    token = {"Authorization": f"Bearer {answer.json['access_token']}"}
+    assert api.post("/v1/auth/switch", json={"organization_id": alice.tenant_id}, headers=token).status_code >= 400
