@@ -1,8 +1,8 @@
 """The erasure of somebody with a million rows: `python -m bench.erasure`. How long, how much memory, how long a lock.
 
 She shares the organization with a colleague, and it wants her words to go with her. While her erasure runs, her
-colleague writes all the time, and every 10 ms it is looked at how old the transactions of the erasure are: no lock can
-be older than its transaction.
+colleague writes all the time, and every 10 ms it is looked at how old the transactions of the erasure are that have written:
+no row's lock can be older than its transaction.
 """
 
 import argparse
@@ -33,9 +33,9 @@ COLLEAGUE = (
     " SELECT :tenant, (SELECT id FROM app.projects WHERE tenant_id = :tenant ORDER BY id LIMIT 1), 'Mine', :colleague"
     " FROM generate_series(1, 1000)",
 )
-AGES = (
-    "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) FROM pg_stat_activity"
-    " WHERE usename LIKE 'deletions-jobs%' AND xact_start IS NOT NULL"
+AGES = (  # who has no transaction id has locked no row; those who search and count only hold nobody up
+    "SELECT extract(epoch FROM clock_timestamp() - xact_start), left(query, 60) FROM pg_stat_activity"
+    " WHERE usename LIKE 'deletions-jobs%' AND xact_start IS NOT NULL AND backend_xid IS NOT NULL ORDER BY 1 DESC LIMIT 1"
 )
 WRITES = (
     "UPDATE app.tasks SET title = 'Mine still', version = version + 1 WHERE tenant_id = :tenant AND id ="
@@ -50,6 +50,7 @@ class Watch:
     """What was seen while the erasure ran, in seconds."""
 
     oldest: float = 0.0
+    doing: str = ""
     slowest: float = 0.0
     writes: int = 0
     _over: threading.Event = field(default_factory=threading.Event)
@@ -73,7 +74,8 @@ class Watch:
     def _look(self, url: str) -> None:
         with connection(url) as watcher:
             while not self._over.wait(LOOK_SECONDS):
-                self.oldest = max(self.oldest, float(watcher.run(AGES)[0][0]))
+                for age, doing in watcher.run(AGES):
+                    self.oldest, self.doing = max((self.oldest, self.doing), (float(age), str(doing)))
 
     def _write(self, url: str, known: dict[str, str]) -> None:
         wanted = {name: known[name] for name in ("tenant", "colleague")}
@@ -131,6 +133,7 @@ def table(run: Run, watch: Watch, rows: int) -> str:
         "",
     ]
     most = sorted(run.peak.items(), key=lambda item: -item[1])
+    lines.append(f"The oldest transaction was at: {watch.doing}")
     lines.append("Peak resident MiB of one process, by service: " + ", ".join(f"{n} {m:.0f}" for n, m in most) + ".")
     return "\n".join(lines)
 

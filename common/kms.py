@@ -95,9 +95,9 @@ def associated(bound: tuple[str, ...]) -> bytes:
 
 def _checksum(data: bytes) -> str:
     """CRC32C as a JSON int64, which is a string."""
-    import google_crc32c  # noqa: PLC0415
+    from google_crc32c import value as crc32c  # noqa: PLC0415
 
-    return str(google_crc32c.value(data))
+    return str(crc32c(data))
 
 
 def _text(data: bytes) -> str:
