@@ -59,7 +59,8 @@ ALTER TABLE platform.deletion_organizations
     DROP CONSTRAINT deletion_organizations_mode_check,
     ADD CONSTRAINT deletion_organizations_mode_check CHECK (mode IN ('keep', 'erase', 'whole')),
     ADD COLUMN left_at timestamptz,
-    ADD COLUMN counted_at timestamptz;
+    ADD COLUMN counted_at timestamptz,
+    ADD COLUMN personal_after jsonb NOT NULL DEFAULT '{}'; -- how far app.erase_personal is, by subject of the table
 
 -- What must be kept although erasure was asked for (Art. 17(3)(e) GDPR): everything about a person in the organization,
 -- or the named rows; in force until its end or its release.
@@ -884,27 +885,43 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     WHERE o.job_id = d.job_id AND o.tenant_id = app.tenant_id() AND o.counted_at IS NOT NULL AND o.done_at IS NULL
 $$;
 
--- Empty the personal part of up to `most` of the person's events in the sealed organization; their seqs.
+-- Empty the personal part of up to `most` of the person's events in the sealed organization; their seqs. Each batch
+-- begins where the last one ended; when nothing follows, one more look from the start finds what came in between.
 CREATE OR REPLACE FUNCTION app.erase_personal(most integer) RETURNS bigint[]
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    c platform.erasure_case := platform.case_of(platform.erased_subject(), 'keep');
+    c CONSTANT platform.erasure_case := platform.case_of(platform.erased_subject(), 'keep');
     own CONSTANT jsonb := (SELECT g.rules FROM platform.register g WHERE g.name = 'app.audit_events');
     free CONSTANT text := coalesce(
         ' AND ' || CASE WHEN c.holds THEN platform.held_text('app.audit_events', own, 't') END || ' IS NOT TRUE', '');
-    hers text;
+    after jsonb;
+    hers record;
     seqs bigint[];
     erased bigint[] := '{}';
 BEGIN
-    FOREACH hers IN ARRAY platform.own_texts(own, 't', c, 'keep') LOOP
+    SELECT o.personal_after INTO after FROM platform.deletion_organizations o
+    WHERE o.job_id = app.principal_id() AND o.tenant_id = c.tenant;
+    FOR hers IN
+        SELECT m.condition, m.subject::text, again FROM generate_series(0, 1) AS again
+        CROSS JOIN unnest(platform.own_texts(own, 't', c, 'keep')) WITH ORDINALITY AS m (condition, subject)
+        ORDER BY again, m.subject
+    LOOP
+        EXIT WHEN hers.again = 1 AND erased <> '{}';
         EXECUTE format('SELECT array_agg(seq) FROM (SELECT t.seq FROM app.audit_events t WHERE t.tenant_id = ($1).tenant'
-                       ' AND t.personal IS NOT NULL AND %s%s ORDER BY t.seq LIMIT $2 FOR UPDATE) AS found', hers, free)
-        INTO seqs USING c, most - cardinality(erased);
+                       ' AND t.personal IS NOT NULL AND t.seq > $3 AND %s%s'
+                       ' ORDER BY t.seq LIMIT $2 FOR UPDATE) AS found', hers.condition, free)
+        INTO seqs
+        USING c, most - cardinality(erased),
+            CASE hers.again WHEN 0 THEN coalesce((after ->> hers.subject)::bigint, 0) ELSE 0 END;
+        CONTINUE WHEN seqs IS NULL;
         UPDATE app.audit_events e SET personal = NULL, personal_salt = NULL
         WHERE e.tenant_id = c.tenant AND e.seq = ANY (seqs);
-        erased := erased || coalesce(seqs, '{}');
+        erased := erased || seqs;
+        after := after || jsonb_build_object(hers.subject, (SELECT max(seq) FROM unnest(seqs) AS seq));
         EXIT WHEN cardinality(erased) >= most;
     END LOOP;
+    UPDATE platform.deletion_organizations SET personal_after = after
+    WHERE job_id = app.principal_id() AND tenant_id = c.tenant AND personal_after <> after;
     PERFORM platform.count_erased('app.audit_events', 'null', cardinality(erased));
     RETURN array(SELECT seq FROM unnest(erased) AS seq ORDER BY seq);
 END
