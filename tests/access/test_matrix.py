@@ -12,7 +12,7 @@ from tests.access.conftest import BUILT_IN, CALLERS, Caller, Cast, answer_to
 from tests.access.routes import GUARDED, INTERNAL, OPEN, PERMISSIONS, SCOPED, address, name_of
 from tests.conftest import Answer, Api
 
-REFUSED = {"suspended", "removed", "nobody", "key with all but that"}  # wherever they call
+REFUSED = {"removed", "nobody", "key with all but that"}  # wherever they call
 
 
 def call(api: Api, route: Route, caller: Caller, *, broken: bool = False) -> Answer:
@@ -110,5 +110,8 @@ def test_the_matrix_refuses_and_lets_in() -> None:
     assert {who for who, found in answers.items() if found == {None}} <= {"owner", "role with just that"}
     assert {who for who, found in answers.items() if None not in found} == REFUSED
     assert {route.needs for route in GUARDED} & PERMISSIONS
+    open_to_suspended = {route.path for route in GUARDED if answer_to("suspended", route) is None}
+    assert {"/v1/exports", "/v1/deletions"} < open_to_suspended
+    assert all(path.startswith(("/v1/exports", "/v1/deletions", "/v1/auth/step-up")) for path in open_to_suspended)
     assert len(OPEN) > 5
     assert len(INTERNAL) > 20
