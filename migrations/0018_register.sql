@@ -1105,7 +1105,7 @@ BEGIN
         'platform.erase_rows(platform.erasure_case, bigint)', 'app.may_leave(uuid)', 'app.erasure_mode(uuid)',
         'app.erase_batch(text, integer)', 'app.subject_counts(uuid, text)', 'app.held_counts(uuid, text)',
         'platform.held_counts(uuid)', 'platform.membership_ended()', 'platform.forget_job()',
-        'platform.scan_table(text, text[])', 'platform.retire(text, integer)', 'platform.periodical_tables()',
+        'platform.retire(text, integer)', 'platform.periodical_tables()',
         'platform.known_tables()'
     ] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO context_definer', signature);
@@ -1121,6 +1121,7 @@ GRANT EXECUTE ON FUNCTION app.erase_batch(text, integer), platform.membership_en
 GRANT EXECUTE ON FUNCTION platform.retire(text, integer), platform.periodical_tables() TO retention_fn;
 GRANT EXECUTE ON FUNCTION platform.forget_job() TO context_owner;
 REVOKE EXECUTE ON FUNCTION platform.count_erased(text, text, bigint) FROM deletions_jobs_fn;
+REVOKE EXECUTE ON FUNCTION platform.scan_table(text, text[]) FROM PUBLIC;
 SET LOCAL ROLE context_owner;
 CREATE TRIGGER job_goes_too AFTER DELETE ON platform.exports FOR EACH ROW EXECUTE FUNCTION platform.forget_job('id');
 CREATE TRIGGER job_goes_too AFTER DELETE ON platform.deletions
