@@ -1,8 +1,8 @@
 """The erasure of somebody with a million rows: `python -m bench.erasure`. How long, how much memory, how long a lock.
 
 She shares the organization with a colleague, and it wants her words to go with her. While her erasure runs, her
-colleague writes all the time, and every 10 ms it is looked at how old the transactions of the erasure are that have written:
-no row's lock can be older than its transaction.
+colleague writes all the time, and every 10 ms it is looked at how old those transactions of the erasure are that have
+written: no row's lock can be older than its transaction.
 """
 
 import argparse
@@ -35,7 +35,8 @@ COLLEAGUE = (
 )
 AGES = (  # who has no transaction id has locked no row; those who search and count only hold nobody up
     "SELECT extract(epoch FROM clock_timestamp() - xact_start), left(query, 60) FROM pg_stat_activity"
-    " WHERE usename LIKE 'deletions-jobs%' AND xact_start IS NOT NULL AND backend_xid IS NOT NULL ORDER BY 1 DESC LIMIT 1"
+    " WHERE usename LIKE 'deletions-jobs%' AND xact_start IS NOT NULL AND backend_xid IS NOT NULL"
+    " ORDER BY 1 DESC LIMIT 1"
 )
 WRITES = (
     "UPDATE app.tasks SET title = 'Mine still', version = version + 1 WHERE tenant_id = :tenant AND id ="
