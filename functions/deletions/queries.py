@@ -106,7 +106,8 @@ def list_deletions(tx: Tx, *, limit: int, after: list[str] | None, status: str |
         FROM (SELECT d.received_at, d.job_id, platform.my_deletion(d.job_id) AS document
               FROM platform.deletions d
               WHERE (d.received_at, d.job_id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
-              ORDER BY d.received_at DESC, d.job_id DESC) AS found
+              ORDER BY d.received_at DESC, d.job_id DESC
+              LIMIT CASE WHEN CAST(:status AS text) IS NULL THEN CAST(:limit AS integer) + 1 END) AS found
         WHERE CAST(:status AS text) IS NULL OR found.document ->> 'status' = :status
         LIMIT CAST(:limit AS integer) + 1
         """,
