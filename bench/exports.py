@@ -261,6 +261,17 @@ def table(base: list[Run], ours: list[Run], rows: int) -> str:
     return "\n".join(lines)
 
 
+HEAD = """# Exports
+
+Written by `python -m bench.exports`: COPY of the rows of an organization through a pipe into `zip -1`, and our export
+of it, in turns on one machine. Ours is the whole way from the request to `ready`, every process of the local stack
+included, rows in the order of their keys, checksums of every file; `all CPU s` are those of the stack, without psql and
+zip. Ratios depend on what else the machine does: ours has more processes to be served.
+Instances of the job service: {instances}; format: {form}.
+
+"""
+
+
 def main() -> int:
     """Run the comparison, print it, and write it down."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -288,6 +299,7 @@ def main() -> int:
                 raise SystemExit("the package does not hold all rows")
     figures = table(base, ours, arguments.rows + 1000)
     sys.stdout.write(figures + "\n")
+    RESULTS.write_text(HEAD.format(instances=arguments.instances, form=arguments.format) + figures + "\n")
     return int(max(max(run.peak.values()) for run in ours) > LIMIT_MIB)
 
 
