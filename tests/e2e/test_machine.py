@@ -18,7 +18,7 @@ from tests.conftest import People
 from tests.e2e.jobs import Stage, queue_path
 from tests.e2e.world import World
 
-EXAMPLES, STEPS = 8, 18
+EXAMPLES, STEPS = 16, 20
 
 
 class Machine(RuleBasedStateMachine):
