@@ -215,7 +215,8 @@ BEGIN
             INTO found
             FROM platform.register g CROSS JOIN LATERAL jsonb_array_elements(g.rules -> 'subjects') AS other
             WHERE subject -> 'of' ? g.name AND other ->> 'match' IN ('account', 'email')
-                AND (c.mode = 'account' OR ((g.rules -> 'of_tenant')::boolean AND other ->> 'match' = 'email'));
+                AND CASE WHEN (g.rules -> 'of_tenant')::boolean THEN other ->> 'match' = 'email'
+                     ELSE c.mode = 'account' END;
             found := coalesce(found, 'false');
     END CASE;
     IF subject ->> 'without' IS NOT NULL THEN
