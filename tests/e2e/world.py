@@ -62,7 +62,7 @@ class World:
         self._tasks(self.here, self._project(self.here, self.dan), self.dan, 2)
         self._tasks(self.there, self._project(self.there, self.dan), self.dan, 2)
         self.executions: list[Execution] = []
-        self.asked: set[str] = set()
+        self.asked: list[str] = []
         self.certificates: dict[str, Any] = {}
         self.kept: dict[str, list[tuple[str, str]]] = {}  # hold → rows that it keeps
         self.first = self._totals()
@@ -96,7 +96,7 @@ class World:
         answer = self.stage.api.post("/v1/deletions", json=body, headers=by)
         assert answer.status_code in {202, 401, 403, 404, 409}, answer.text
         if answer.status_code == 202:
-            self.asked.add(answer.json["id"])
+            self.asked.append(answer.json["id"])
         return answer
 
     def letter(self, person: Person) -> None:
@@ -105,7 +105,7 @@ class World:
         answer = self.stage.api.post("/v1/privacy/requests", json=body, headers=self.olga)
         assert answer.status_code in {202, 401, 403, 404, 409, 422}, answer.text
         if answer.status_code == 202:
-            self.asked.add(answer.json["id"])
+            self.asked.append(answer.json["id"])
 
     def approve(self, job: str, policy: str | None) -> None:
         answer = self.stage.api.post(f"/v1/privacy/requests/{job}/approve", json={"policy": policy}, headers=self.olga)
@@ -309,4 +309,4 @@ class World:
                 break
         for job, (status, error, refused, _) in self.jobs().items():
             assert status in {"done", "cancelled"} or error == "last_owner", (job, status, error, refused)
-        assert self.asked <= self.jobs().keys(), "a request is lost"
+        assert set(self.asked) <= self.jobs().keys(), "a request is lost"
