@@ -22,8 +22,9 @@ def catalog() -> dict[str, dict[str, Any]]:
 @dataclass(frozen=True)
 class Layout:
     """One stack. `ports` keys: gateway, postgres, valkey, tasks, secrets, workflows, storage, scheduler, smtp, mail,
-    sms, cloudsql, logging, kms, and per Cloud Run service `metadata:<s>`, `function:<s>` (the server) and `run:<s>` (its front,
-    the part that a run.app address plays); `door` is the loopback address whose port 3307 is the Cloud SQL door.
+    sms, cloudsql, logging, kms, and per Cloud Run service `metadata:<s>`, `function:<s>` (the server) and `run:<s>`
+    (its front, the part that a run.app address plays); `door` is the loopback address whose port 3307 is the Cloud SQL
+    door.
     """
 
     root: str
