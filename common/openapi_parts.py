@@ -130,6 +130,8 @@ PARAMETERS: dict[str, str] = {  # what a parameter means that does not say so it
     "limit": "How many at most.",
     "cursor": "`next_cursor` of the page before; only with the same filter.",
     "status": "Only those in this state.",
+    "kind": "Only those of this kind.",
+    "overdue": "`true`: only what is open after its time; `false`: all the rest.",
     "q": "Only those whose name contains this.",
     "role": "Only those with this role.",
     "actor": "Only what this person did.",

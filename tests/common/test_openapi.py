@@ -50,6 +50,8 @@ class Line:
     more: tuple[tuple[int, type[Schema] | None], ...] = ()
     tokens: bool = False
     secret: bool = False
+    by_scope: tuple[tuple[str, str], ...] = ()
+    while_suspended: bool = False
 
     @property
     def idempotent(self) -> bool:

@@ -33,10 +33,8 @@ def test_a_hold_comes_back_until_an_erasure_went_without_it() -> None:
     assert holds([entry("1", holds=("h",))]) == {"1": ["h"]}
     assert holds([entry("1", holds=("h",)), entry("2", holds=("h",))]) == {"1": ["h"], "2": ["h"]}
     assert holds([entry("1", holds=("h",)), entry("2")]) == {"1": [], "2": []}
-    acme = {"organization_id": "acme"}
-    assert holds([entry("1", holds=("h",)), entry("2", "user", **acme)]) == {"2": [], "1": []}
+    assert holds([entry("1", holds=("h",)), entry("2", "user", organization_id="acme")]) == {"2": [], "1": []}
     assert holds([entry("1", holds=("h",)), entry("2", "user", organization_id="other")]) == {"2": [], "1": ["h"]}
     assert holds([entry("1", holds=("h",)), entry("2", subject_id="bob")]) == {"1": ["h"], "2": []}
-    assert holds([entry("1", "user", holds=("h",), **acme), entry("2", "organization", subject_id="", **acme)]) == {
-        "1": [], "2": [],
-    }  # fmt: skip
+    of_all = entry("2", "organization", subject_id="", organization_id="acme")
+    assert holds([entry("1", "user", holds=("h",), organization_id="acme"), of_all]) == {"1": [], "2": []}

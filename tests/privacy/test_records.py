@@ -38,9 +38,9 @@ def test_both_records(api: Api, alice: Person) -> None:
         for activity in record["activities"]:
             told = ("purposes", "legal_bases", "data_subjects", "data_categories", "time_limits")
             assert [name for name in told if not activity[name]] == [], activity["title"]
-    told = {limit["of"] for record in (controller, processor) for each in record["activities"]
+    tables = {limit["of"] for record in (controller, processor) for each in record["activities"]
             for limit in each["time_limits"]}  # fmt: skip
-    assert {table.name for table in register().tables.values() if table.people} <= told
+    assert {table.name for table in register().tables.values() if table.people} <= tables
 
 
 @pytest.mark.parametrize("path", [MAP, RECORDS])
