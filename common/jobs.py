@@ -33,15 +33,6 @@ def claim(job_id: str = "", tenant_id: str = "") -> Claim:
     return Claim("s", tenant_id, job_id)
 
 
-def take(job_id: str, kind: str, execution: str) -> None:
-    """First step: the execution takes the job; taking it again is fine. Raises 409."""
-    _or_lost(
-        database().single(
-            claim(), "SELECT platform.claim_job(:job, :kind, :execution)", job=job_id, kind=kind, execution=execution
-        )
-    )
-
-
 def check_alive(job_id: str, execution: str) -> None:
     """Heartbeat and guard of every later step. Raises 409.
 

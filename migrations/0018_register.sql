@@ -941,9 +941,9 @@ BEGIN
         RAISE EXCEPTION 'the sealed job does not erase an account' USING ERRCODE = '42501';
     END IF;
     UPDATE platform.deletions SET reason = NULL, mail_to = NULL, name_to_find = NULL, phones_to_find = '{}',
-        refused_reason = NULL, extension_reason = NULL
+        extension_reason = NULL
     WHERE subject_id = request.subject_id AND job_id <> request.job_id AND finished_at IS NOT NULL
-        AND (num_nonnulls(reason, mail_to, name_to_find, refused_reason, extension_reason) > 0
+        AND (num_nonnulls(reason, mail_to, name_to_find, extension_reason) > 0
              OR phones_to_find <> '{}');
     RETURN platform.erase_rows(platform.case_of(request.subject_id, 'account'), most);
 END

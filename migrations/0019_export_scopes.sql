@@ -130,7 +130,7 @@ BEGIN
 END
 $$;
 
--- Nobody holds anything while the organization is suspended.
+-- Nobody holds anything while the organization is suspended, nor, where it asks for a second factor, by a log-in without.
 CREATE OR REPLACE FUNCTION app.sealed_holds(codes text[]) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (
@@ -140,7 +140,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         LEFT JOIN app.roles c ON c.tenant_id = m.tenant_id AND c.id = m.role_id
         LEFT JOIN app.api_keys k ON app.sealed(1) = 'k' AND k.tenant_id = m.tenant_id AND k.id = app.sealed(4)::uuid
         WHERE m.tenant_id = app.tenant_id() AND m.user_id = app.principal_id()
-            AND codes <@ coalesce(r.permissions, c.permissions) AND (app.sealed(1) = 'u' OR codes <@ k.permissions))
+            AND codes <@ coalesce(r.permissions, c.permissions) AND (app.sealed(1) = 'u' OR codes <@ k.permissions)
+            AND (app.sealed(1) = 'k' OR NOT o.settings @> '{"require_mfa": true}'
+                 OR EXISTS (SELECT FROM identity.login_sessions s
+                            WHERE s.id = app.sealed(4)::uuid AND 'mfa' = ANY (s.amr))))
 $$;
 SET LOCAL ROLE context_owner;
 

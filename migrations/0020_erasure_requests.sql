@@ -28,7 +28,8 @@ CREATE POLICY concerned ON platform.deletions FOR SELECT TO deletions_fn
 
 -- Legal holds: placed and lifted by who may, for a person of this organization; never changed otherwise.
 CREATE POLICY placer ON app.legal_holds AS RESTRICTIVE FOR INSERT TO deletions_fn
-    WITH CHECK (created_by = (SELECT app.principal_id()) AND (SELECT app.sealed_holds(ARRAY['legalhold.manage'])));
+    WITH CHECK (created_by = (SELECT app.principal_id()) AND (SELECT app.sealed_holds(ARRAY['legalhold.manage']))
+                AND app.is_subject(subject_user_id));
 CREATE POLICY lifter ON app.legal_holds AS RESTRICTIVE FOR UPDATE TO deletions_fn
     USING ((SELECT app.sealed_holds(ARRAY['legalhold.manage'])))
     WITH CHECK ((SELECT app.sealed_holds(ARRAY['legalhold.manage'])));
@@ -142,14 +143,15 @@ BEGIN
     ELSIF wanted <> 'user' OR NOT app.sealed_holds(ARRAY['deletion.create']) THEN
         RETURN 'denied';
     END IF;
-    IF EXISTS (SELECT FROM platform.deletions d WHERE d.subject_id = person AND d.tenant_id IS NULL
-                   AND d.finished_at IS NULL AND d.frozen_at IS NOT NULL) THEN
+    IF NOT coalesce(app.is_subject(person), false) THEN -- nothing is told of people of other organizations
+        RETURN 'unknown';
+    ELSIF EXISTS (SELECT FROM platform.deletions d WHERE d.subject_id = person AND d.tenant_id IS NULL
+                      AND d.finished_at IS NULL AND d.frozen_at IS NOT NULL) THEN
         RETURN 'running';
     END IF;
     SELECT m.* INTO member FROM app.members m WHERE m.tenant_id = tenant AND m.user_id = person;
     IF NOT FOUND THEN -- she may have left, and her rows not
-        RETURN CASE WHEN NOT coalesce(app.is_subject(person), false) THEN 'unknown'
-                    WHEN platform.leaves_nothing('user', person, tenant) THEN 'legal_hold' ELSE 'ok' END;
+        RETURN CASE WHEN platform.leaves_nothing('user', person, tenant) THEN 'legal_hold' ELSE 'ok' END;
     ELSIF person <> caller AND NOT app.sealed_may_give(member.role, member.role_id) THEN
         RETURN 'lacks';
     ELSIF member.role = 'owner' AND NOT platform.has_other_owner(person, tenant) THEN
@@ -230,6 +232,8 @@ DECLARE
 BEGIN
     IF outcome NOT IN ('ok', 'legal_hold') THEN
         RETURN outcome;
+    ELSIF (came IN ('api', 'letter')) IS NOT TRUE THEN -- the other channels are no caller's
+        RETURN 'denied';
     END IF;
     PERFORM platform.schedule_deletion(job, wanted, subject, tenant, now() + grace);
     UPDATE platform.deletions SET requested_by = caller, channel = came, receipt_hash = receipt, reason = why,
@@ -262,6 +266,7 @@ DECLARE
 BEGIN
     UPDATE platform.jobs SET status = 'cancelled', finished_at = clock_timestamp() WHERE id = job;
     UPDATE platform.deletions d SET finished_at = clock_timestamp(), reason = NULL, mail_to = NULL, name_to_find = NULL,
+        phones_to_find = '{}',
         refused_reason = 'legal hold, until ' || platform.moment((
             SELECT max(h.until) FROM app.legal_holds h
             WHERE h.subject_user_id = d.subject_id AND (d.tenant_id IS NULL OR h.tenant_id = d.tenant_id)
@@ -302,7 +307,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                    WHERE d.parent_id = parent AND j.status NOT IN ('done', 'cancelled'))
 $$;
 
--- The organization of a request that waits lets it begin: approved, unknown, or over. `chosen` is a policy, NULL the default.
+-- The organization of a request that waits lets it begin: approved, unknown, over, or lacks (the person holds by now what
+-- the caller lacks; her own wish needs no more than the right). `chosen` is a policy, NULL the default.
 CREATE FUNCTION platform.approve_deletion(job uuid, chosen text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -316,6 +322,11 @@ BEGIN
         RETURN 'unknown';
     ELSIF NOT waiting.approval_needed OR waiting.approved_at IS NOT NULL OR waiting.finished_at IS NOT NULL THEN
         RETURN 'over';
+    ELSIF waiting.parent_id IS NULL AND waiting.subject_id <> app.principal_id() AND EXISTS (
+        SELECT FROM app.members m WHERE m.tenant_id = app.tenant_id() AND m.user_id = waiting.subject_id
+            AND NOT app.sealed_may_give(m.role, m.role_id))
+    THEN
+        RETURN 'lacks';
     END IF;
     UPDATE platform.deletions SET approved_at = clock_timestamp(), approved_by = app.principal_id(),
         policy = coalesce(chosen, policy, 'keep_pseudonymous')
@@ -773,7 +784,8 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
 $$;
 CREATE OR REPLACE FUNCTION platform.forget_subject() RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    UPDATE platform.deletions SET reason = NULL, mail_to = NULL, name_to_find = NULL, phones_to_find = '{}'
+    UPDATE platform.deletions SET reason = NULL, mail_to = NULL, name_to_find = NULL, phones_to_find = '{}',
+        extension_reason = NULL
     WHERE job_id IN (SELECT s.job_id FROM platform.sealed_deletion() s) AND certificate IS NOT NULL
 $$;
 SET LOCAL ROLE context_owner;
@@ -1190,4 +1202,7 @@ GRANT EXECUTE ON FUNCTION platform.open_child(uuid), platform.await_children(tex
     platform.end_deletion(uuid, text, text, text), platform.erasure_messages(uuid[]), platform.outbox_sent(uuid)
     TO deletions_jobs_fn;
 GRANT EXECUTE ON FUNCTION platform.mail_of_deletion(uuid) TO auth_fn;
+-- A job is claimed by its own function, which knows of grace and approval; an erasure ends by end_deletion alone.
+REVOKE EXECUTE ON FUNCTION platform.claim_job(uuid, text, text) FROM exports_jobs_fn, deletions_jobs_fn;
+REVOKE EXECUTE ON FUNCTION platform.finish_job(uuid, text, text) FROM deletions_jobs_fn;
 SET LOCAL ROLE context_owner;

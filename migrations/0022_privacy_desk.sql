@@ -262,7 +262,9 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     outcome text := platform.request_deletion(new_id, 'user', person, grace, '', noted, 'letter', received);
 BEGIN
-    UPDATE platform.deletions d SET due_at = platform.months_after(received, 1) WHERE d.job_id = new_id;
+    IF outcome IN ('ok', 'legal_hold') THEN -- else there is no new request, and the id may be another's
+        UPDATE platform.deletions d SET due_at = platform.months_after(received, 1) WHERE d.job_id = new_id;
+    END IF;
     RETURN outcome;
 END
 $$;

@@ -125,7 +125,7 @@ def extend_request(tx: Tx, request_id: str, *, months: int, reason: str) -> str:
 
 
 def approve_deletion(tx: Tx, request_id: str, policy: str | None) -> str:
-    """The approved erasure as JSON. Raises 404, and 409 when it waits for no approval."""
+    """The approved erasure as JSON. Raises 404, 403 for who holds what the caller lacks, 409 when it does not wait."""
     outcome, shown = tx.flight(
         ("SELECT platform.approve_deletion(:request_id, :policy)", {"request_id": request_id, "policy": policy}),
         ("SELECT platform.privacy_request(:request_id)", {"request_id": request_id}),
@@ -136,6 +136,8 @@ def approve_deletion(tx: Tx, request_id: str, policy: str | None) -> str:
 def _changed(outcome: str, shown: str | None) -> str:
     if outcome == "unknown" or shown is None:
         raise errors.not_found()
+    if outcome == "lacks":
+        raise errors.Problem("permission_denied", LACKS)
     if outcome in REFUSED:
         raise errors.conflict("conflict", REFUSED[outcome])
     return shown

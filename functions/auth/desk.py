@@ -41,7 +41,7 @@ def _reminder(notice: queries.PrivacyNotice) -> Mail | None:
 
 
 def _extension(notice: queries.PrivacyNotice) -> Mail | None:
-    if not notice.email:
+    if not notice.email or notice.reason is None:  # erased since: neither address nor reason is kept
         return None
     return letter(
         notice.email,
