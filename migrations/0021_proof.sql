@@ -171,9 +171,12 @@ BEGIN
     SELECT d.job_id INTO replayed FROM platform.deletions d
     WHERE d.finished_at IS NULL AND d.subject_id IS NOT DISTINCT FROM person
         AND d.tenant_id IS NOT DISTINCT FROM organization AND d.scope = wanted;
-    IF replayed IS NULL AND NOT platform.is_back(wanted, person, organization) AND EXISTS (
+    -- One that is open for another reason, a later request of somebody who came back, is none of this entry's.
+    IF NOT platform.is_back(wanted, person, organization) AND EXISTS (
         SELECT FROM platform.deletions d JOIN platform.jobs j ON j.id = d.job_id
         WHERE j.status = 'done' AND (d.job_id = original OR (d.follows = original AND d.channel = 'replay')))
+        AND NOT EXISTS (SELECT FROM platform.deletions d
+                        WHERE d.job_id = replayed AND d.channel = 'replay' AND original IN (d.job_id, d.follows))
     THEN
         PERFORM platform.restore_proof(entry);
         RETURN QUERY SELECT 'clean', original;

@@ -1,6 +1,6 @@
 """Legal holds: what comes in, what goes out."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates
@@ -10,6 +10,7 @@ from common.schemas import Moment, Page, Schema
 RESOURCES = ("project", "task")
 STATUS = ("active", "ended", "released")
 MOST = 1000
+LONGEST = timedelta(days=36_525)  # a hundred years: later dates leave what a calendar of four digits can show
 UNTIL, REASON = "2027-03-31T00:00:00Z", "Claim 2026-114 before the labour court"  # as the document shows them
 
 
@@ -35,6 +36,8 @@ class NewHold(Schema):
         """A hold has an end, and it is to come."""
         if value <= datetime.now(UTC):
             raise ValidationError("Must be in the future.")
+        if value - datetime.now(UTC) > LONGEST:
+            raise ValidationError("Must be within a hundred years.")
 
 
 class HoldFilter(Page):

@@ -73,13 +73,14 @@ def test_it_is_recorded_and_lifted(
     assert api.get("/v1/legal-holds", headers=alice).json["items"][0]["status"] == "released"
 
 
-@pytest.mark.parametrize("wrong", ["person", "task", "time", "reason", "kind"])
+@pytest.mark.parametrize("wrong", ["person", "task", "time", "far", "reason", "kind"])
 def test_what_is_not_there_is_not_held(api: Api, alice: Person, dan: Person, mallory: Person, wrong: str) -> None:
     _, theirs, _ = content(api, mallory)
     answer = {
         "person": lambda: place(api, alice, mallory.user_id),
         "task": lambda: place(api, alice, dan.user_id, ("task", theirs)),
         "time": lambda: place(api, alice, dan.user_id, seconds=-1),
+        "far": lambda: place(api, alice, dan.user_id, seconds=101 * 366 * 86_400),
         "reason": lambda: api.post("/v1/legal-holds", json={"subject_user_id": dan.user_id}, headers=alice),
         "kind": lambda: place(api, alice, dan.user_id, ("member", theirs)),
     }[wrong]()

@@ -148,3 +148,24 @@ def test_a_request_that_waited_in_the_backup_waits_no_more(
     assert code == 0, said
     assert operator.there(dan) == (0, 0)
     assert erasures.ended(deletion_id) == certificate
+
+
+def test_a_later_request_of_somebody_who_came_back_goes_on_waiting(
+    alice: Person, dan: Person, api: Api, operator: Operator, erasures: Erasures, admin: pg8000.native.Connection
+) -> None:
+    """Replaying at any time is safe: what waits for an approval, or its time, is not begun by an older entry."""
+    erasures.ended(erasures.ask(alice, scope="user", user_id=dan.user_id))
+    operator.bring_back(dan)  # invited again
+    today = time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime())
+    letter = {"kind": "deletion", "user_id": dan.user_id, "received_at": today}
+    answer = api.post("/v1/privacy/requests", json=letter, headers=alice)
+    assert answer.status_code == 202, answer.text
+    known = "SELECT channel, approval_needed, execute_after, started_at FROM platform.deletions WHERE job_id = :id"
+    before = admin.run(known, id=answer.json["id"])
+
+    code, said = operator.replay()
+
+    assert code == 0, said
+    assert admin.run(known, id=answer.json["id"]) == before
+    assert erasures.state(answer.json["id"]) == "queued"
+    assert operator.there(dan) == (1, 1)
