@@ -14,7 +14,7 @@ from common.settings import settings
 SCOPE = "https://www.googleapis.com/auth/cloudkms"
 ANSWER_SECONDS = (1, 2)  # to connect, to answer
 TRIES = 2
-INVALID = 400
+ALTERED = (400, "INVALID_ARGUMENT")  # a key version that is disabled is a 400 too, FAILED_PRECONDITION
 
 
 class Unavailable(errors.Problem):
@@ -78,7 +78,7 @@ def _asked(method: str, body: dict[str, str], whole: Any) -> bytes:
         except (GoogleAuthError, RequestException) as error:
             reason = type(error).__name__
             continue
-        if answer.status_code == INVALID:
+        if (answer.status_code, _reason(answer)) == ALTERED:
             raise Refused
         if answer.status_code != 200:
             raise Unavailable(answer.status_code)
@@ -86,6 +86,14 @@ def _asked(method: str, body: dict[str, str], whole: Any) -> bytes:
         if found is not None:
             return found
     raise Unavailable(reason)
+
+
+def _reason(answer: Any) -> str | None:
+    """The code of Google's error; None in any other answer."""
+    try:
+        return str(answer.json()["error"]["status"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def associated(bound: tuple[str, ...]) -> bytes:

@@ -346,9 +346,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                platform.utc(e.requested_at) AS requested_at, platform.utc(e.due_at) AS due_at,
                platform.utc(e.completed_at) AS completed_at, platform.utc(e.expires_at) AS expires_at, e.size_bytes,
                e.sha256, e.error, platform.utc(e.mailed_at) AS mailed_at, e.channel,
-               platform.utc(e.received_at) AS received_at, e.note, platform.utc(e.extended_at) AS extended_at,
-               e.extension_reason
-        FROM platform.exports e WHERE platform.export_subject() IN (e.subject_account_id, e.requested_by)
+               platform.utc(e.received_at) AS received_at, own.note, platform.utc(e.extended_at) AS extended_at,
+               own.extension_reason
+        FROM platform.exports e
+        LEFT JOIN platform.exports own -- what was written about another is not hers
+            ON own.id = e.id AND own.subject_account_id = platform.export_subject()
+        WHERE platform.export_subject() IN (e.subject_account_id, e.requested_by)
         ORDER BY e.requested_at, e.id) r
 $$;
 SET LOCAL ROLE context_owner;

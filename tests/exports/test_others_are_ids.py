@@ -4,6 +4,7 @@ import io
 import json
 import uuid
 import zipfile
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -116,3 +117,16 @@ def test_audit_data_names_nobody(api, admin, alice, dan, together):
     for (data,) in rows:
         for secret in (dan.email, dan.name, alice.email, together["invited"], "@"):
             assert secret not in data
+
+
+def test_what_was_noted_about_another_is_not_hers(api, alice, dan, exports):
+    """An officer's note on a letter stands in the copy of whom it is about."""
+    note = f"note {uuid.uuid4().hex}"
+    letter = {"kind": "export", "user_id": dan.user_id, "note": note}
+    letter["received_at"] = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    asked = api.post("/v1/privacy/requests", json=letter, headers=alice)
+    assert asked.status_code == 202, asked.text
+
+    hers = {row["id"]: row for row in exports.package(alice).rows("exports")}
+    assert hers[asked.json["id"]]["note"] is None
+    assert note in content(exports.package(dan))

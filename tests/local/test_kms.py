@@ -5,6 +5,8 @@ import json
 import stat
 from collections.abc import Callable, Iterator
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import google_crc32c
@@ -94,6 +96,34 @@ def test_once_per_process(ask: Any, become: Any, layout: Layout, monkeypatch: py
     assert kms.unwrap(wrapped_key, "mfa-key", "kid") == PLAIN
     with pytest.raises(kms.Unavailable):
         kms.unwrap(wrapped_key, "mfa-key", "another")
+
+
+def test_a_disabled_version_is_no_altered_key(
+    ask: Any, become: Any, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Google answers 400 to both. What cannot be read for now is not left out of a copy or a search: 503."""
+    wrapped_key = text(Keeper(layout.root).encrypt(PLAIN, kms.associated(("mfa-key", "kid"))))
+    become("auth")
+    message = "cryptoKeyVersions/1 is not enabled, current state is: DISABLED."
+    disabled = {"error": {"code": 400, "message": message, "status": "FAILED_PRECONDITION"}}
+
+    class Disabled(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(json.dumps(disabled).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Not into the output of the tests."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Disabled) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("KMS_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        settings.cache_clear()
+        with pytest.raises(kms.Unavailable):
+            kms.unwrap(wrapped_key, "mfa-key", "kid")
+        server.shutdown()
 
 
 def test_new_versions_of_the_kms_key(ask: Any, become: Any, layout: Layout) -> None:
