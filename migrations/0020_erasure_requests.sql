@@ -273,7 +273,7 @@ BEGIN
                 AND h.resources IS NULL AND h.released_at IS NULL))
     WHERE d.job_id = job RETURNING * INTO refused;
     UPDATE platform.deletion_steps SET status = 'skipped', at = clock_timestamp() WHERE job_id = job;
-    IF refused.channel <> 'child' THEN
+    IF refused.parent_id IS NULL THEN
         PERFORM platform.post_mails_about(job, 'deletion_refused');
     END IF;
     PERFORM platform.wake_parent(refused.parent_id);
@@ -477,7 +477,7 @@ BEGIN
         UPDATE platform.deletions SET approval_needed = false, policy = 'keep_pseudonymous' WHERE job_id = job;
     END IF;
     IF state = 'queued' AND d.started_at IS NULL AND platform.leaves_nothing(d.scope, d.subject_id, d.tenant_id) THEN
-        IF d.channel NOT IN ('hold_end', 'replay') THEN
+        IF d.channel NOT IN ('hold_end', 'replay') OR d.parent_id IS NOT NULL THEN -- its parent waits for it
             PERFORM platform.refuse_deletion(job);
             RETURN 'refused';
         END IF;
@@ -701,7 +701,7 @@ BEGIN
         FROM platform.held_counts(d.subject_id) c WHERE c.row_count > 0;
     ELSE
         decided := coalesce((SELECT o.mode FROM platform.deletion_organizations o
-                             WHERE o.job_id = d.job_id AND o.tenant_id = tenant), 'keep');
+                             WHERE o.job_id = d.job_id AND o.tenant_id = tenant), app.erasure_mode(d.subject_id));
         INSERT INTO platform.deletion_held (job_id, tenant_id, table_name, rows, until)
         SELECT d.job_id, tenant, c.table_name, c.row_count, coalesce(c.until, clock_timestamp())
         FROM app.held_counts(d.subject_id, decided) c WHERE c.row_count > 0;

@@ -159,3 +159,27 @@ def test_what_is_kept_is_no_place_to_log_in_to(
     assert [organization["id"] for organization in answer.json["organizations"]] == [mallory.tenant_id]
     token = {"Authorization": f"Bearer {answer.json['access_token']}"}
     assert api.post("/v1/auth/switch", json={"organization_id": alice.tenant_id}, headers=token).status_code >= 400
+
+
+def test_a_follow_up_that_she_takes_over_herself_holds_up_nothing(
+    api: Api, people: People, alice: Person, dan: Person, mallory: Person, erasures: Erasures,
+    admin: pg8000.native.Connection,
+) -> None:  # fmt: skip
+    """Her own erasure finds what a hold left of an earlier one, wholly held by now: refused there, done elsewhere."""
+    people.join(dan.user_id, mallory.tenant_id, "developer")
+    earlier, _ = partly_erased(api, alice, dan, erasures)
+    later = follow_up(admin, earlier)
+    assert place(api, alice, dan.user_id, seconds=10 * 365 * 86_400).status_code == 201
+
+    certificate = erasures.erase(people.log_in(dan, tenant_id=mallory.tenant_id))
+
+    assert held(certificate)["app.tasks"] == 1
+    ended = admin.run(
+        "SELECT refused_reason IS NOT NULL, finished_at IS NOT NULL FROM platform.deletions WHERE job_id = :id",
+        id=later,
+    )
+    assert ended == [[True, True]]
+    waiting = admin.run(
+        "SELECT scope, channel FROM platform.deletions WHERE subject_id = :id AND finished_at IS NULL", id=dan.user_id
+    )
+    assert waiting == [["me", "hold_end"]]
