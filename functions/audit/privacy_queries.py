@@ -105,6 +105,8 @@ def insert_erasure(
     state = outcome[0][0]
     if state == "last_owner":
         raise errors.conflict("last_owner", LAST_OWNER)
+    if state == "running":  # her own, which has come this far already
+        raise errors.conflict("deletion_in_progress", ERASURE_RUNS)
     if state in {"denied", "lacks"}:
         raise errors.Problem("permission_denied", LACKS)
     if state not in {"ok", "legal_hold"}:

@@ -73,6 +73,15 @@ def test_one_at_a_time(alice: Person, vera: Person, desk: Desk, kind: str) -> No
     assert (second.status_code, second.json["code"]) == (409, f"{kind}_in_progress")
 
 
+def test_her_own_runs_already(alice: Person, vera: Person, desk: Desk) -> None:
+    """What she asked for herself is erasing her account: the officer learns that, not that nobody is there."""
+    desk.erasure(vera, "me", frozen_at=datetime.now(UTC))
+
+    answer = desk.letter(alice, vera, "deletion")
+
+    assert (answer.status_code, answer.json["code"]) == (409, "deletion_in_progress")
+
+
 def test_when_it_can_have_arrived(alice: Person, vera: Person, desk: Desk) -> None:
     now = datetime.now(UTC)
     for moment in (now + timedelta(minutes=1), now - timedelta(days=367)):
