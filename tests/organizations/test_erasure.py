@@ -98,7 +98,7 @@ def test_a_copy_holds_what_is_hers(api, admin, alice, inbox):
 
     (invitation,) = json.loads(package.read("data/invitations.json"))
     assert (invitation["email"], invitation["role"]) == (email, "Auditor")
-    assert not {"token_hash", "invited_by", "generation"} & set(invitation)
+    assert not {"token_hash", "generation"} & set(invitation)  # who invited her: an id (Art. 15(4) GDPR)
     (membership,) = json.loads(package.read("data/team_members.json"))
     assert membership["team_id"] == team
     (member,) = json.loads(package.read("data/members.json"))
