@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,17 @@ import pytest
 
 from local.identity import Issuer
 from local.layout import PROJECT, REGION, Layout, service_account
-from tests.conftest import CHECKOUT, Api, Inbox, People, Person
+from tests.conftest import CHECKOUT, Api, Inbox, People, Person, running_stack
 from tests.deletions.conftest import Erasures
 
 REPLAY_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A ledger that other tests do not write to."""
+    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
 
 
 class Operator:

@@ -37,10 +37,13 @@ def test_a_silent_job_starts_anew(
     job = backstage.queued(alice)
     for step in ("claim", "plan", "freeze", "revoke"):
         backstage.step(job, step, "dead")
-    assert backstage.call("retention", "scheduler", "/internal/jobs/requeue").json["stuck"] == 0
+    state = "SELECT status, execution_id FROM platform.jobs WHERE id = :job"
+    backstage.call("retention", "scheduler", "/internal/jobs/requeue")
+    assert admin.run(state, job=job) == [["running", "dead"]]
     admin.run("UPDATE platform.jobs SET heartbeat_at = now() - interval '16 minutes' WHERE id = :job", job=job)
 
-    assert backstage.call("retention", "scheduler", "/internal/jobs/requeue").json["stuck"] == 1
+    assert backstage.call("retention", "scheduler", "/internal/jobs/requeue").json["stuck"] >= 1
+    assert admin.run(state, job=job) == [["queued", None]]
     shown = api.get(f"/v1/deletions/{job}/status", params={"receipt": backstage.receipt(job)}).json
     assert shown["status"] == "running"
     assert backstage.step(job, "organizations", "dead").status_code == 409
