@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -23,6 +23,8 @@ import pg8000.native
 import pytest
 import requests
 
+from local.identity import Issuer
+from local.layout import Layout, service_account
 from local.processes import die_with_parent
 from tests.providers import Provider, running_provider
 
@@ -313,10 +315,14 @@ class Inbox:
         listed = found["messages"] if isinstance(found, dict) else found
         return [message for message in listed if address in str(message["to"])]
 
-    def wait_for(self, address: str, subject: str = "", seconds: float = 30) -> dict[str, Any]:
-        """The newest message for an address whose subject contains the words."""
+    def wait_for(
+        self, address: str, subject: str = "", seconds: float = 30, meanwhile: Callable[[], Any] | None = None
+    ) -> dict[str, Any]:
+        """The newest message for an address whose subject contains the words; until then `meanwhile` is called."""
 
         def arrived() -> Any:
+            if meanwhile:
+                meanwhile()
             return next((m for m in self.messages(address) if subject.lower() in m["subject"].lower()), None)
 
         message: dict[str, Any] = wait_until(arrived, seconds, f"a mail {subject!r} to {address}")
@@ -326,6 +332,15 @@ class Inbox:
 @pytest.fixture
 def inbox(stack: dict[str, Any], api: Api) -> Inbox:
     return Inbox(api, stack["mail"])
+
+
+@pytest.fixture
+def drain(stack: dict[str, Any], api: Api) -> Callable[[], Answer]:
+    """Send what the outbox holds now, which else Cloud Scheduler has done every minute."""
+    layout = Layout.load(Path(stack["path"]).parent / "layout.json")
+    url = layout.run_url("retention")
+    token = Issuer(layout.root).identity_token(service_account("scheduler"), url)
+    return partial(api.post, f"{url}/internal/outbox/drain", headers={"Authorization": f"Bearer {token}"})
 
 
 def last_audit_event(admin: pg8000.native.Connection, person: Person) -> dict[str, Any]:

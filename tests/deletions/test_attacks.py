@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Api, People, Person
 from tests.deletions.conftest import Backstage
-from tests.deletions.test_approval import policy
+from tests.deletions.test_children import policy
 from tests.tenancy.conftest import Attacker
 
 Attackers = Callable[[str], Attacker]

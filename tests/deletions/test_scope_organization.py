@@ -1,9 +1,11 @@
 """Scope organization: it is scheduled, can be called off, and then goes with everything; people keep their accounts."""
 
+from collections.abc import Callable
+
 import pg8000.native
 import pytest
 
-from tests.conftest import Api, Inbox, People, Person
+from tests.conftest import Answer, Api, Inbox, People, Person
 from tests.deletions.conftest import Backstage, Erasures, count
 
 
@@ -82,12 +84,14 @@ def test_it_needs_the_permission(api: Api, people: People, alice: Person, role: 
         assert (answer.status_code, answer.json["code"]) == (403, "permission_denied")
 
 
-def test_every_owner_is_told(api: Api, people: People, alice: Person, dan: Person, inbox: Inbox) -> None:
+def test_every_owner_is_told(
+    api: Api, people: People, alice: Person, dan: Person, inbox: Inbox, drain: Callable[[], Answer]
+) -> None:
     other = people.create("owner", alice.tenant_id)
     ask(api, alice)
 
     for owner in (alice, other):
-        assert "called off" in str(inbox.wait_for(owner.email, "asked for", seconds=90))
+        assert "called off" in str(inbox.wait_for(owner.email, "asked for", meanwhile=drain))
     assert inbox.messages(dan.email) == []
 
 
