@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-NAME = re.compile(r"(data|schema)/[a-z_]+\.json|processing\.json|index\.html|manifest\.json")
+NAME = re.compile(r"(data|schema)/[a-z_]+\.json|data/[a-z_]+\.csv|processing\.json|index\.html|manifest\.json")
 MANIFEST = "manifest.json"
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 MOST_FILES, SMALL_BYTES, ROW_BYTES, BLOCK = 1000, 16 * 2**20, 64 * 2**20, 2**20
