@@ -106,7 +106,7 @@ class Stage:
 
         def ended() -> Any:
             nonlocal drained
-            if time.monotonic() > drained + DRAIN_SECONDS:  # what a kill left in the outbox need not wait for its minute
+            if time.monotonic() > drained + DRAIN_SECONDS:  # what a kill left waits no minute
                 drained = time.monotonic()
                 with suppress(AssertionError, requests.ConnectionError):
                     self.drain()
