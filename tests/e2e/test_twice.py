@@ -114,8 +114,7 @@ def test_an_erasure(stage: Stage) -> None:
 
 def test_a_package_that_a_crash_left_is_deleted_at_the_end(stage: Stage) -> None:
     person = stage.settled()
-    job = queued_export(stage, person)
-    execution = uuid.uuid4().hex
+    job, execution = export_of_ours(stage, person)
     assert stage.step("exports", job, "claim", execution).json == {"work": "export"}
     for part in stage.step("exports", job, "plan", execution).json["parts"]:
         assert stage.step("exports", job, f"parts/{part}", execution).status_code == 200
@@ -126,13 +125,14 @@ def test_a_package_that_a_crash_left_is_deleted_at_the_end(stage: Stage) -> None
     check_export(stage, person, job, stage.typed(person), mails=1)
 
 
-def queued_export(stage: Stage, person: Person) -> str:
-    """An export that no workflow knows of: its task waits in a paused queue no longer than its row is ours."""
+def export_of_ours(stage: Stage, person: Person) -> tuple[str, str]:
+    """An export and the execution that has it, which is no workflow's: the task of its own comes too late."""
+    execution = uuid.uuid4().hex
     with stage.paused("jobs"):
         job = stage.ask("exports", person)
-        stage.run("UPDATE platform.jobs SET status = 'running', execution_id = 'nobody' WHERE id = :job", job=job)
-    stage.run("UPDATE platform.jobs SET status = 'queued', execution_id = NULL WHERE id = :job", job=job)
-    return job
+        taken = "UPDATE platform.jobs SET status = 'running', execution_id = :execution WHERE id = :job"
+        stage.run(taken, job=job, execution=execution)
+    return job, execution
 
 
 def test_a_mail(stage: Stage) -> None:
