@@ -32,7 +32,6 @@ ALTER TABLE platform.deletions
     ADD COLUMN refused_reason text,
     ADD COLUMN extended_at timestamptz,
     ADD COLUMN extension_reason text,
-    ADD COLUMN reminded_at timestamptz,
     ADD COLUMN ledger_at timestamptz,
     ADD COLUMN phones_to_find text[] NOT NULL DEFAULT '{}',
     ADD CONSTRAINT deletions_channel_check

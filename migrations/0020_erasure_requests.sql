@@ -1044,7 +1044,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         AND x.delivered_at IS NULL AND app.is_nobody()
 $$;
 
--- Nobody works where her erasure has begun, by whatever credential; all else is as it was.
+-- As in 0010, and two things more: a token of kind p is a person like u who is granted nothing, and so may have her own
+-- data while the organization is suspended; nobody works where her erasure has begun, by whatever credential.
 SET LOCAL ROLE context_definer;
 CREATE OR REPLACE FUNCTION app.credential(kind text, tenant uuid, principal uuid, login_session uuid, signs_in boolean)
 RETURNS text
