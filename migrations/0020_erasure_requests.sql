@@ -927,34 +927,6 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         AND app.sealed(1) = 's'
 $$;
 
--- An erasure that failed after its freeze cannot be asked for again by the person: it starts anew by itself.
-SET LOCAL ROLE context_definer;
-CREATE OR REPLACE FUNCTION platform.requeue_failed_deletions(pause interval) RETURNS integer
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    WITH again AS (
-        UPDATE platform.jobs SET status = 'queued', execution_id = NULL, finished_at = NULL,
-            heartbeat_at = clock_timestamp()
-        WHERE id IN (SELECT j.id FROM platform.jobs j JOIN platform.deletions d ON d.job_id = j.id
-                     WHERE j.status = 'failed' AND d.frozen_at IS NOT NULL
-                         AND j.finished_at < clock_timestamp() - pause
-                         AND NOT EXISTS (
-                             SELECT FROM platform.deletions o
-                             WHERE o.finished_at IS NULL
-                                 AND coalesce(o.subject_id, o.tenant_id) = coalesce(d.subject_id, d.tenant_id)
-                                 AND o.tenant_id IS NOT DISTINCT FROM d.tenant_id)
-                     FOR UPDATE OF j SKIP LOCKED)
-        RETURNING id
-    ), opened AS (
-        UPDATE platform.deletions SET finished_at = NULL, error = NULL WHERE job_id IN (SELECT id FROM again)
-    ), sent AS (
-        INSERT INTO platform.outbox (id, kind, name, reference, task_name)
-        SELECT gen_random_uuid(), 'workflow', 'gdpr_erasure', id, replace(gen_random_uuid()::text, '-', '') FROM again
-        RETURNING 1
-    )
-    SELECT count(*)::integer FROM sent
-$$;
-SET LOCAL ROLE context_owner;
-
 -- A hold is lifted: what it kept may go now. A follow-up that finds another hold goes on waiting by itself.
 CREATE FUNCTION platform.hasten_follow_ups(person uuid) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

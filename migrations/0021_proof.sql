@@ -114,10 +114,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     FROM platform.deletion_processors p WHERE p.job_id = job
 $$;
 
--- What must not be found outside of the database any more.
-CREATE FUNCTION platform.identifiers_to_find() RETURNS TABLE (email text, display_name text, phones text[], scope text)
+-- What must not be found outside of the database any more, and whose it is. The phone numbers are sealed.
+CREATE FUNCTION platform.identifiers_to_find()
+RETURNS TABLE (email text, display_name text, phones text[], scope text, subject_id text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT d.mail_to, d.name_to_find, d.phones_to_find, d.scope FROM platform.sealed_deletion() d
+    SELECT d.mail_to, d.name_to_find, d.phones_to_find, d.scope, d.subject_id::text FROM platform.sealed_deletion() d
 $$;
 
 -- Log entries with an identifier, as many as the last search found: they stay until the logs expire.

@@ -46,21 +46,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                platform.utc(f.created_at) AS created_at, platform.utc(f.confirmed_at) AS confirmed_at
         FROM identity.mfa_factors f WHERE f.account_id = platform.export_subject() ORDER BY f.created_at, f.id) r
 $$;
--- As before, and whose the numbers are: deletions keep them sealed as well.
--- squawk-ignore ban-drop-function
-DROP FUNCTION platform.identifiers_to_find();
 SET LOCAL ROLE context_owner;
-CREATE FUNCTION platform.identifiers_to_find()
-RETURNS TABLE (email text, display_name text, phones text[], scope text, subject_id text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT d.mail_to, d.name_to_find, d.phones_to_find, d.scope, d.subject_id::text FROM platform.sealed_deletion() d
-$$;
 
 ALTER FUNCTION identity.mfa_message(uuid) OWNER TO context_definer;
 ALTER FUNCTION platform.export_sealed_phones() OWNER TO context_definer;
-ALTER FUNCTION platform.identifiers_to_find() OWNER TO context_definer;
 SET LOCAL ROLE context_definer;
 GRANT EXECUTE ON FUNCTION identity.mfa_message(uuid) TO auth_fn;
 GRANT EXECUTE ON FUNCTION platform.export_sealed_phones() TO exports_jobs_fn;
-GRANT EXECUTE ON FUNCTION platform.identifiers_to_find() TO deletions_jobs_fn;
 SET LOCAL ROLE context_owner;
