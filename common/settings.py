@@ -50,6 +50,7 @@ class Settings:
     auth_url: str = ""
     export_bucket: str = ""
     ledger_bucket: str = ""
+    anchor_bucket: str = ""
     smtp_url: str = ""
     mail_from: str = "no-reply@example.com"
     mail_provider: str = ""

@@ -104,11 +104,11 @@ def names(prefix: str) -> list[str]:
     return [blob.name for blob in _bucket(settings().export_bucket).list_blobs(prefix=prefix, timeout=NETWORK_SECONDS)]
 
 
-def keep(name: str, content: bytes) -> bool:
-    """Write a new object of the ledger; False when there is one of that name, which stays as it is."""
+def keep(name: str, content: bytes, bucket: str | None = None) -> bool:
+    """Write a new object of the ledger, or another bucket; False when there is one of that name, which stays."""
     from google.api_core.exceptions import PreconditionFailed  # noqa: PLC0415 - slow to import, only where it is used
 
-    blob = _bucket(settings().ledger_bucket).blob(name)
+    blob = _bucket(bucket or settings().ledger_bucket).blob(name)
     try:
         blob.upload_from_string(
             content, content_type="application/json", if_generation_match=0, timeout=NETWORK_SECONDS, checksum="crc32c"
@@ -118,16 +118,19 @@ def keep(name: str, content: bytes) -> bool:
     return True
 
 
-def kept(name: str) -> bytes:
-    """An object of the ledger. Raises google.api_core.exceptions.NotFound."""
-    content: bytes = _bucket(settings().ledger_bucket).blob(name).download_as_bytes(timeout=NETWORK_SECONDS)
+def kept(name: str, bucket: str | None = None) -> bytes:
+    """An object of the ledger, or another bucket. Raises google.api_core.exceptions.NotFound."""
+    blob = _bucket(bucket or settings().ledger_bucket).blob(name)
+    content: bytes = blob.download_as_bytes(timeout=NETWORK_SECONDS)
     return content
 
 
-def kept_names(prefix: str) -> list[str]:
-    """The names of the ledger's objects that start so."""
-    bucket = _bucket(settings().ledger_bucket)
-    return [blob.name for blob in bucket.list_blobs(prefix=prefix, timeout=NETWORK_SECONDS)]
+def kept_names(prefix: str, bucket: str | None = None) -> list[str]:
+    """The names of the ledger's objects that start so, or another bucket's, in order; nothing else is transferred."""
+    found = _bucket(bucket or settings().ledger_bucket).list_blobs(
+        prefix=prefix, fields="items(name),nextPageToken", timeout=NETWORK_SECONDS
+    )
+    return [blob.name for blob in found]
 
 
 def signed_url(name: str, filename: str, content_type: str) -> str:

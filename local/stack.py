@@ -17,6 +17,7 @@ ANNOUNCEMENT = "stack.json"
 INSTANCE = f"{PROJECT}:{REGION}:main"
 EXPORT_BUCKET = f"{PROJECT}-exports"
 LEDGER_BUCKET = f"{PROJECT}-ledger"
+ANCHOR_BUCKET = f"{PROJECT}-anchors"
 FOREIGN = ("CLOUDSDK_", "GOOGLE_", "GCE_", "GRANIAN_", "GRPC_", "PG", "PYTHON", "K_", "FUNCTION_", "WERKZEUG_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
@@ -93,6 +94,7 @@ def function_environment(layout: Layout, service: str, environ: Mapping[str, str
         "AUTH_URL": layout.run_url("auth"),
         "EXPORT_BUCKET": EXPORT_BUCKET,
         "LEDGER_BUCKET": LEDGER_BUCKET,
+        "ANCHOR_BUCKET": ANCHOR_BUCKET,
         "SMTP_URL": f"smtp://{HOST}:{layout.ports['smtp']}",
         "MAIL_FROM": environ.get("MAIL_FROM", "no-reply@example.com"),
         "SMS_ENDPOINT": layout.url("sms"),
