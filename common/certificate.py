@@ -1,4 +1,4 @@
-"""Deletion certificates: signed with Ed25519 (RFC 8032), so that anyone can check one with the public key alone.
+"""Signed documents, deletion certificates first: Ed25519 (RFC 8032), so that the public key alone checks them.
 
 `hash` is the hex SHA-256 of the RFC 8785 canonical JSON of the certificate without `hash`, `signature` and `key_id`;
 `signature` is the unpadded base64url Ed25519 signature of the bytes of that same JSON. `python -m common.certificate
@@ -21,12 +21,13 @@ from common import secrets
 from common.audit import canonical
 
 RING = "certificate-key"
+AUDIT_RING = "audit-key"  # of anchors, checkpoints and statements, see common/audit.py
 SEALS = ("hash", "signature", "key_id")
 
 
-def sign(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts with hash, signature and key_id. They hold strings, integers, lists and objects only."""
-    key = secrets.ring(RING).signer
+def sign(facts: dict[str, Any], ring: str = RING) -> dict[str, Any]:
+    """The facts with hash, signature and key_id. They hold strings, integers, lists, objects, booleans and null only."""
+    key = secrets.ring(ring).signer
     statement = _statement(facts)
     return {
         **facts,
@@ -36,9 +37,15 @@ def sign(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def public_keys() -> dict[str, str]:
-    """Every public key by its key_id: raw Ed25519 in unpadded base64url."""
-    return {kid: _public(key) for kid, key in secrets.ring(RING).keys.items()}
+def public_keys(ring: str = RING) -> dict[str, str]:
+    """Every public key of a ring by its key_id: raw Ed25519 in unpadded base64url."""
+    return {kid: _public(key) for kid, key in secrets.ring(ring).keys.items()}
+
+
+def ours(document: dict[str, Any], ring: str = RING) -> bool:
+    """Whether a key of the ring signed exactly this document, now or ever."""
+    key = secrets.ring(ring).keys.get(str(document.get("key_id")))
+    return key is not None and holds(document, _public(key))
 
 
 def holds(certificate: dict[str, Any], public_key: str) -> bool:
@@ -47,7 +54,7 @@ def holds(certificate: dict[str, Any], public_key: str) -> bool:
         statement = _statement({name: value for name, value in certificate.items() if name not in SEALS})
         key = Ed25519PublicKey.from_public_bytes(_bytes(public_key))
         key.verify(_bytes(str(certificate["signature"])), statement)
-    except (InvalidSignature, KeyError, ValueError):
+    except (InvalidSignature, KeyError, ValueError, TypeError):
         return False
     return certificate.get("hash") == hashlib.sha256(statement).hexdigest()
 

@@ -17,6 +17,8 @@ CURSOR_SECONDS = 86_400  # a list is walked within a day of a promotion
 MAIL_SECONDS = 100 * 86_400
 WRAPPED = ("mfa-key", "phone-key")  # their keys encrypt, and stand in the ring as Cloud KMS wrapped them
 
+SIGNING_FOR_EVER = ("certificate-key", "audit-key")  # what they signed is checked by anyone, for ever
+
 NOT_ROTATED: Final[dict[str, str]] = {
     VERIFYING_RING: "it follows the signing ring",
     "edge-key": "the load balancer sends it: Terraform and the operator rotate it, see docs/keys.md",
@@ -51,7 +53,7 @@ def policy(id: str) -> Policy | None:
         return Policy(period, settle, CONTEXT_SECONDS)
     if id == SIGNING_RING:
         return Policy(period, settle, settings().access_token_seconds, settings().jwt_algorithm)
-    if id == "certificate-key":
+    if id in SIGNING_FOR_EVER:
         return Policy(period, settle, None, shrinks=True)
     lifetimes = {
         "refresh-key": settings().family_seconds,
