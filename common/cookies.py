@@ -77,5 +77,5 @@ def prove(request: Request, session_id: str) -> None:
     shown, kept = request.headers.get(HEADER, "").encode(), request.cookies.get(CSRF, "").encode()
     bound = any(hmac.compare_digest(shown, mac.encode()) for mac in tokens.macs(RING, PURPOSE, session_id))
     if not (bound and hmac.compare_digest(shown, kept)):
-        log.entry("NOTICE", "csrf check failed", login_session_id=session_id)
+        log.security("NOTICE", "csrf check failed", login_session_id=session_id)
         raise errors.Problem("csrf_failed", f"Send the value of the cookie {CSRF} in the header {HEADER}.")

@@ -255,7 +255,7 @@ class Database:
         except DatabaseError as error:
             if sqlstate(error) != CONNECTION_TAMPERED:
                 raise
-        log.entry("CRITICAL", "a pooled connection was tampered with")
+        log.security("CRITICAL", "a pooled connection was tampered with")
         connection.close()
         connection = self._connect()
         return connection, connection.flight([begin, _authorize(claim, connection), *rest])
@@ -293,7 +293,7 @@ class Database:
             refuse_privileged_login(connection)
         except PrivilegedLogin as error:
             connection.close()
-            log.entry("CRITICAL", "the database login is refused", reasons=str(error))
+            log.security("CRITICAL", "the database login is refused", reasons=str(error))
             raise
         return connection
 

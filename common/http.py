@@ -25,6 +25,7 @@ from common.wire import DatabaseError, Step, refused_by_policy, violates
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 INTERNAL, BAD_REQUEST = "/internal/", 400
+REFUSALS = (401, 403, 429)  # kept as long as security logs
 
 
 class Table:
@@ -95,7 +96,8 @@ class Routes(Table):
         except Exception as error:  # noqa: BLE001 - the boundary
             log.failure(error)
             response = answers.problem_document(errors.Problem("internal_error"), shown)
-        log.entry("INFO", "request", method=request.method, route=_route_name(request), status=response.status_code)
+        write = log.security if response.status_code in REFUSALS else log.entry
+        write("INFO", "request", method=request.method, route=_route_name(request), status=response.status_code)
         response.headers.extend(tally.headers())
         return answers.finish(request, response, shown)
 

@@ -184,7 +184,7 @@ def _identity(call: Call, provider: Provider, attempt: Attempt, browser: str) ->
     except Unreachable as error:
         raise _unavailable(provider, error) from error
     except Invalid as error:
-        log.entry("NOTICE", "a provider's answer was refused", provider=provider.name, reason=str(error))
+        log.security("NOTICE", "a provider's answer was refused", provider=provider.name, reason=str(error))
         challenge = {"WWW-Authenticate": 'Bearer error="oidc_invalid"'}
         raise errors.Problem("oidc_invalid", headers=challenge) from error
 
@@ -233,7 +233,7 @@ def _admit(call: Call, provider: Provider, identity: Identity) -> dict[str, Any]
 
 
 def _refuse(provider: Provider, outcome: str) -> NoReturn:
-    log.entry("NOTICE", "an identity at a provider may not log in", provider=provider.name, outcome=outcome)
+    log.security("NOTICE", "an identity at a provider may not log in", provider=provider.name, outcome=outcome)
     raise errors.Problem(
         "oidc_not_linked", "Log in another way, and link this identity at start?purpose=link; or register."
     )

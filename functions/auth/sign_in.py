@@ -123,9 +123,9 @@ def _refuse(call: Call, found: Credential | None, started: float, problem: error
         raise lock.locked(wait)
     earliest = time.monotonic() + BOOKKEEPING_SECONDS
     if found is None:
-        log.entry("NOTICE", "log-in failed for an unknown address")
+        log.security("NOTICE", "log-in failed for an unknown address")
     else:
-        log.entry("NOTICE", "log-in failed")
+        log.security("NOTICE", "log-in failed")
         for tenant_id in found.organizations[: found.live]:
             _record_failure(call, Claim("u", tenant_id, found.account_id))
     now = time.monotonic()
@@ -146,7 +146,7 @@ def _record_failure(call: Call, claim: Claim) -> None:
     except errors.Problem as problem:
         if problem.status >= errors.CODES["internal_error"][0]:
             raise
-        log.entry("NOTICE", "the membership of a failed log-in is gone")
+        log.security("NOTICE", "the membership of a failed log-in is gone")
 
 
 def audit_failure(call: Call, tx: Tx, action: str, resource_id: str, method: str = "password") -> None:

@@ -12,9 +12,9 @@ STEPS = (
 )
 STAYS = ("pseudonym", "keep")
 PROOF = "platform.deletions"
-LOGS, LOG_DAYS = "logs", 30
+LOGS, LOG_DAYS = "logs", 90  # as the security logs; the others are gone after 30
 LOG_GROUND = "a log entry cannot be deleted alone; that it holds what identifies somebody is a defect, and was reported"
-LOG_UNTIL = f"{LOG_DAYS} days after it was written"
+LOG_UNTIL = f"at most {LOG_DAYS} days after it was written"
 HOLD_GROUND = "Art. 17(3)(e) GDPR: legal hold"
 
 Count = dict[str, Any]  # {"table", "action", "rows"}

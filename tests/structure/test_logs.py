@@ -1,8 +1,12 @@
-"""Log entries name nobody: an entry cannot be erased, so an identifier of a person in one would outlive her."""
+"""Log entries name nobody, since an entry cannot be erased; those about security say so, and are kept for longer."""
 
 import ast
+import json
+import re
 
 import pytest
+
+from common import log
 
 from tests.structure.sources import python_of, tree_of
 
@@ -18,16 +22,33 @@ OF_PEOPLE = {
     "ip",
     "display_name",
 }
+OF_SECURITY = re.compile(
+    r"\blog-?in\b|csrf|tamper|forged|\bchain\b|operator|keys rotated|incident|privileged|a provider's answer was refused"
+)
+
+
+def entries(tree):
+    """Each call that writes a log entry, with the function's name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("log.entry", "log.security"):
+            yield node.func.attr, node
 
 
 def fields(tree):
     """The names of the fields of every log entry in a file, and of the attributes and keys that fill them."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "log.entry":
-            for keyword in node.keywords:
-                yield str(keyword.arg)
-                if isinstance(keyword.value, ast.Attribute):
-                    yield keyword.value.attr
+    for _, node in entries(tree):
+        for keyword in node.keywords:
+            yield str(keyword.arg)
+            if isinstance(keyword.value, ast.Attribute):
+                yield keyword.value.attr
+
+
+def general(tree):
+    """The messages about security of entries that would go with the general logs."""
+    for name, node in entries(tree):
+        if name == "entry":
+            texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
+            yield from (text for text in texts if isinstance(text, str) and OF_SECURITY.search(text))
 
 
 @pytest.mark.parametrize("path", python_of("common", "functions"), ids=str)
@@ -39,3 +60,24 @@ def test_the_rule_refuses():
     wrong = ast.parse('log.entry("NOTICE", "log-in failed", who=found.account_id, email=email)')
 
     assert set(fields(wrong)) & OF_PEOPLE == {"account_id", "email"}
+
+
+@pytest.mark.parametrize("path", python_of("common", "functions", "migrations"), ids=str)
+def test_what_is_about_security_is_kept_as_security_log(path):
+    assert list(general(tree_of(path))) == []
+
+
+def test_that_rule_refuses():
+    wrong = ast.parse('log.entry("NOTICE", "log-in failed")\nlog.security("NOTICE", "log-in failed")')
+
+    assert list(general(wrong)) == ["log-in failed"]
+
+
+def test_the_label_stands_where_cloud_logging_reads_labels(capsys, monkeypatch):
+    monkeypatch.setattr(log, "settings", lambda: type("Settings", (), {"service": "auth"}))
+    log.security("NOTICE", "log-in failed")
+    log.entry("INFO", "request")
+
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first["logging.googleapis.com/labels"] == {"log": "security"}
+    assert "logging.googleapis.com/labels" not in second
