@@ -78,7 +78,9 @@ def has_version(schema: SchemaLike | None) -> bool:
 
 
 def media_type(route: RouteLike) -> str:
-    """What a success is written in: pages stand outside /v1."""
+    """What a success is written in: what the route says, else JSON; pages stand outside /v1."""
+    if route.media:
+        return route.media
     outside = not route.path.startswith(("/v1/", "/.well-known/", "/health/"))
     return "text/html; charset=utf-8" if outside and route.answers is None else "application/json"
 

@@ -52,6 +52,7 @@ class Line:
     secret: bool = False
     by_scope: tuple[tuple[str, str], ...] = ()
     while_suspended: bool = False
+    media: str | None = None
 
     @property
     def idempotent(self) -> bool:
