@@ -1,13 +1,15 @@
-"""Buckets: insert, get, list; and the lifecycle rule by age."""
+"""Buckets: insert, get, list, change, lock, delete; and the lifecycle rule by age."""
 
 import asyncio
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 
 from local.layout import PROJECT
+from local.storage import retaining
 from local.storage.call import Call
 from local.storage.problems import Problem, invalid
 from local.storage.schema import now
@@ -15,10 +17,11 @@ from local.storage.sessions import Sessions
 from local.storage.store import Store
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-KEPT = ["lifecycle", "labels", "iamConfiguration", "encryption", "cors", "retentionPolicy", "storageClass", "location"]
+KEPT = ["lifecycle", "labels", "iamConfiguration", "encryption", "cors", "storageClass", "location"]
+POLICY = "retentionPolicy"
 SESSION_DAYS = 7
-EXPORTS, LEDGER = f"{PROJECT}-exports", f"{PROJECT}-ledger"
-EXPORT_DAYS, LEDGER_DAYS = 7, 1095
+EXPORTS, LEDGER, ANCHORS = f"{PROJECT}-exports", f"{PROJECT}-ledger", f"{PROJECT}-anchors"
+EXPORT_DAYS, LEDGER_DAYS, ANCHOR_DAYS = 7, 1095, 400
 
 
 def new_bucket(name: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -30,6 +33,7 @@ def new_bucket(name: str, asked: dict[str, Any]) -> dict[str, Any]:
     ):
         raise invalid("This stand-in keeps no deleted or earlier versions.")
     at = now()
+    retention = {POLICY: retaining.policy(asked[POLICY])} if asked.get(POLICY) is not None else {}
     return {
         "kind": "storage#bucket",
         "id": name,
@@ -43,15 +47,21 @@ def new_bucket(name: str, asked: dict[str, Any]) -> dict[str, Any]:
         "etag": "CAE=",
         "softDeletePolicy": {"retentionDurationSeconds": "0", "effectiveTime": at},
         **{key: asked[key] for key in KEPT if key in asked},
+        **retention,
     }
 
 
 def ensure(store: Store) -> None:
-    """Make the buckets of the exports and of the ledger at the first start."""
+    """Make the buckets of the exports, the ledger and the anchors at the first start, the last one locked."""
     there = [bucket["name"] for bucket in store.buckets()]
-    for name, days in ((EXPORTS, EXPORT_DAYS), (LEDGER, LEDGER_DAYS)):
-        if name not in there:
-            store.insert_bucket(name, new_bucket(name, _resource(days)))
+    for name, days in ((EXPORTS, EXPORT_DAYS), (LEDGER, LEDGER_DAYS), (ANCHORS, ANCHOR_DAYS)):
+        if name in there:
+            continue
+        made = new_bucket(name, _resource(days))
+        if name == ANCHORS:
+            period = timedelta(days=days) // timedelta(seconds=1)
+            made |= {POLICY: retaining.policy({"retentionPeriod": str(period)}) | {"isLocked": True}}
+        store.insert_bucket(name, made)
 
 
 def _resource(days: int) -> dict[str, Any]:
@@ -85,6 +95,37 @@ async def insert(call: Call) -> web.StreamResponse:
 async def get(call: Call) -> web.StreamResponse:
     """GET /storage/v1/b/{bucket}"""
     return web.json_response(call.store.bucket(call.names[0]))
+
+
+async def patch(call: Call) -> web.StreamResponse:
+    """PATCH or PUT /storage/v1/b/{bucket}: what is not named stays; null removes it."""
+    asked = await call.json()
+
+    def merged(bucket: dict[str, Any]) -> dict[str, Any]:
+        given = {key: asked[key] for key in KEPT if key in asked}
+        if POLICY in asked:
+            given[POLICY] = retaining.changed(bucket, asked[POLICY])
+        return {key: value for key, value in {**bucket, **given}.items() if value is not None}
+
+    return await _changed(call, merged)
+
+
+async def lock(call: Call) -> web.StreamResponse:
+    """POST /storage/v1/b/{bucket}/lockRetentionPolicy?ifMetagenerationMatch="""
+    if call.conditions.metageneration is None:
+        raise Problem(400, "required", "Required parameter: ifMetagenerationMatch")
+    return await _changed(call, lambda bucket: {**bucket, POLICY: retaining.locked(bucket)})
+
+
+async def _changed(call: Call, change: Callable[[dict[str, Any]], dict[str, Any]]) -> web.StreamResponse:
+    changed = await asyncio.to_thread(call.store.patch_bucket, call.names[0], call.conditions, change)
+    return web.json_response(changed)
+
+
+async def delete(call: Call) -> web.StreamResponse:
+    """DELETE /storage/v1/b/{bucket}: an empty one; so one whose objects are retained stays as long as they do."""
+    await asyncio.to_thread(call.store.delete_bucket, call.names[0], call.conditions)
+    return web.Response(status=204)
 
 
 async def list_all(call: Call) -> web.StreamResponse:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from local.storage import retaining
 from local.storage.conditions import Conditions
 from local.storage.problems import invalid
 from local.storage.schema import Stored
@@ -63,7 +64,8 @@ class Call:
 
     def resource(self, stored: Stored) -> dict[str, Any]:
         """The object resource of the JSON API."""
-        return object_resource(stored, self.origin)
+        end = retaining.until(self.store.bucket(stored.bucket), stored)
+        return object_resource(stored, self.origin) | ({"retentionExpirationTime": end} if end else {})
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

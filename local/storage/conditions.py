@@ -61,6 +61,11 @@ class Conditions:
         if not self._differs(found):
             raise not_modified()
 
+    def check_metageneration(self, found: int) -> None:
+        """Raise Problem 412 unless the conditions on a bucket's metageneration hold."""
+        if self.metageneration not in (None, found) or self.not_metageneration == found:
+            raise condition_not_met()
+
     def _same(self, found: Versioned | None) -> bool:
         generation = found.generation if found else 0
         metageneration = found.metageneration if found else 0

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from local.durable import transaction
+from local.storage import retaining
 from local.storage.conditions import Conditions
 from local.storage.content import sync_folder
 from local.storage.problems import Problem, no_bucket, no_object
@@ -76,6 +77,24 @@ class Store:
             rows = self.database.execute("SELECT resource FROM buckets ORDER BY name").fetchall()
         return [json.loads(row["resource"]) for row in rows]
 
+    def patch_bucket(self, name: str, conditions: Conditions, change: Change) -> dict[str, Any]:
+        """Change a bucket's resource. Raises Problem 404 or 412."""
+        with self.transaction():
+            found = self.bucket(name)
+            conditions.check_metageneration(int(found["metageneration"]))
+            made = change(found) | {"metageneration": str(int(found["metageneration"]) + 1), "updated": now()}
+            self.database.execute("UPDATE buckets SET resource = ? WHERE name = ?", (json.dumps(made), name))
+            return made
+
+    def delete_bucket(self, name: str, conditions: Conditions) -> None:
+        """Delete an empty bucket. Raises Problem 404, 409 or 412."""
+        with self.transaction():
+            conditions.check_metageneration(int(self.bucket(name)["metageneration"]))
+            if self.database.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (name,)).fetchone():
+                raise Problem(409, "conflict", "The bucket you tried to delete is not empty.")
+            self.database.execute("DELETE FROM uploads WHERE bucket = ?", (name,))
+            self.database.execute("DELETE FROM buckets WHERE name = ?", (name,))
+
     def find(self, bucket: str, name: str) -> Stored | None:
         """The live object, if any."""
         with self._lock:
@@ -103,12 +122,14 @@ class Store:
         """Make a draft the live object; its session, if it has one, is done in the same transaction.
 
         The draft is linked into the bucket first and its own name goes last, so that a crash at any point leaves
-        either the old state with the draft, or the new one. Raises Problem 404 (bucket) or 412.
+        either the old state with the draft, or the new one. Raises Problem 403 (retained), 404 (bucket) or 412.
         """
         with self._lock:
-            self.bucket(bucket)
+            kept = self.bucket(bucket)
             old = self.find(bucket, name)
             conditions.check_write(old)
+            if old:
+                retaining.check(kept, old)
             stored = self._new(bucket, name, meta, draft)
             (self.root / bucket / stored.file).hardlink_to(draft.path)
             sync_folder(self.root / bucket)
@@ -132,10 +153,11 @@ class Store:
             return changed
 
     def delete(self, bucket: str, name: str, generation: int | None, conditions: Conditions) -> None:
-        """Delete the row and the bytes. Raises Problem 404 or 412."""
+        """Delete the row and the bytes. Raises Problem 403 (retained), 404 or 412."""
         with self._lock:
             found = self.get(bucket, name, generation, Conditions())
             conditions.check_write(found)
+            retaining.check(self.bucket(bucket), found)
             with self.transaction():
                 self.database.execute("DELETE FROM objects WHERE bucket = ? AND name = ?", (bucket, name))
             self._unlink(found)
@@ -147,12 +169,14 @@ class Store:
             return [Stored.of(row) for row in self.database.execute(sql, (bucket, start, limit))]
 
     def expire(self, bucket: str, before: str) -> int:
-        """The lifecycle rule: delete what was created before a time. Returns how many."""
-        sql = "SELECT name, generation FROM objects WHERE bucket = ? AND created < ?"
+        """The lifecycle rule: delete what was created before a time and is not retained. Returns how many."""
+        sql = "SELECT * FROM objects WHERE bucket = ? AND created < ?"
         with self._lock:
-            old = self.database.execute(sql, (bucket, before)).fetchall()
-            for row in old:
-                self.delete(bucket, row["name"], row["generation"], Conditions())
+            kept = self.bucket(bucket)
+            found = [Stored.of(row) for row in self.database.execute(sql, (bucket, before)).fetchall()]
+            old = [stored for stored in found if not retaining.retained(kept, stored)]
+            for stored in old:
+                self.delete(bucket, stored.name, stored.generation, Conditions())
         return len(old)
 
     def copy_bytes(self, source: Stored, target: Path) -> None:

@@ -21,7 +21,7 @@ from local.layout import PROJECT, Layout, service_account
 
 MEBIBYTE = 1 << 20
 GRANULE = 256 * 1024
-EXPORTS, LEDGER = f"{PROJECT}-exports", f"{PROJECT}-ledger"
+EXPORTS, LEDGER, ANCHORS = f"{PROJECT}-exports", f"{PROJECT}-ledger", f"{PROJECT}-anchors"
 RESUME = "/upload/storage/v1/b/{}/o?uploadType=resumable&name={}"
 
 
@@ -72,7 +72,7 @@ def test_the_bucket_of_exports_deletes_after_a_week_and_keeps_nothing(client: st
 def test_buckets(client: storage.Client, server: Any) -> None:
     client.create_bucket("another-bucket", location="europe-west1")
 
-    assert [bucket.name for bucket in client.list_buckets()] == ["another-bucket", EXPORTS, LEDGER]
+    assert [bucket.name for bucket in client.list_buckets()] == ["another-bucket", ANCHORS, EXPORTS, LEDGER]
     with pytest.raises(Conflict):
         client.create_bucket("another-bucket")
     with pytest.raises(NotFound):
