@@ -147,7 +147,7 @@ def _composed(
     try:
         for part in parts:
             wanted = Conditions.of({key: str(value) for key, value in part.get("objectPreconditions", {}).items()})
-            generation = int(part["generation"]) if "generation" in part else None
+            generation = int(part["generation"]) if part.get("generation") is not None else None
             source, file = store.open(bucket, str(part.get("name", "")), generation, wanted)
             meta.setdefault("contentType", source.meta.get("contentType", "application/octet-stream"))
             components += source.components or 1
