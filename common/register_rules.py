@@ -87,6 +87,7 @@ def _rules(table: Table, tables: dict[str, Table]) -> Rules:
             for reference in table.references
         ],
         "period": period,
+        "partitions": table.retention.partitions,
         "after": _name(table.retention.after, table) if period and table.retention.after else None,
     }
 

@@ -11,6 +11,7 @@ SENSITIVE = ("restricted", "confidential")
 ERASURES = ("delete_row", "null", "pseudonym", "keep")
 MATCHES = ("account", "email", "text", "key", "mention", "row")
 SOURCES = ("provided", "observed", "derived")
+PARTITIONS = ("day", "month")
 REFERENCES = ("with_parent", "keep_parent", "null")
 REFERENCE = re.compile(r"(\w+) \(([\w, ]+)\) -> ([\w.]+) \(([\w, ]+)\)")
 GROUNDS = re.compile(r"Art\. 6\(1\)\(([a-f])\)")
@@ -53,17 +54,23 @@ class Subject:
 
 @dataclass(frozen=True)
 class Retention:
-    """`period` is a PostgreSQL interval counted from column `after`; without one, `until` says when it ends."""
+    """`period` is a PostgreSQL interval counted from column `after`; without one, `until` says when it ends.
+
+    With `partitions` the table is partitioned by that column, by day or month (UTC), and goes by whole partitions.
+    """
 
     period: str | None
     after: str | None
     until: str | None
     ground: str
+    partitions: str | None = None
 
     @property
     def text(self) -> str:
         """The rule as a person reads it."""
-        return f"{self.period} after {self.after}" if self.period else f"until {self.until}"
+        if not self.period:
+            return f"until {self.until}"
+        return f"{self.period} after {self.after}" + (f", by whole {self.partitions}s" if self.partitions else "")
 
 
 @dataclass(frozen=True)
@@ -185,9 +192,12 @@ def _subject(table: str, entry: dict[str, Any], columns: dict[str, Column]) -> S
 
 
 def _retention(table: str, entry: dict[str, str], columns: dict[str, Column]) -> Retention:
-    found = Retention(entry.get("period"), entry.get("after"), entry.get("until"), entry["ground"])
+    parts = entry.get("partitions")
+    found = Retention(entry.get("period"), entry.get("after"), entry.get("until"), entry["ground"], parts)
     if bool(found.period) == bool(found.until) or (found.period and found.after not in columns):
         raise RegisterError(f"{table}: retention needs either a period after one of its columns, or an end")
+    if parts is not None and one_of(parts, PARTITIONS, table) and not found.period:
+        raise RegisterError(f"{table}: partitions need a period")
     return found
 
 
