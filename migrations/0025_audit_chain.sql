@@ -131,5 +131,6 @@ BEGIN
 END
 $$;
 
+-- squawk-ignore ban-drop-function
 DROP FUNCTION platform.record_operator(uuid, text, text, uuid, text, text);
 SET LOCAL ROLE context_owner;
