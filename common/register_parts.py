@@ -71,7 +71,8 @@ class Activity:
 class Place:
     """Where personal data are beside the tables; `erasure` says how an erasure reaches them.
 
-    `content`: it also holds what organizations store, and is part of the processor's record.
+    `content`: it also holds what organizations store, and is part of the processor's record. `resource`: types of
+    resources in audit events that are kept here.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Place:
     ground: str
     erasure: str
     content: bool
+    resource: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def places(entries: dict[str, Any], document: dict[str, Any], known: dict[str, A
             ground=given(entry, "ground", name),
             erasure=given(entry, "erasure", name),
             content=bool(entry.get("content", False)),
+            resource=tuple(identifier(kind, name) for kind in entry.get("resource", [])),
         )
         for name, entry in entries.items()
     }

@@ -74,6 +74,7 @@ def _rules(table: Table, tables: dict[str, Table]) -> Rules:
         "of_tenant": table.of_tenant,
         "whole": table.whole,
         "resource": RESOURCES.get(table.name),
+        "audited": {kind: _name(column, table) for kind, column in table.resource.items()},
         "subjects": subjects,
         "nulls": [_name(each.name, table) for each in table.columns.values() if _emptied(each.erase, each.name, named)],
         "parents": [

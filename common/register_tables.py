@@ -1,7 +1,7 @@
 """The tables of the register: columns, subjects, retention and references, and how their short forms are read."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from common.register_parts import CONTROLLERS, Activity, RegisterError, each_of, given, identifier, one_of
@@ -95,7 +95,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Table:
-    """One table; `name` is schema.relation."""
+    """One table; `name` is schema.relation; `resource` says which column an audit event's resource id stands in."""
 
     name: str
     controller: str
@@ -112,6 +112,7 @@ class Table:
     references: tuple[Reference, ...]
     columns: dict[str, Column]
     whole: str = "delete_row"
+    resource: dict[str, str] = field(default_factory=dict)
 
     @property
     def schema(self) -> str:
@@ -240,4 +241,14 @@ def read_table(name: str, entry: dict[str, Any], document: dict[str, Any], activ
         references=tuple(_reference(name, key, text, columns) for key, text in entry.get("references", {}).items()),
         columns=columns,
         whole=one_of(entry.get("whole", "delete_row"), ("delete_row", "keep"), name),
+        resource=_resource(name, entry.get("resource", {}), columns),
     )
+
+
+def _resource(table: str, entry: dict[str, str], columns: dict[str, Column]) -> dict[str, str]:
+    """Types of resources in audit events, and the column that such an event's resource id stands in."""
+    for kind, column in entry.items():
+        identifier(kind, table)
+        if column not in columns:
+            raise RegisterError(f"{table}: resource {kind} stands in {column!r}, which is not a column")
+    return dict(entry)
