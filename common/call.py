@@ -11,6 +11,7 @@ from werkzeug.wrappers import Request, Response
 from common import access, cookies, errors, pagination, reading
 from common.db import Tx, Written
 from common.settings import settings
+from common.tokens import Claim
 
 NO_VERSION = -1
 Json: TypeAlias = str | dict[str, Any] | Written
@@ -88,6 +89,7 @@ class Call:
     parsed: Any = None  # the body's JSON as it came
     body: dict[str, Any] = field(default_factory=dict)
     query: dict[str, Any] = field(default_factory=dict)
+    acting: Claim | None = None  # as whom it works, once somebody is known: a refusal is hers
     _caller: access.Caller | None = None
     _tx: Tx | None = None
 
@@ -153,6 +155,10 @@ class Call:
             raise errors.invalid({name: ["Unknown field."] for name in given})
         if self.route.body is not None:
             self.body = reading.validated(self.route.body, self.parsed)
+
+    def acts_as(self, claim: Claim) -> None:
+        """Say as whom the request works: a handler of a public route does, once somebody has authenticated."""
+        self.acting = claim
 
     def audit(self, action: str, resource_id: str | None = None, tx: Tx | None = None, **data: Any) -> None:
         """Record an event in the organization's chain; `project.created` concerns a project."""

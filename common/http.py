@@ -17,7 +17,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.wrappers import Request, Response
 
-from common import access, answers, cookies, errors, health, idempotency, limits, log, reading
+from common import access, answers, cookies, errors, health, idempotency, limits, log, reading, refusals
 from common.call import Call, Handler, Json, Later, Route
 from common.db import Tx, Written, database
 from common.tokens import Claim
@@ -138,6 +138,7 @@ class Routes(Table):
             response = self._within_transaction(call)
         except errors.Problem as problem:
             tally.end(problem.status)
+            refusals.record(call, problem)
             raise
         tally.end(response.status_code)
         return response
@@ -157,7 +158,7 @@ class Routes(Table):
         return route, {name: str(value) for name, value in path.items()}
 
     def _within_transaction(self, call: Call) -> Response:
-        """Authorize, validate, run the handler and commit; a recorded refusal gets a transaction of its own."""
+        """Authorize, validate, run the handler and commit."""
         if call.route.body is not None:
             call.raw = reading.take(call.request)
         if call._caller is None:
@@ -176,6 +177,7 @@ class Routes(Table):
         read_only = call.request.method in {"GET", "HEAD"} and not call.route.records
         scope = idempotency.scope(call)
         first = Step(idempotency.RECALL, {"scope": scope}) if scope else None
+        call.acts_as(claim)
         try:
             with database().transaction(claim, read_only=read_only, first=first) as tx:
                 call._tx = tx
@@ -185,10 +187,6 @@ class Routes(Table):
                 self._authorize_scope(call, tx)
                 call.validate()
                 answer = self._once(call, tx, scope) if scope else call.route.handler(call)
-        except errors.Problem as problem:
-            if problem.code in {"permission_denied", "step_up_required", "mfa_enrollment_required"}:
-                self._record_refusal(call, claim, problem.code)
-            raise
         except DatabaseError as error:
             if violates(error, idempotency.MEMBERSHIP):
                 raise errors.unauthenticated("The membership is gone.") from error
@@ -246,19 +244,6 @@ class Routes(Table):
             raise errors.Problem("permission_denied", f"This needs the permission {needed}.")
         if not call.caller.fresh:
             raise access.step_up_needed()
-
-    @staticmethod
-    def _record_refusal(call: Call, claim: Claim, reason: str) -> None:
-        with database().transaction(claim) as tx:
-            tx.audit(
-                "access.denied",
-                "route",
-                f"{call.route.method} {call.route.path}",
-                request_id=call.request_id,
-                outcome="denied",
-                data={"reason": reason, "needs": call.needed},
-                personal=call.personal,
-            )
 
 
 def _route_name(request: Request) -> str:

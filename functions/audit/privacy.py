@@ -67,10 +67,11 @@ def receive_request(call: Call) -> Json:
     else:
         grace = settings().deletion_grace_user_seconds
         shown = queries.insert_erasure(call.tx, request_id, grace_seconds=grace, **given)
-    done = "refused" if shown is None else "requested"
-    call.audit(f"{letter['kind']}.{done}", request_id, scope="user", channel="letter")
     if shown is None:
+        call.audit("deletion.refused", request_id, scope="user", channel="letter", reason="legal_hold")
         raise errors.Problem("legal_hold", HELD, extra={"deletion_id": request_id}, commits=True)
+    done = "export.requested" if letter["kind"] == "export" else "deletion.requested"
+    call.audit(done, request_id, scope="user", channel="letter")
     call.headers["Location"] = f"{REQUESTS}/{request_id}"
     return shown
 

@@ -1,6 +1,7 @@
 """The audit chain: literal SQL, one function per query."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from common.db import Tx
 
 BATCH = 2000
+TYPE = re.compile(r"[a-z_]+")  # of a resource; no id is so simple
 
 
 def list_events(
@@ -21,27 +23,69 @@ def list_events(
     since: datetime | None,
     until: datetime | None,
 ) -> tuple[str, list[str] | None]:
-    """A page of events as JSON text, newest first, and the seq of its last one when more follow."""
+    """A page of events as JSON text, newest first, and the seq of its last one when more follow.
+
+    Each filter walks an index of its own, newest first, whatever the plan knows of its values: of the branches, the one
+    runs that is driven by the narrowest filter given. Times are bounds of the seq, since `at` never goes back.
+    """
     rows = tx.rows(
         """
-        WITH page AS (
-            SELECT e.seq, app.audit_event_json(e) AS item
-            FROM app.audit_events e
-            WHERE e.tenant_id = :tenant_id
-                AND (CAST(:after AS bigint) IS NULL OR e.seq < :after)
-                AND (CAST(:actor AS uuid) IS NULL OR e.actor_id = :actor)
-                AND (CAST(:action AS text) IS NULL OR e.action = :action)
-                AND (CAST(:resource AS text) IS NULL OR e.resource_id = :resource OR e.resource_type = :resource)
-                AND (CAST(:since AS timestamptz) IS NULL OR e.at >= :since)
-                AND (CAST(:until AS timestamptz) IS NULL OR e.at <= :until)
-            ORDER BY e.seq DESC
-            LIMIT CAST(:limit AS integer) + 1
+        WITH bounds AS MATERIALIZED (
+            SELECT greatest(
+                       coalesce((SELECT h.base_seq FROM app.audit_heads h WHERE h.tenant_id = :tenant_id), 0) + 1,
+                       CASE WHEN CAST(:since AS timestamptz) IS NULL THEN 0 ELSE coalesce(
+                           (SELECT e.seq FROM app.audit_events e WHERE e.tenant_id = :tenant_id AND e.at >= :since
+                            ORDER BY e.at, e.seq LIMIT 1), 9223372036854775807) END) AS first,
+                   least(
+                       coalesce(CAST(:after AS bigint) - 1, 9223372036854775807),
+                       CASE WHEN CAST(:until AS timestamptz) IS NULL THEN 9223372036854775807 ELSE coalesce(
+                           (SELECT e.seq FROM app.audit_events e WHERE e.tenant_id = :tenant_id AND e.at <= :until
+                            ORDER BY e.at DESC, e.seq DESC LIMIT 1), 0) END) AS last
+        ), page AS MATERIALIZED (
+            SELECT found.seq FROM (
+                (SELECT e.seq FROM app.audit_events e
+                 WHERE :drive = 'nothing' AND e.tenant_id = :tenant_id
+                     AND e.seq >= (SELECT first FROM bounds) AND e.seq <= (SELECT last FROM bounds)
+                 ORDER BY e.seq DESC LIMIT CAST(:limit AS integer) + 1)
+                UNION ALL
+                (SELECT e.seq FROM app.audit_events e
+                 WHERE :drive = 'actor' AND e.tenant_id = :tenant_id AND e.actor_id = CAST(:actor AS uuid)
+                     AND e.seq >= (SELECT first FROM bounds) AND e.seq <= (SELECT last FROM bounds)
+                     AND (CAST(:action AS text) IS NULL OR e.action = :action)
+                     AND (CAST(:resource AS text) IS NULL OR e.resource_type = :resource OR e.resource_id = :resource)
+                 ORDER BY e.seq DESC LIMIT CAST(:limit AS integer) + 1)
+                UNION ALL
+                (SELECT e.seq FROM app.audit_events e
+                 WHERE :drive = 'action' AND e.tenant_id = :tenant_id AND e.action = CAST(:action AS text)
+                     AND e.seq >= (SELECT first FROM bounds) AND e.seq <= (SELECT last FROM bounds)
+                     AND (CAST(:resource AS text) IS NULL OR e.resource_type = :resource OR e.resource_id = :resource)
+                 ORDER BY e.seq DESC LIMIT CAST(:limit AS integer) + 1)
+                UNION ALL
+                (SELECT e.seq FROM app.audit_events e
+                 WHERE :drive = 'resource' AND e.tenant_id = :tenant_id AND e.resource_id = CAST(:resource AS text)
+                     AND e.seq >= (SELECT first FROM bounds) AND e.seq <= (SELECT last FROM bounds)
+                     AND (CAST(:actor AS uuid) IS NULL OR e.actor_id = :actor)
+                     AND (CAST(:action AS text) IS NULL OR e.action = :action)
+                 ORDER BY e.seq DESC LIMIT CAST(:limit AS integer) + 1)
+                UNION ALL
+                (SELECT e.seq FROM app.audit_events e
+                 WHERE :drive = 'resource' AND e.tenant_id = :tenant_id AND e.resource_type = CAST(:resource AS text)
+                     AND e.resource_id IS DISTINCT FROM :resource
+                     AND e.seq >= (SELECT first FROM bounds) AND e.seq <= (SELECT last FROM bounds)
+                     AND (CAST(:actor AS uuid) IS NULL OR e.actor_id = :actor)
+                     AND (CAST(:action AS text) IS NULL OR e.action = :action)
+                 ORDER BY e.seq DESC LIMIT CAST(:limit AS integer) + 1)
+            ) AS found
+            ORDER BY found.seq DESC LIMIT CAST(:limit AS integer) + 1
         ), shown AS (
-            SELECT * FROM page ORDER BY seq DESC LIMIT :limit
+            SELECT p.seq FROM page p ORDER BY p.seq DESC LIMIT :limit
         )
-        SELECT coalesce(json_agg(item ORDER BY seq DESC), '[]'), (SELECT count(*) FROM page) > :limit, min(seq)
-        FROM shown
+        SELECT coalesce(json_agg((SELECT app.audit_event_json(e) FROM app.audit_events e
+                                  WHERE e.tenant_id = :tenant_id AND e.seq = s.seq) ORDER BY s.seq DESC), '[]'),
+               (SELECT count(*) FROM page) > :limit, min(s.seq)
+        FROM shown s
         """,
+        drive=_drive(actor, action, resource),
         limit=limit,
         after=int(after[0]) if after else None,
         actor=actor,
@@ -54,35 +98,69 @@ def list_events(
     return items, [str(last)] if more else None
 
 
-def chain(tx: Tx, last: int) -> Iterator[dict[str, Any]]:
-    """Every event from the first to seq `last`, a batch in memory at a time."""
-    seq = 0
-    while True:
-        rows = tx.rows(
-            """
-            SELECT e.seq, app.audit_event_json(e) FROM app.audit_events e
-            WHERE e.tenant_id = :tenant_id AND e.seq > :seq AND e.seq <= :last ORDER BY e.seq LIMIT :batch
-            """,
-            seq=seq,
-            last=last,
-            batch=BATCH,
-        )
-        for row in rows:
-            yield json.loads(row[1])
-        if len(rows) < BATCH:
-            return
-        seq = rows[-1][0]
+def _drive(actor: str | None, action: str | None, resource: str | None) -> str:
+    """Which filter's index is walked: an id of a resource has few events, a type of resources has many."""
+    if resource is not None and not TYPE.fullmatch(resource):
+        return "resource"
+    if actor is not None:
+        return "actor"
+    if action is not None:
+        return "action"
+    return "resource" if resource is not None else "nothing"
 
 
-def head(tx: Tx) -> tuple[int, str, int]:
-    """Seq and hash of the chain's head row, and the last seq that an event has, all of one moment."""
+def select_ends(tx: Tx) -> Ends:
+    """Base, head and checkpoint of the organization's chain; one that has no row yet has no event either."""
     row = tx.row(
         """
-        SELECT coalesce(max(h.seq), 0), coalesce(max(h.hash), repeat('0', 64)),
-               (SELECT coalesce(max(seq), 0) FROM app.audit_events WHERE tenant_id = :tenant_id)
+        SELECT h.base_seq, h.base_hash, h.seq, h.hash, h.checkpoint
         FROM app.audit_heads h WHERE h.tenant_id = :tenant_id
         """
     )
     if row is None:
-        raise AssertionError("an aggregate gave no row")
-    return row[0], row[1], row[2]
+        return Ends(ORIGIN, ORIGIN, None)
+    return Ends(Point(row[0], row[1]), Point(row[2], row[3]), json.loads(row[4]) if row[4] else None)
+
+
+def select_last(tx: Tx) -> int:
+    """The highest seq that an event has, 0 without any: the head's, if nobody has tampered with the chain."""
+    return int(tx.value("SELECT coalesce(max(e.seq), 0) FROM app.audit_events e WHERE e.tenant_id = :tenant_id"))
+
+
+def chain(tx: Tx, base: int) -> Iterator[Any]:
+    """Every event behind the base, also behind the head, in order; a batch in memory at a time."""
+    seq: int | None = base
+    while seq is not None:
+        events, seq = tx.rows(
+            """
+            SELECT coalesce(json_agg(item ORDER BY seq), '[]'), CASE WHEN count(*) = :batch THEN max(seq) END
+            FROM (
+                SELECT e.seq, app.audit_event_json(e) AS item FROM app.audit_events e
+                WHERE e.tenant_id = :tenant_id AND e.seq > :seq ORDER BY e.seq LIMIT CAST(:batch AS integer)
+            ) AS batch
+            """,
+            seq=seq,
+            batch=BATCH,
+        )[0]
+        yield from json.loads(events)
+
+
+def select_lines(tx: Tx, first: int, most: int) -> tuple[bytes, int | None]:
+    """Events from seq `first` on, one a line of JSON, at most so many bytes; and the seq of the next, None at the end."""
+    text, following = tx.rows(
+        """
+        SELECT coalesce(string_agg(line, '' ORDER BY seq) FILTER (WHERE size <= :most), ''),
+               min(seq) FILTER (WHERE size > :most OR n = :batch)
+        FROM (
+            SELECT seq, line, sum(octet_length(line)) OVER (ORDER BY seq) AS size, row_number() OVER (ORDER BY seq) AS n
+            FROM (
+                SELECT e.seq, app.audit_event_json(e)::text || E'\n' AS line FROM app.audit_events e
+                WHERE e.tenant_id = :tenant_id AND e.seq >= :first ORDER BY e.seq LIMIT CAST(:batch AS integer)
+            ) AS found
+        ) AS sized
+        """,
+        first=first,
+        most=most,
+        batch=LINES,
+    )[0]
+    return text.encode(), following

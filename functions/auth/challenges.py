@@ -1,6 +1,7 @@
 """The second half of a log-in: a code is sent, a code is proved, and the mfa_token becomes a token answer."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from common import access, cookies, errors, tokens
@@ -8,7 +9,7 @@ from common.access import PUBLIC
 from common.db import Tx, database
 from common.http import Call, Json, Table
 from common.tokens import Claim
-from functions.auth import codes, lock, mfa, mfa_queries, notices, queries, recovery, sign_in
+from functions.auth import codes, lock, mfa, mfa_queries, notices, queries, recovery, sign_in, telling
 from functions.auth.mfa_queries import Challenge, Factor
 from functions.auth.mfa_schemas import Challenge as ChallengeBody
 from functions.auth.mfa_schemas import MfaVerification
@@ -41,20 +42,23 @@ def send_code(call: Call) -> Json:
 
 
 def _send_for_log_in(call: Call, token: bytes) -> None:
-    found = _known(mfa_queries.find_challenge(token))
-    lock.guard(call, found.email)
-    with database().transaction(queries.NOBODY) as tx:
+    found = _found(call, token)
+    with _telling(call, found):
+        lock.guard(call, found.email)
+    with _telling(call, found), database().transaction(queries.NOBODY) as tx:
         challenge = _sealed(tx, token)
         factor = _factor(tx, str(call.body["factor_id"]))
         if not factor.confirmed or not mfa.proves_more(tx, factor, challenge.amr):
             raise errors.not_found()
         codes.send(tx, factor, challenge.id)
+        call.audit("factor.code_sent", factor.id, tx=tx, type=factor.type)
     codes.count(call, factor.type, found.email)
 
 
 def _send_to_caller(call: Call) -> None:
     """The caller's own factor, to confirm it or to step up: good for this login session alone."""
     caller = access.authenticate(call.request)
+    call.acts_as(caller.claim)
     if caller.api_key or caller.outside:
         raise errors.Problem("permission_denied", "This is for people who have logged in here.")
     with database().transaction(caller.claim) as tx:
@@ -65,6 +69,7 @@ def _send_to_caller(call: Call) -> None:
         lock.guard(call, email, tx)
         factor = _factor(tx, str(call.body["factor_id"]))
         codes.send(tx, factor, caller.login_session_id)
+        call.audit("factor.code_sent", factor.id, tx=tx, type=factor.type)
     codes.count(call, factor.type, email)
 
 
@@ -80,14 +85,32 @@ def _send_to_caller(call: Call) -> None:
 def verify(call: Call) -> Json:
     """Finish a log-in with a second factor or a recovery code."""
     token = tokens.digest(call.body["mfa_token"])
-    found = _known(mfa_queries.find_challenge(token))
+    found = _found(call, token)
+    with _telling(call, found), database().transaction(queries.NOBODY) as tx:
+        return _prove(call, tx, token)
+
+
+@contextmanager
+def _telling(call: Call, challenge: Challenge) -> Iterator[None]:
+    """A failed log-in is recorded in each organization of the person; what `commits` stands in her own chain already.
+
+    The proof was wrong, or it was not looked at: the lock has fallen, the organization is suspended.
+    """
     try:
-        with database().transaction(queries.NOBODY) as tx:
-            return _prove(call, tx, token)
+        yield
     except errors.Problem as problem:
-        if problem.code == "invalid_code":
-            _tell_the_others(call, found)
+        if problem.code == "invalid_code" or problem.code in sign_in.REFUSED:
+            there = [known for known in challenge.organizations if known != challenge.tenant_id or not problem.commits]
+            reason = problem.code if problem.code in sign_in.REFUSED else None
+            if problem.code == "organization_suspended":
+                there = [challenge.tenant_id]
+            telling.failure(call, FAILED, challenge.account_id, there, method=_method(call, challenge), reason=reason)
         raise
+
+
+def _method(call: Call, challenge: Challenge) -> str:
+    """How somebody tries to log in: the first proof, and what is to be the second one."""
+    return f"{challenge.method}+{RECOVERY if call.body.get('recovery_code') is not None else 'factor'}"
 
 
 def _prove(call: Call, tx: Tx, token: bytes) -> dict[str, Any]:
@@ -112,6 +135,14 @@ def _prove(call: Call, tx: Tx, token: bytes) -> dict[str, Any]:
     return sign_in.open_session(call, tx, method=f"{challenge.method}+{used}", amr=amr)
 
 
+def _found(call: Call, token: bytes) -> Challenge:
+    """The challenge behind a token. Raises 401; a try with one that is spent is recorded."""
+    challenge = mfa_queries.find_challenge(token)
+    if challenge is not None and challenge.attempts >= TRIES:
+        telling.failure(call, FAILED, challenge.account_id, method=_method(call, challenge), reason="mfa_token_spent")
+    return _known(challenge)
+
+
 def _known(challenge: Challenge | None) -> Challenge:
     """The challenge, while it lives. Raises 401."""
     if challenge is None or challenge.attempts >= TRIES:
@@ -132,13 +163,3 @@ def _factor(tx: Tx, factor_id: str) -> Factor:
     if factor is None:
         raise errors.not_found()
     return factor
-
-
-def _tell_the_others(call: Call, challenge: Challenge) -> None:
-    """A failed log-in is recorded in each organization of the person; her own chain has it already."""
-    used = RECOVERY if call.body["recovery_code"] is not None else "factor"
-    for tenant_id in challenge.organizations:
-        if tenant_id == challenge.tenant_id:
-            continue
-        with suppress(errors.Problem), database().transaction(Claim("u", tenant_id, challenge.account_id)) as tx:
-            mfa.record_failure(call, tx, FAILED, challenge.account_id, f"{challenge.method}+{used}")

@@ -21,6 +21,7 @@ COOKIE = "__Host-email-change"
 PURPOSE = "email_change"
 PAGE = "verify-email"
 CHANGED = "user.email_changed"
+FAILED = "user.email_change_failed"
 
 
 def ask(call: Call, email: str) -> None:
@@ -58,7 +59,7 @@ def confirm(call: Call, wish: Wish) -> dict[str, Any]:
         raise mailed.dead()
     claim, origin = _proved(call, wish)
     try:
-        with database().transaction(claim) as tx:
+        with sign_in.telling_refusal(call, claim, method="password"), database().transaction(claim) as tx:
             answer = _confirm(call, tx, wish, origin)
     except DatabaseError as error:
         if violates(error, "accounts_email_taken"):
@@ -85,6 +86,7 @@ def _proved(call: Call, wish: Wish) -> tuple[Claim, str | None]:
     """Whom to work for, and the login session that vouches for her: None after a proof by password."""
     if access.bearer(call.request) is not None:
         caller = access.authenticate(call.request)
+        call.acts_as(caller.claim)
         if caller.outside or caller.user_id != wish.account_id:  # an outside token is not traded for one of ours
             raise mailed.dead()
         return caller.claim, caller.login_session_id
@@ -94,8 +96,13 @@ def _proved(call: Call, wish: Wish) -> tuple[Claim, str | None]:
     if call.body["password"] is None:
         challenge = {"WWW-Authenticate": 'Bearer error="password_required"'}
         raise errors.Problem("password_required", "Send your password, or log in first.", headers=challenge)
-    lock.guard(call, wish.email)
+    try:
+        lock.guard(call, wish.email)
+    except errors.Problem as problem:
+        telling.failure(call, FAILED, wish.account_id, method="password", reason=problem.code)
+        raise
     if not wish.organizations or not passwords.matches(wish.password_hash, call.body["password"]):
+        telling.failure(call, FAILED, wish.account_id, method="password")
         lock.failed(call, wish.email)
         raise sign_in.wrong_password()
     return Claim("u", wish.organizations[0], wish.account_id), None

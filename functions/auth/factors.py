@@ -5,9 +5,9 @@ from typing import Any
 
 from common import errors, phones, vault
 from common.access import SIGNED_IN
-from common.http import Call, Json, Table
+from common.http import Call, Json, Later, Table
 from common.settings import settings
-from functions.auth import codes, lock, mfa, mfa_queries, notices, recovery, totp
+from functions.auth import codes, lock, mfa, mfa_queries, notices, queries, recovery, telling, totp
 from functions.auth.mfa_queries import Factor
 from functions.auth.mfa_schemas import AddedFactor, Confirmation, Confirmed, FactorList, NewFactor
 
@@ -75,20 +75,21 @@ def add_factor(call: Call) -> Json:
     answers=Confirmed,
     errors=("invalid_code", "conflict", "account_locked"),
 )
-def confirm_factor(call: Call) -> Json:
+def confirm_factor(call: Call) -> Later:
     """Confirm a new factor with its first code; recovery codes come with it when there are none left."""
-    email = mfa_queries.select_proofs(call.tx).email
+    person = queries.select_person(call.tx)
     factor = _locked(call, call.path["factor_id"])
     if factor.confirmed:
         raise errors.conflict("conflict", "This factor is confirmed already.")
     session_id = call.caller.login_session_id
-    if not mfa.check(call, call.tx, factor, call.body["code"], bound_to=session_id, email=email):
+    if not mfa.check(call, call.tx, factor, call.body["code"], bound_to=session_id, email=person.email):
         mfa.record_failure(call, call.tx, "factor.confirmation_failed", factor.id, factor.type)
-        raise mfa.refused(call, call.tx, email, mfa.invalid_code())
+        raise mfa.refused(call, call.tx, person.email, mfa.invalid_code())
     left = mfa_queries.confirm_factor(call.tx, factor.id)
     call.audit("factor.confirmed", factor.id, type=factor.type)
     notices.post(call.tx, "factor_added")
-    return {"recovery_codes": recovery.renew(call.tx)} if left == 0 else {}
+    answer = {"recovery_codes": recovery.renew(call.tx)} if left == 0 else {}
+    return telling.elsewhere(call, "factor.confirmed", factor.id, person, answer=answer, type=factor.type)
 
 
 @part.on(
@@ -100,13 +101,15 @@ def confirm_factor(call: Call) -> Json:
     answers=None,
     status=204,
 )
-def remove_factor(call: Call) -> None:
+def remove_factor(call: Call) -> Later:
     """Remove a second factor; with the last one go the recovery codes."""
+    person = queries.select_person(call.tx)
     factor = _locked(call, call.path["factor_id"])
     mfa_queries.delete_factor(call.tx, factor.id)
     call.audit("factor.removed", factor.id, type=factor.type)
     if factor.confirmed:
         notices.post(call.tx, "factor_removed")
+    return telling.elsewhere(call, "factor.removed", factor.id, person, type=factor.type)
 
 
 def _locked(call: Call, factor_id: str) -> Factor:

@@ -151,6 +151,7 @@ def _logged_in(call: Call) -> Caller | None:
         caller = access.authenticate(call.request)
         if caller.api_key or caller.outside or not joining_queries.is_session(caller.claim):
             return None
+        call.acts_as(caller.claim)
     except errors.Problem as problem:
         if problem.code in {"invalid_token", "organization_suspended"}:
             return None

@@ -7,14 +7,25 @@ from html import escape
 from common import errors, log
 from common.mail import Mail, NotSent, Undeliverable, send
 from common.settings import settings
-from functions.auth import codes, desk, email_change, erasures, joining, mailed, notices, password_routes, queries
+from functions.auth import (
+    codes,
+    desk,
+    email_change,
+    erasures,
+    joining,
+    mailed,
+    notices,
+    password_queries,
+    password_routes,
+    queries,
+)
 from functions.auth.letters import PAGE, letter
 from functions.auth.registering import VERIFY_EMAIL
 
 Builder = Callable[[str, str], Mail | None]
 
 
-def deliver(mail_id: str) -> None:
+def deliver(mail_id: str, request_id: str) -> None:
     """Send the mail of an outbox row, once. Raises 503 when Tasks should try again.
 
     The row is claimed for 30 seconds: two deliveries at once cannot both send, and a crash in between costs at most one
@@ -34,6 +45,8 @@ def deliver(mail_id: str) -> None:
         log.entry("INFO", "a mail has no recipient any more", message_id=mail_id)
     else:
         _hand_over(mail, mail_id)
+        if purpose == password_routes.RESET:
+            password_queries.note_reset_mail(mail_id, request_id)
     queries.mark_delivered(mail_id)
 
 

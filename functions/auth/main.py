@@ -1,10 +1,12 @@
 """Log-in, registration, login sessions, and what is public."""
 
+from typing import Any
+
 from werkzeug.wrappers import Request, Response
 
 from common import cookies
 from common.access import PUBLIC, SIGNED_IN
-from common.http import Call, Json, Routes
+from common.http import Call, Json, Later, Routes
 from common.tokens import Claim
 from functions.auth import (
     challenges,
@@ -24,6 +26,7 @@ from functions.auth import (
     session_queries,
     sign_in,
     step_up,
+    telling,
 )
 from functions.auth.mfa_schemas import MfaRequired
 from functions.auth.queries import Person
@@ -132,11 +135,12 @@ def log_out(call: Call) -> None:
 
 
 @routes.on("POST", "/v1/auth/logout-all", needs=SIGNED_IN, body=None, answers=None, status=204)
-def log_out_everywhere(call: Call) -> None:
+def log_out_everywhere(call: Call) -> Later:
     """End all login sessions of the person."""
-    ended = session_queries.revoke_all_sessions(call.tx)
+    person, ended = queries.select_person(call.tx), session_queries.revoke_all_sessions(call.tx)
     call.audit("login.ended_everywhere", call.caller.user_id, sessions=ended)
     cookies.clear(call)
+    return telling.elsewhere(call, "login.ended_everywhere", call.caller.user_id, person, sessions=ended)
 
 
 @routes.on("GET", "/v1/auth/sessions", needs=SIGNED_IN, query=SessionFilter, body=None, answers=SessionPage)
@@ -168,7 +172,7 @@ def get_me(call: Call) -> Json:
     answers=Me,
     errors=("step_up_required", "rate_limited"),
 )
-def change_me(call: Call) -> Json:
+def change_me(call: Call) -> Json | Later:
     """Change the person's name, or ask for another e-mail address, which its mailbox has to confirm."""
     person = queries.select_person(call.tx)
     if call.body.get("email", person.email) != person.email:
@@ -176,6 +180,8 @@ def change_me(call: Call) -> Json:
     if "display_name" in call.body:
         person = queries.update_display_name(call.tx, call.body["display_name"])
         call.audit("user.updated", person.id, fields=["display_name"])
+        answer = _me(call, person)
+        return telling.elsewhere(call, "user.updated", person.id, person, answer=answer, fields=["display_name"])
     return _me(call, person)
 
 
@@ -220,10 +226,10 @@ def reset_page(_call: Call) -> Response:
 @routes.on("POST", "/internal/mails/<uuid:mail_id>", needs="service:tasks", body=None, answers=None, status=204)
 def deliver_mail(call: Call) -> None:
     """Send a mail of the outbox, for Cloud Tasks."""
-    mails.deliver(call.path["mail_id"])
+    mails.deliver(call.path["mail_id"], call.request_id)
 
 
-def _me(call: Call, person: Person) -> Json:
+def _me(call: Call, person: Person) -> dict[str, Any]:
     return {
         "user": person.json,
         "organization": person.organization(call.caller.tenant_id),

@@ -23,7 +23,7 @@ from common.issuers import Provider
 from common.settings import settings
 from common.tokens import Claim
 from common.wire import DatabaseError, violates
-from functions.auth import notices, oidc_provider, oidc_queries, pages, queries, session_queries, sign_in
+from functions.auth import notices, oidc_provider, oidc_queries, pages, queries, session_queries, sign_in, telling
 from functions.auth.mfa_schemas import MfaRequired
 from functions.auth.oidc_provider import Identity, Invalid
 from functions.auth.oidc_queries import Attempt
@@ -64,6 +64,8 @@ def start(call: Call) -> Response:
     """Send the browser to a provider: to log in, or, signed in, to link an identity or to step up."""
     provider = _provider(call)
     caller = None if call.query["purpose"] == "login" else access.authenticate(call.request)
+    if caller:
+        call.acts_as(caller.claim)
     kept = call.request.cookies.get(COOKIE, "")
     browser, state = kept if SECRET.fullmatch(kept) else secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     try:
@@ -115,6 +117,8 @@ def callback(call: Call) -> Json | Response:
     attempt = oidc_queries.take_attempt(tokens.digest(state), tokens.digest(browser)) if state and browser else None
     if attempt is None or attempt.provider != provider.name:
         raise errors.Problem("oidc_state_invalid")
+    if attempt.purpose != "login":
+        call.acts_as(attempt.claim)
     identity = _identity(call, provider, attempt, browser)
     if attempt.purpose == "link":
         answer = _link(call, provider, attempt, identity)
@@ -205,6 +209,17 @@ def _log_in(call: Call, provider: Provider, identity: Identity) -> dict[str, Any
 
 
 def _admit(call: Call, provider: Provider, identity: Identity) -> dict[str, Any]:
+    known: list[str] = []
+    try:
+        return _admit_known(call, provider, identity, known)
+    except errors.Problem as problem:
+        if known and problem.code in {"oidc_not_linked", "organization_suspended"}:
+            telling.failure(call, sign_in.FAILED, known[0], method="oidc", reason=problem.code)
+        raise
+
+
+def _admit_known(call: Call, provider: Provider, identity: Identity, known: list[str]) -> dict[str, Any]:
+    """As `_admit`; `known` gets the id of the account, once there is one."""
     with database().transaction(queries.NOBODY) as tx:
         outcome, account_id, identity_id, organizations = oidc_queries.federated_log_in(
             tx,
@@ -214,6 +229,8 @@ def _admit(call: Call, provider: Provider, identity: Identity) -> dict[str, Any]
             name=identity.name,
             organization=identity.name,
         )
+        if outcome not in {"not_linked", "created"}:
+            known.append(account_id)
         if outcome in {"not_linked", "frozen"}:
             _refuse(provider, outcome)
         if not organizations:
@@ -241,13 +258,19 @@ def _refuse(provider: Provider, outcome: str) -> NoReturn:
 
 def _link(call: Call, provider: Provider, attempt: Attempt, identity: Identity) -> dict[str, Any]:
     """The identity becomes a way into the account of the login session that asked. Raises 409."""
+    there: list[str] = []
     with database().transaction(attempt.claim) as tx:
         linked = oidc_queries.insert_identity(tx, provider.issuer, identity.subject)
         if linked:
             call.audit("identity.linked", linked, tx=tx, provider=provider.name)
             notices.post(tx, "identity_linked")
+            known = queries.select_person(tx).organizations
+            there = [each["id"] for each in known if each["id"] != tx.claim.tenant_id]
         elif not oidc_queries.find_identity(tx, provider.issuer, identity.subject):
             raise errors.conflict("oidc_already_linked", "Remove the link at the other account first.")
+    if linked:
+        person = tx.claim.principal_id
+        telling.others(call, "identity.linked", person, there, resource_id=linked, provider=provider.name)
     return {"status": "linked", "provider": provider.name}
 
 

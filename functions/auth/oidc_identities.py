@@ -2,8 +2,8 @@
 
 from common import issuers
 from common.access import SIGNED_IN
-from common.http import Call, Json, Table
-from functions.auth import notices, oidc_queries
+from common.http import Call, Json, Later, Table
+from functions.auth import notices, oidc_queries, queries, telling
 from functions.auth.oidc_schemas import FederatedIdentities
 
 routes = Table()
@@ -26,8 +26,10 @@ def list_identities(call: Call) -> Json:
     status=204,
     step_up=True,
 )
-def unlink_identity(call: Call) -> None:
+def unlink_identity(call: Call) -> Later:
     """Remove one of the person's identities at providers: it logs nobody in any more."""
+    person = queries.select_person(call.tx)
     oidc_queries.delete_identity(call.tx, call.path["identity_id"])
     notices.post(call.tx, "identity_unlinked")
     call.audit("identity.unlinked", call.path["identity_id"])
+    return telling.elsewhere(call, "identity.unlinked", call.path["identity_id"], person)

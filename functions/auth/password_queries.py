@@ -32,6 +32,11 @@ def find_mail_reset(mail_id: str) -> tuple[str, bytes] | None:
     return (found[0][0], found[0][1]) if found else None
 
 
+def note_reset_mail(mail_id: str, request_id: str) -> None:
+    """Record, in the organizations of the person, that the link to a new password has gone out."""
+    database().single(NOBODY, "SELECT identity.note_reset_mail(:mail, :request)", mail=mail_id, request=request_id)
+
+
 def find_password_reset(token: bytes) -> Reset | None:
     """The reset behind a token's hash, while it is good."""
     found = database().single(NOBODY, "SELECT * FROM identity.password_reset(:token)", token=token)

@@ -1,9 +1,6 @@
 """New passwords: by a mailed link for who has forgotten hers, by the old one for who is logged in."""
 
 import uuid
-from functools import partial
-
-from werkzeug.wrappers import Response
 
 from common import errors, passwords, tokens
 from common.access import PUBLIC, SIGNED_IN
@@ -15,7 +12,6 @@ from common.settings import settings
 from common.tokens import Claim
 from functions.auth import devices, lock, mailed, notices, password_queries, queries, sign_in, telling
 from functions.auth.letters import letter
-from functions.auth.queries import Person
 from functions.auth.schemas import Accepted, ForgottenPassword, PasswordChange, PasswordReset
 
 RESET = "password_reset"
@@ -103,13 +99,7 @@ def change(call: Call) -> Later:
         raise errors.conflict("conflict", "The password was changed by another request meanwhile.")
     notices.post(call.tx, "password_changed")
     call.audit(CHANGED, person.id, method="password")
-    return Later(partial(_told_elsewhere, call, person))
-
-
-def _told_elsewhere(call: Call, person: Person) -> Response:
-    elsewhere = [known["id"] for known in person.organizations if known["id"] != call.caller.tenant_id]
-    telling.others(call, CHANGED, person.id, elsewhere, method="password")
-    return Response(status=204)
+    return telling.elsewhere(call, CHANGED, person.id, person, method="password")
 
 
 def reset_mail(mail_id: str, reset_id: str) -> Mail | None:

@@ -16,6 +16,8 @@ def refresh(call: Call) -> dict[str, Any]:
     presented = _presented(call)
     with database().transaction(queries.NOBODY) as tx:
         found = session_queries.lock_family(tx, tokens.digest(presented))
+        if found is not None:
+            call.acts_as(Claim("u", found.tenant_id, found.account_id, found.session_id))
         if found is None or found.dead:
             raise errors.unauthenticated("The refresh token is not valid.")
         if call.by_cookie:

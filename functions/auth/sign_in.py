@@ -3,6 +3,8 @@
 import math
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from common import errors, log, passwords, tokens
@@ -10,10 +12,12 @@ from common.db import Tx, database
 from common.http import Call
 from common.settings import settings
 from common.tokens import Claim
-from functions.auth import devices, family, lock, mfa, queries, session_queries
+from functions.auth import devices, family, lock, mfa, queries, session_queries, telling
 from functions.auth.queries import Credential, Person
 from functions.auth.session_queries import Session
 
+FAILED = "login.failed"
+REFUSED = {"organization_suspended", "account_locked"}
 FAILURE_SECONDS = 0.1  # failures are answered at multiples of this after the request came,
 BOOKKEEPING_SECONDS = 0.05  # and not before a known account's part of the work can be over
 
@@ -26,14 +30,14 @@ def log_in(call: Call) -> dict[str, Any]:
     started, email, password = time.monotonic(), call.body["email"], call.body["password"]
     found, pending, wait = queries.find_credential(lock.place(call, email))
     if wait:
-        raise lock.locked(wait)
+        _refuse(call, found, started, lock.locked(wait))
     right = passwords.matches(found.password_hash if found else None, password)
     if found is None or found.password_hash is None or not right or found.status == "frozen":
         unverified = passwords.matches(pending, password)
         _refuse(call, found, started, _unverified() if unverified else wrong_password())
     claim = Claim("u", _organization(found, call.body["organization_id"]), found.account_id)
     renewed = passwords.hash_new(password) if passwords.outdated(found.password_hash) else None
-    with database().transaction(claim) as tx:
+    with telling_refusal(call, claim, method="password"), database().transaction(claim) as tx:
         lock.guard_ahead(call, tx, email)
         queries.same_password_ahead(tx, found.password_hash)
         if renewed:
@@ -42,6 +46,18 @@ def log_in(call: Call) -> dict[str, Any]:
             return admit(call, tx, method="password", amr=["pwd"])
         queries.no_factor_ahead(tx)
         return open_session(call, tx, method="password", amr=["pwd"])
+
+
+@contextmanager
+def telling_refusal(call: Call, claim: Claim, *, method: str) -> Iterator[None]:
+    """Record a log-in that is refused although the proof was right: the organization is suspended, or the lock fell."""
+    try:
+        yield
+    except errors.Problem as problem:
+        if problem.code in REFUSED and not problem.commits:
+            places = [claim.tenant_id] if claim.tenant_id and problem.code == "organization_suspended" else None
+            telling.failure(call, FAILED, claim.principal_id, places, method=method, reason=problem.code)
+        raise
 
 
 def admit(call: Call, tx: Tx, *, method: str, amr: list[str]) -> dict[str, Any]:
@@ -118,16 +134,16 @@ def _refuse(call: Call, found: Credential | None, started: float, problem: error
     The password of a registration that waits is told, and counted, whether the address has an account or not: whoever
     registers somebody else's address learns nothing by it, and gets no guess for nothing.
     """
-    wait = lock.count(call, call.body["email"])
-    if wait:
-        raise lock.locked(wait)
+    if problem.code != "account_locked":
+        wait = lock.count(call, call.body["email"])
+        problem = lock.locked(wait) if wait else problem
     earliest = time.monotonic() + BOOKKEEPING_SECONDS
     if found is None:
         log.security("NOTICE", "log-in failed for an unknown address")
     else:
         log.security("NOTICE", "log-in failed")
-        for tenant_id in found.organizations[: found.live]:
-            _record_failure(call, Claim("u", tenant_id, found.account_id))
+        reason = problem.code if problem.code in REFUSED else None
+        telling.failure(call, FAILED, found.account_id, method="password", reason=reason)
     now = time.monotonic()
     turns = math.ceil((max(earliest, now) - started) / FAILURE_SECONDS)
     time.sleep(started + turns * FAILURE_SECONDS - now)
@@ -136,17 +152,6 @@ def _refuse(call: Call, found: Credential | None, started: float, problem: error
 
 def _unverified() -> errors.Problem:
     return errors.Problem("email_not_verified", "Follow the link in the mail that we sent you.")
-
-
-def _record_failure(call: Call, claim: Claim) -> None:
-    """An event in one organization's chain. A membership that ended since the look-up has no chain any more."""
-    try:
-        with database().transaction(claim) as tx:
-            audit_failure(call, tx, "login.failed", claim.principal_id)
-    except errors.Problem as problem:
-        if problem.status >= errors.CODES["internal_error"][0]:
-            raise
-        log.security("NOTICE", "the membership of a failed log-in is gone")
 
 
 def audit_failure(call: Call, tx: Tx, action: str, resource_id: str, method: str = "password") -> None:

@@ -27,7 +27,7 @@ def acknowledge_deletion(call: Call) -> Json:
         raise errors.Problem("signature_invalid") from error
     if str(call.body["data"]["deletion_id"]) != deletion_id:  # the signature covers the body, not the address
         raise errors.not_found()
-    acknowledged_at = queries.acknowledge_deletion(deletion_id, processor.name)
+    acknowledged_at = queries.acknowledge_deletion(deletion_id, processor.name, call.request_id)
     if acknowledged_at is None:
         raise errors.not_found()
     return {"name": processor.name, "acknowledged_at": acknowledged_at}

@@ -8,7 +8,7 @@ part = Table()
 HOLDS = "/v1/legal-holds"
 
 
-@part.on("GET", HOLDS, needs="legalhold.manage", query=HoldFilter, body=None, answers=HoldPage)
+@part.on("GET", HOLDS, needs="legalhold.manage", query=HoldFilter, body=None, answers=HoldPage, records=True)
 def list_holds(call: Call) -> Json:
     """List the organization's legal holds, newest first."""
     query = call.query
@@ -19,6 +19,7 @@ def list_holds(call: Call) -> Json:
         subject=query["subject_user_id"] and str(query["subject_user_id"]),
         status=query["status"],
     )
+    call.audit("legal_hold.read")
     return call.page(items, last)
 
 

@@ -73,14 +73,16 @@ def _text(value: uuid.UUID | None) -> str | None:
 
 
 @routes.on(
-    "GET", "/v1/deletions", needs=access.SIGNED_IN, query=DeletionFilter, body=None, answers=DeletionPage,
+    "GET", "/v1/deletions", needs=access.SIGNED_IN, query=DeletionFilter, body=None, answers=DeletionPage, records=True,
     while_suspended=True,
 )  # fmt: skip
 def list_deletions(call: Call) -> Json:
     """List the requests for erasure that concern you, and the organization's if you may make them, newest first."""
     query = call.query
-    items, last = queries.list_deletions(call.tx, limit=query["limit"], after=call.after(), status=query["status"])
-    return call.page(items, last)
+    found, last = queries.list_deletions(call.tx, limit=query["limit"], after=call.after(), status=query["status"])
+    if any(_of_others(call, deletion) for deletion in found):
+        call.audit("deletion.read")
+    return call.page(f"[{','.join(found)}]", last)
 
 
 @routes.on("GET", "/v1/deletions/certificate-keys", needs=access.PUBLIC, body=None, answers=CertificateKeys)
@@ -90,11 +92,18 @@ def get_certificate_keys(_call: Call) -> Json:
 
 
 @routes.on(
-    "GET", DELETION, needs=access.SIGNED_IN, body=None, answers=Deletion, while_suspended=True
+    "GET", DELETION, needs=access.SIGNED_IN, body=None, answers=Deletion, records=True, while_suspended=True
 )  # fmt: skip
 def get_deletion(call: Call) -> Json:
     """Read the state of a request for erasure."""
-    return queries.select_deletion(call.tx, call.path["deletion_id"])
+    deletion = queries.select_deletion(call.tx, call.path["deletion_id"])
+    if _of_others(call, deletion):
+        call.audit("deletion.read", call.path["deletion_id"])
+    return deletion
+
+
+def _of_others(call: Call, deletion: str) -> bool:
+    return json.loads(deletion)["subject_user_id"] not in (None, call.caller.user_id)
 
 
 @routes.on(

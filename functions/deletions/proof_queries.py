@@ -54,13 +54,14 @@ def park_job(job_id: str, execution: str) -> bool:
     return rows[0][0] is True
 
 
-def acknowledge_deletion(deletion_id: str, processor: str) -> str | None:
+def acknowledge_deletion(deletion_id: str, processor: str, request_id: str) -> str | None:
     """When a processor first said that it is done, None when it was told of no such erasure; its signature is good."""
     rows = database().single(
         Claim("u"),
-        "SELECT platform.acknowledge_deletion(:deletion_id, :processor)",
+        "SELECT platform.acknowledge_deletion(:deletion_id, :processor, :request)",
         deletion_id=deletion_id,
         processor=processor,
+        request=request_id,
     )
     return None if rows[0][0] is None else str(rows[0][0])
 

@@ -97,8 +97,10 @@ def rehearse(tx: Tx, asked: Asked) -> tuple[list[Count], list[Held]]:
     return counts, held
 
 
-def list_deletions(tx: Tx, *, limit: int, after: list[str] | None, status: str | None) -> tuple[str, list[str] | None]:
-    """A page as JSON text, newest first, and the ordering values of its last item when more follow."""
+def list_deletions(
+    tx: Tx, *, limit: int, after: list[str] | None, status: str | None
+) -> tuple[list[str], list[str] | None]:
+    """A page of JSON texts, newest first, and the ordering values of its last item when more follow."""
     time, last = after or pagination.START
     rows = tx.rows(
         """
@@ -116,8 +118,8 @@ def list_deletions(tx: Tx, *, limit: int, after: list[str] | None, status: str |
         last=last,
         status=status,
     )
-    items = ",".join(shown(row[2]) for row in rows[:limit])
-    return f"[{items}]", [rows[limit - 1][0], rows[limit - 1][1]] if len(rows) > limit else None
+    last_shown = [rows[limit - 1][0], rows[limit - 1][1]] if len(rows) > limit else None
+    return [shown(row[2]) for row in rows[:limit]], last_shown
 
 
 def select_deletion(tx: Tx, deletion_id: str) -> str:

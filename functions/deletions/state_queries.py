@@ -18,9 +18,10 @@ class Brief:
 
 
 class Child(NamedTuple):
-    """The part of a person's own erasure in one organization: `opened`, `refused` or `none`, and its message."""
+    """The part of a person's own erasure in one organization: `opened`, `refused` or `none`, its id and message."""
 
     outcome: str
+    job_id: str | None
     message: str | None
 
 
@@ -52,8 +53,10 @@ def ensure_receipt(tx: Tx, receipt_hash: bytes) -> None:
 
 def open_child(tx: Tx, child_id: str) -> Child:
     """The request's part in the sealed organization."""
-    outcome, _, message = tx.rows("SELECT outcome, opened, message FROM platform.open_child(:child)", child=child_id)[0]
-    return Child(str(outcome), None if message is None else str(message))
+    outcome, opened, message = tx.rows(
+        "SELECT outcome, opened, message FROM platform.open_child(:child)", child=child_id
+    )[0]
+    return Child(str(outcome), None if opened is None else str(opened), None if message is None else str(message))
 
 
 def await_children(tx: Tx, execution: str) -> str:
@@ -77,15 +80,19 @@ def claim_last_mail(tx: Tx) -> LastMail | None:
     return LastMail(*found) if found else None
 
 
-def end(job_id: str, execution: str, outcome: str, reason: str | None) -> bool:
-    """Whether the execution ended the job; what goes on by its end is started."""
+def end(job_id: str, execution: str, outcome: str, reason: str | None, request_id: str) -> bool:
+    """Whether the execution ended the job; what goes on by its end is started. Its organizations' chains tell of it."""
     (row,) = database().single(
         jobs.claim(),
-        "SELECT ended, CAST(messages AS text[]) FROM platform.end_deletion(:job, :execution, :outcome, :reason)",
+        """
+        SELECT ended, CAST(messages AS text[])
+        FROM platform.end_deletion(:job, :execution, :outcome, :reason, :request)
+        """,
         job=job_id,
         execution=execution,
         outcome=outcome,
         reason=reason,
+        request=request_id,
     )
     send([str(message) for message in row[1]])
     return row[0] is True

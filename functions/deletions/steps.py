@@ -32,9 +32,10 @@ def claim(call: Call) -> Json:
     """Take the job for this execution: `claimed`, `early`, `waiting` for approval, `refused` for holds, or `lost`."""
     outcome = database().single(
         jobs.claim(),
-        "SELECT platform.claim_deletion(:job, :execution)",
+        "SELECT platform.claim_deletion(:job, :execution, :request)",
         job=call.path["job_id"],
         execution=call.body["execution"],
+        request=call.request_id,
     )[0][0]
     return {"outcome": outcome}
 
@@ -87,6 +88,7 @@ def organizations(call: Call) -> Json:
         jobs.check_alive(job_id, call.body["execution"])
         with database().transaction(jobs.claim(job_id, tenant_id)) as tx:
             child = state.open_child(tx, str(uuid.uuid4()))
+            _tell_of_child(tx, call, child)
             queries.progress(tx, "organizations", "running", int(child.outcome != "none"))
         state.send([child.message] if child.message else [])
     return _end(call, "organizations")
@@ -210,7 +212,7 @@ def finish(call: Call) -> Json:
             log.entry("ERROR", "the last mail of an erasure could not be sent", job_id=job_id)
             queries.progress(tx, "notify", "failed")
         queries.forget_subject(tx)
-    _finish(job_id, execution, jobs.DONE, None)
+    _finish(call, jobs.DONE, None)
     return DONE
 
 
@@ -218,12 +220,22 @@ def finish(call: Call) -> Json:
 def failed(call: Call) -> Json:
     """The workflow gave up: the erasure has failed, and says so."""
     log.entry("ERROR", "an erasure failed", job_id=call.path["job_id"], reason=call.body["reason"])
-    _finish(call.path["job_id"], call.body["execution"], jobs.FAILED, call.body["reason"])
+    _finish(call, jobs.FAILED, call.body["reason"])
     return {"outcome": "failed"}
 
 
-def _finish(job_id: str, execution: str, outcome: str, reason: str | None) -> None:
-    if not state.end(job_id, execution, outcome, reason):
+def _tell_of_child(tx: Tx, call: Call, child: state.Child) -> None:
+    """Her organization learns that it has a part in the erasure, or that a hold keeps all of it."""
+    data = {"scope": "user", "channel": "child"}
+    if child.outcome == "opened":
+        tx.audit("deletion.requested", "deletion", child.job_id, request_id=call.request_id, data=data)
+    elif child.outcome == "refused":
+        data = {"scope": "user", "channel": "child", "reason": "legal_hold"}
+        tx.audit("deletion.refused", "deletion", child.job_id, request_id=call.request_id, outcome="denied", data=data)
+
+
+def _finish(call: Call, outcome: str, reason: str | None) -> None:
+    if not state.end(call.path["job_id"], call.body["execution"], outcome, reason, call.request_id):
         raise jobs.lost()
 
 

@@ -39,19 +39,24 @@ def request_export(call: Call) -> Json:
 
 
 @routes.on(
-    "GET", "/v1/exports", needs=access.SIGNED_IN, query=ExportFilter, body=None, answers=ExportPage,
+    "GET", "/v1/exports", needs=access.SIGNED_IN, query=ExportFilter, body=None, answers=ExportPage, records=True,
     while_suspended=True,
 )  # fmt: skip
 def list_exports(call: Call) -> Json:
     """List the exports of your data and, with `export.create`, those of your organization, newest first."""
-    items, last = queries.list_exports(call.tx, limit=call.query["limit"], after=call.after())
+    items, last, of_others = queries.list_exports(call.tx, limit=call.query["limit"], after=call.after())
+    if of_others:
+        call.audit("export.read")
     return call.page(items, last)
 
 
-@routes.on("GET", EXPORT, needs=access.SIGNED_IN, body=None, answers=Export, while_suspended=True)
+@routes.on("GET", EXPORT, needs=access.SIGNED_IN, body=None, answers=Export, records=True, while_suspended=True)
 def get_export(call: Call) -> Json:
     """Read the state of an export."""
-    return queries.select_export(call.tx, call.path["export_id"])
+    export, of_others = queries.select_export(call.tx, call.path["export_id"])
+    if of_others:
+        call.audit("export.read", call.path["export_id"])
+    return export
 
 
 @routes.on(

@@ -71,8 +71,8 @@ def insert_export(tx: Tx, export_id: str, *, scope: str, user_id: str | None, fo
     return str(answers[1][0][0])
 
 
-def list_exports(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, list[str] | None]:
-    """A page as JSON text, newest first, and the ordering values of its last item when more follow.
+def list_exports(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, list[str] | None, bool]:
+    """A page as JSON text, newest first, its last item's ordering values when more follow; whether it shows others.
 
     Which of the organization's requests the caller sees, the policy says: those who may make them.
     """
@@ -80,9 +80,11 @@ def list_exports(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, l
     rows = tx.rows(
         """
         SELECT coalesce(json_agg(item) FILTER (WHERE n <= :limit), '[]'), coalesce(max(n) > :limit, false),
-               max(requested_at) FILTER (WHERE n = :limit), max(id::text) FILTER (WHERE n = :limit)
+               max(requested_at) FILTER (WHERE n = :limit), max(id::text) FILTER (WHERE n = :limit),
+               coalesce(bool_or(of_others) FILTER (WHERE n <= :limit), false)
         FROM (
             SELECT platform.export_json(e) AS item, e.requested_at, e.id,
+                   coalesce(e.subject_account_id, e.requested_by) IS DISTINCT FROM :user_id AS of_others,
                    row_number() OVER (ORDER BY e.requested_at DESC, e.id DESC) AS n
             FROM platform.exports e
             WHERE (e.subject_account_id = :user_id OR (e.scope <> 'me' AND e.organization_id = :tenant_id))
@@ -95,15 +97,16 @@ def list_exports(tx: Tx, *, limit: int, after: list[str] | None) -> tuple[str, l
         time=time,
         last=last,
     )
-    items, more, oldest, last_id = rows[0]
-    return items, [oldest, last_id] if more else None
+    items, more, oldest, last_id, of_others = rows[0]
+    return items, [oldest, last_id] if more else None, of_others
 
 
-def select_export(tx: Tx, export_id: str) -> str:
-    """One export as JSON. Raises 404."""
-    found = tx.value(
+def select_export(tx: Tx, export_id: str) -> tuple[str, bool]:
+    """One export as JSON, and whether it is somebody else's. Raises 404."""
+    found = tx.row(
         """
-        SELECT platform.export_json(e) FROM platform.exports e
+        SELECT platform.export_json(e), coalesce(e.subject_account_id, e.requested_by) IS DISTINCT FROM :user_id
+        FROM platform.exports e
         WHERE e.id = :export_id
             AND (e.subject_account_id = :user_id OR (e.scope <> 'me' AND e.organization_id = :tenant_id))
         """,
@@ -111,7 +114,7 @@ def select_export(tx: Tx, export_id: str) -> str:
     )
     if found is None:
         raise errors.not_found()
-    return str(found)
+    return str(found[0]), bool(found[1])
 
 
 def select_download(tx: Tx, export_id: str) -> Downloadable:
@@ -216,6 +219,14 @@ def finish_package(tx: Tx, execution: str, *, object_name: str, size: int, sha25
             seconds=seconds,
         )
     )
+
+
+def fail_export(tx: Tx, export_id: str, execution: str, reason: str) -> str | None:
+    """`failed`, or `ready` when it was that before; None when another execution has the job."""
+    state: str | None = tx.value(
+        "SELECT platform.fail_export(:job, :execution, :reason)", job=export_id, execution=execution, reason=reason
+    )
+    return state
 
 
 def select_shapes(tx: Tx, tables: list[str]) -> dict[str, Shape]:

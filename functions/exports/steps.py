@@ -168,14 +168,14 @@ def finish(call: Call) -> Json:
 @routes.on("POST", f"{STEP}/failed", needs=WORKFLOWS, body=jobs.Failure, answers=Done, errors=("conflict",))
 def failed(call: Call) -> Json:
     """The workflow gave up: the export has failed, unless it was ready already; what it made is deleted."""
-    job_id = call.path["job_id"]
-    state = database().single(
-        jobs.claim(),
-        "SELECT platform.fail_export(:job, :execution, :reason)",
-        job=job_id,
-        execution=call.body["execution"],
-        reason=call.body["reason"],
-    )[0][0]
+    job_id, execution = call.path["job_id"], call.body["execution"]
+    jobs.check_alive(job_id, execution)
+    with database().transaction(jobs.claim(job_id), read_only=True) as tx:
+        organization_id = queries.select_request(tx)["organization_id"]
+    with database().transaction(jobs.claim(job_id, organization_id)) as tx:
+        state = queries.fail_export(tx, job_id, execution, call.body["reason"])
+        if state == "failed":
+            tx.audit("export.failed", "export", job_id, request_id=call.request_id, outcome="failure")
     if state is None:
         raise jobs.lost()
     if state == "failed":

@@ -10,10 +10,11 @@ from functions.organizations.api_keys_schemas import ApiKeyFilter, ApiKeyPage, M
 part = Table()
 
 
-@part.on("GET", "/v1/api-keys", needs="apikey.manage", query=ApiKeyFilter, body=None, answers=ApiKeyPage)
+@part.on("GET", "/v1/api-keys", needs="apikey.manage", query=ApiKeyFilter, body=None, answers=ApiKeyPage, records=True)
 def list_api_keys(call: Call) -> Json:
     """List the API keys of the caller's organization, newest first."""
     items, last = queries.list_api_keys(call.tx, limit=call.query["limit"], after=call.after())
+    call.audit("api_key.read")
     return call.page(items, last)
 
 

@@ -7,10 +7,12 @@ from functions.organizations.billing_schemas import Billing, BillingChange, Invo
 part = Table()
 
 
-@part.on("GET", "/v1/billing", needs="billing.view", body=None, answers=Billing)
+@part.on("GET", "/v1/billing", needs="billing.view", body=None, answers=Billing, records=True)
 def get_billing(call: Call) -> Json:
     """Read the organization's billing address."""
-    return queries.select_billing(call.tx)
+    billing = queries.select_billing(call.tx)
+    call.audit("billing.read", billing.id)
+    return billing
 
 
 @part.on("PATCH", "/v1/billing", needs="billing.edit", body=BillingChange, answers=Billing)

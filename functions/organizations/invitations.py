@@ -13,10 +13,14 @@ INVITATION = "/v1/invitations/<uuid:invitation_id>"
 MAIL = "invitation"
 
 
-@part.on("GET", "/v1/invitations", needs="users.invite", query=InvitationFilter, body=None, answers=InvitationPage)
+@part.on(
+    "GET", "/v1/invitations", needs="users.invite", query=InvitationFilter, body=None, answers=InvitationPage,
+    records=True,
+)  # fmt: skip
 def list_invitations(call: Call) -> Json:
     """List the organization's invitations, newest first."""
     items, last = queries.list_invitations(call.tx, limit=call.query["limit"], after=call.after())
+    call.audit("invitation.read")
     return call.page(items, last)
 
 

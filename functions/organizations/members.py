@@ -11,11 +11,14 @@ part = Table()
 MEMBER = "/v1/members/<uuid:user_id>"
 
 
-@part.on("GET", "/v1/members", needs="organizations.view", query=MemberFilter, body=None, answers=MemberPage)
+@part.on(
+    "GET", "/v1/members", needs="organizations.view", query=MemberFilter, body=None, answers=MemberPage, records=True
+)
 def list_members(call: Call) -> Json:
     """List the members of the caller's organization, newest first."""
     query = call.query
     items, last = queries.list_members(call.tx, limit=query["limit"], after=call.after(), role=query["role"])
+    call.audit("member.read")
     return call.page(items, last)
 
 

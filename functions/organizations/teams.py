@@ -55,13 +55,15 @@ def delete_team(call: Call) -> None:
 
 
 @part.on(
-    "GET", f"{TEAM}/members", needs="organizations.view", query=TeamMemberFilter, body=None, answers=TeamMemberPage
-)
+    "GET", f"{TEAM}/members", needs="organizations.view", query=TeamMemberFilter, body=None, answers=TeamMemberPage,
+    records=True,
+)  # fmt: skip
 def list_team_members(call: Call) -> Json:
     """List a team's members, those who joined last first."""
     items, last = queries.list_team_members(
         call.tx, call.path["team_id"], limit=call.query["limit"], after=call.after()
     )
+    call.audit("member.read", team_id=call.path["team_id"])
     return call.page(items, last)
 
 
