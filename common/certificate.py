@@ -13,22 +13,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from common import secrets
-from common.audit import canonical
+from common.audit import holds, statement_of, unpadded
 
 RING = "certificate-key"
 AUDIT_RING = "audit-key"  # of anchors, checkpoints and statements, see common/audit.py
-SEALS = ("hash", "signature", "key_id")
+__all__ = ["AUDIT_RING", "RING", "holds", "ours", "public_half", "public_keys", "sign"]
 
 
 def sign(facts: dict[str, Any], ring: str = RING) -> dict[str, Any]:
-    """The facts with hash, signature and key_id. They hold strings, integers, lists, objects, booleans and null only."""
+    """The facts with hash, signature and key_id. They hold no fractions."""
     key = secrets.ring(ring).signer
-    statement = _statement(facts)
+    statement = statement_of(facts)
     return {
         **facts,
         "hash": hashlib.sha256(statement).hexdigest(),
@@ -48,30 +47,6 @@ def ours(document: dict[str, Any], ring: str = RING) -> bool:
     return key is not None and holds(document, _public(key))
 
 
-def holds(certificate: dict[str, Any], public_key: str) -> bool:
-    """Whether hash and signature are those of this certificate under the public key."""
-    try:
-        statement = _statement({name: value for name, value in certificate.items() if name not in SEALS})
-        key = Ed25519PublicKey.from_public_bytes(_bytes(public_key))
-        key.verify(_bytes(str(certificate["signature"])), statement)
-    except (InvalidSignature, KeyError, ValueError, TypeError):
-        return False
-    return certificate.get("hash") == hashlib.sha256(statement).hexdigest()
-
-
-def _statement(facts: dict[str, Any]) -> bytes:
-    _refuse_fractions(facts)
-    return canonical(facts).encode()
-
-
-def _refuse_fractions(value: Any) -> None:
-    """RFC 8785 writes numbers as JavaScript does: whole ones below 2^53 are the same everywhere, others are not."""
-    if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 2**53):
-        raise ValueError("a certificate holds whole numbers below 2^53")
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _refuse_fractions(inner)
-
-
 def _private(key: secrets.Key) -> Ed25519PrivateKey:
     """The ring holds 32 random bytes; the seed is derived, so that the bytes serve no two algorithms."""
     return Ed25519PrivateKey.from_private_bytes(
@@ -81,7 +56,7 @@ def _private(key: secrets.Key) -> Ed25519PrivateKey:
 
 def public_half(kid: str, encoded: str) -> dict[str, str]:
     """What a ring keeps of a key that signs no more: enough to check its certificates for ever."""
-    return {"algorithm": "Ed25519", "public_key": _public(secrets.Key(kid, "HS256", _bytes(encoded)))}
+    return {"algorithm": "Ed25519", "public_key": _public(secrets.Key(kid, "HS256", unpadded(encoded)))}
 
 
 def _public(key: secrets.Key) -> str:
@@ -92,10 +67,6 @@ def _public(key: secrets.Key) -> str:
 
 def _text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,7 @@ from common.wire import Connection, Step, sqlstate
 
 RESET = "RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all()"
 CHECKOUT, CHECKOUT_READ_ONLY = Step(f"{RESET}; BEGIN"), Step(f"{RESET}; BEGIN READ ONLY")
+CHECKOUT_SNAPSHOT = Step(f"{RESET}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 COMMIT, ROLLBACK = Step("COMMIT"), Step("ROLLBACK")
 AUTHORIZE = "SELECT app.authorize(:token)"
 APPEND_AUDIT = "SELECT app.append_audit(:events)"
@@ -175,16 +176,20 @@ class Database:
             self._idle.put(None)
 
     @contextmanager
-    def transaction(self, claim: Claim, *, read_only: bool = False, first: Step | None = None) -> Iterator[Tx]:
+    def transaction(
+        self, claim: Claim, *, read_only: bool = False, snapshot: bool = False, first: Step | None = None
+    ) -> Iterator[Tx]:
         """A transaction sealed for the claim: raising rolls back, returning commits. `first` runs with the checkout.
 
+        `snapshot`: read only, and every statement sees the database as it was at the checkout.
         Raises Problem: 401 dead credential, 403 suspended organization, 503 database not reachable.
         """
         connection = self._checkout()
         keep = False
         sent: list[Message] = []
         try:
-            begin, along = CHECKOUT_READ_ONLY if read_only else CHECKOUT, [first] if first else []
+            begin = CHECKOUT_SNAPSHOT if snapshot else CHECKOUT_READ_ONLY if read_only else CHECKOUT
+            along = [first] if first else []
             connection, found = self._enter(connection, claim, begin, *along)
             tx = Tx(connection, claim, found[1][0][0])
             tx.first = found[2] if first else []

@@ -2,12 +2,13 @@
 
 from werkzeug.wrappers import Request, Response
 
-from common.audit import GENESIS, Verifier
 from common.http import Call, Json, Routes
-from functions.audit import privacy, privacy_records, queries
-from functions.audit.schemas import EventFilter, EventPage, Verification
+from functions.audit import exporting, privacy, privacy_records, queries, verifying
+from functions.audit.schemas import EventFilter, EventPage
 
 routes = Routes("audit")
+routes.include(verifying.part)
+routes.include(exporting.part)
 routes.include(privacy.part)
 routes.include(privacy_records.part)
 
@@ -28,28 +29,6 @@ def list_events(call: Call) -> Json:
     )
     call.audit("audit.read")
     return call.page(items, last)
-
-
-@routes.on("GET", "/v1/audit-events/verify", needs="audit.view", body=None, answers=Verification)
-def verify(call: Call) -> Json:
-    """Check the whole chain: every hash, every link, and that its head is the last event."""
-    seq, digest, last = queries.head(call.tx)
-    verifier = Verifier()
-    for event in queries.chain(call.tx, seq):
-        verifier.take(event)
-    broken = verifier.broken
-    if broken is None and (seq, digest) != (verifier.seq, verifier.hash):
-        broken = verifier.seq + 1
-    if broken is None and last > seq:
-        broken = seq + 1
-    return {
-        "valid": broken is None,
-        "checked": verifier.checked,
-        "base": {"seq": 0, "hash": GENESIS},
-        "head": {"seq": seq, "hash": digest},
-        "anchored": None,
-        "first_broken_seq": broken,
-    }
 
 
 def audit(request: Request) -> Response:

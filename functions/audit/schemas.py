@@ -63,7 +63,11 @@ class Anchor(Point):
 
 
 class Verification(Schema):
-    """The result of checking the whole chain."""
+    """The result of checking the whole chain, from its base to its head.
+
+    `base`: the last event that retention has dropped, seq 0 before it ever did. `anchored`: the latest head that was
+    recorded outside the database. `first_broken_seq`: the first event that was altered, is missing or is too much.
+    """
 
     valid = fields.Boolean(required=True)
     checked = fields.Integer(required=True)
@@ -71,3 +75,15 @@ class Verification(Schema):
     head = fields.Nested(Point, required=True)
     anchored = fields.Nested(Anchor, required=True, allow_none=True)
     first_broken_seq = fields.Integer(required=True, allow_none=True)
+
+
+class ExportFrom(Schema):
+    """GET /v1/audit-events/export: the seq of the first event; without it, from where the chain begins."""
+
+    from_seq = fields.Integer(load_default=None, validate=validate.Range(min=1, max=2**53 - 1))
+
+
+class PublicKeys(Schema):
+    """Ed25519 public keys by key_id, raw, in unpadded base64url."""
+
+    keys = fields.Dict(keys=fields.String(), values=fields.String(), required=True)

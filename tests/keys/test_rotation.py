@@ -9,6 +9,7 @@ import jwt
 import pytest
 
 from common import certificate
+from common.audit import statement_of
 from common.secrets import _key
 from functions.keys import policies
 from local.secrets_store import DESTROYED, DISABLED, ENABLED
@@ -156,7 +157,7 @@ def test_certificates_hold_for_ever(safe, api):
     old = safe.ring("certificate-key")
     (kid,) = old["keys"]
     facts = {"deletion_id": "x"}
-    statement = certificate._statement(facts)
+    statement = statement_of(facts)
     signature = certificate._text(certificate._private(_key(kid, old["keys"][kid])).sign(statement))
     issued = {**facts, "hash": certificate.hashlib.sha256(statement).hexdigest(), "signature": signature, "key_id": kid}
     safe.turn("certificate-key")
