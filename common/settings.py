@@ -128,6 +128,16 @@ def admin_url() -> str:
     return url
 
 
+def operator_id() -> str | None:
+    """OPERATOR_ID, or else the execution of the Cloud Run job: Google's audit log says who started it."""
+    return os.environ.get("OPERATOR_ID") or os.environ.get("CLOUD_RUN_EXECUTION") or None
+
+
+def job_silence_seconds() -> int:
+    """JOB_SILENCE_SECONDS for a command that needs no other setting of the functions."""
+    return int(os.environ.get("JOB_SILENCE_SECONDS", Settings.job_silence_seconds))
+
+
 def provision_sources() -> tuple[str, str]:
     """SECRETS_DIR and LOGIN_PATTERN, for migrations.provision alone."""
     return os.environ["SECRETS_DIR"], os.environ.get("LOGIN_PATTERN", "{service}")

@@ -1,5 +1,7 @@
 """Keys: literal SQL, one function per query. Each is a transaction of its own."""
 
+import json
+
 from common.db import database
 from common.tokens import Claim
 
@@ -17,6 +19,17 @@ def begin_run(run: str, seconds: int) -> bool:
 def end_run(run: str) -> None:
     """The run is over."""
     database().single(SYSTEM, "SELECT platform.end_key_run(CAST(:run AS uuid))", run=run)
+
+
+def record_run(done: dict[str, list[str]], failed: list[str], request_id: str) -> None:
+    """What a run did stands in the platform's audit chain."""
+    database().single(
+        SYSTEM,
+        "SELECT platform.record_key_run(CAST(:done AS jsonb), CAST(:failed AS text[]), :request_id)",
+        done=json.dumps(done),
+        failed=failed,
+        request_id=request_id,
+    )
 
 
 def select_context_kids(kids: list[str]) -> list[str]:

@@ -32,6 +32,7 @@ class Policy:
     lifetime: int | None
     algorithm: str = "HS256"
     shrinks: bool = False  # of a key that signs no more, only the public half is kept
+    anew: bool = False  # a key that waits never signs: others may know it
 
 
 def fresh(algorithm: str) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def _promote(ring: Ring, now: int, policy: Policy) -> list[str]:
     if not waiting:
         return []
     *dropped, chosen = waiting
-    if ring["keys"][chosen]["algorithm"] != policy.algorithm:
+    if policy.anew or ring["keys"][chosen]["algorithm"] != policy.algorithm:
         dropped.append(chosen)
     done = []
     for kid in dropped:

@@ -82,5 +82,5 @@ def test_what_is_being_erased_stays_stopped(admin, alice, operator):
 def test_no_function_may_do_it(stack, admin):
     for role in stack["postgres"]:
         if role != "admin":
-            may = "SELECT has_function_privilege(:r, 'platform.set_suspended(uuid, boolean, text, text)', 'EXECUTE')"
+            may = "SELECT has_function_privilege(:r, 'platform.set_suspended(uuid, boolean, jsonb, text)', 'EXECUTE')"
             assert admin.run(may, r=role) == [[False]], role

@@ -1,0 +1,1 @@
+"""What the operator of the platform may do: `python -m migrations.operator ACT`, as a Cloud Run job or by hand."""
