@@ -1,14 +1,10 @@
 """The audit chain: literal SQL, one function per query."""
 
-import json
 import re
-from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from common.db import Tx
 
-BATCH = 2000
 TYPE = re.compile(r"[a-z_]+")  # of a resource; no id is so simple
 
 
@@ -107,60 +103,3 @@ def _drive(actor: str | None, action: str | None, resource: str | None) -> str:
     if action is not None:
         return "action"
     return "resource" if resource is not None else "nothing"
-
-
-def select_ends(tx: Tx) -> Ends:
-    """Base, head and checkpoint of the organization's chain; one that has no row yet has no event either."""
-    row = tx.row(
-        """
-        SELECT h.base_seq, h.base_hash, h.seq, h.hash, h.checkpoint
-        FROM app.audit_heads h WHERE h.tenant_id = :tenant_id
-        """
-    )
-    if row is None:
-        return Ends(ORIGIN, ORIGIN, None)
-    return Ends(Point(row[0], row[1]), Point(row[2], row[3]), json.loads(row[4]) if row[4] else None)
-
-
-def select_last(tx: Tx) -> int:
-    """The highest seq that an event has, 0 without any: the head's, if nobody has tampered with the chain."""
-    return int(tx.value("SELECT coalesce(max(e.seq), 0) FROM app.audit_events e WHERE e.tenant_id = :tenant_id"))
-
-
-def chain(tx: Tx, base: int) -> Iterator[Any]:
-    """Every event behind the base, also behind the head, in order; a batch in memory at a time."""
-    seq: int | None = base
-    while seq is not None:
-        events, seq = tx.rows(
-            """
-            SELECT coalesce(json_agg(item ORDER BY seq), '[]'), CASE WHEN count(*) = :batch THEN max(seq) END
-            FROM (
-                SELECT e.seq, app.audit_event_json(e) AS item FROM app.audit_events e
-                WHERE e.tenant_id = :tenant_id AND e.seq > :seq ORDER BY e.seq LIMIT CAST(:batch AS integer)
-            ) AS batch
-            """,
-            seq=seq,
-            batch=BATCH,
-        )[0]
-        yield from json.loads(events)
-
-
-def select_lines(tx: Tx, first: int, most: int) -> tuple[bytes, int | None]:
-    """Events from seq `first` on, one a line of JSON, at most so many bytes; and the seq of the next, None at the end."""
-    text, following = tx.rows(
-        """
-        SELECT coalesce(string_agg(line, '' ORDER BY seq) FILTER (WHERE size <= :most), ''),
-               min(seq) FILTER (WHERE size > :most OR n = :batch)
-        FROM (
-            SELECT seq, line, sum(octet_length(line)) OVER (ORDER BY seq) AS size, row_number() OVER (ORDER BY seq) AS n
-            FROM (
-                SELECT e.seq, app.audit_event_json(e)::text || E'\n' AS line FROM app.audit_events e
-                WHERE e.tenant_id = :tenant_id AND e.seq >= :first ORDER BY e.seq LIMIT CAST(:batch AS integer)
-            ) AS found
-        ) AS sized
-        """,
-        first=first,
-        most=most,
-        batch=LINES,
-    )[0]
-    return text.encode(), following
