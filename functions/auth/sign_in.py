@@ -158,7 +158,7 @@ def audit_failure(call: Call, tx: Tx, action: str, resource_id: str, method: str
     """Record that a proof of identity failed."""
     tx.audit(
         action,
-        "login",
+        action.split(".")[0],
         resource_id,
         request_id=call.request_id,
         outcome="failure",
