@@ -14,23 +14,15 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from common import certificate, log, storage
+from common.audit import ANCHOR, ORIGIN, Point
 from common.settings import settings
 
-KIND = "audit_anchor"
 FOLDER = "anchors/"
-RING = "audit-key"
 NAME = re.compile(rf"{FOLDER}([0-9a-f-]{{36}})/(\d{{8}}T\d{{6}}Z)-(\d{{16}})\.json")
 
 
 class Unreachable(Exception):
     """The bucket of the anchors does not answer; the message is the error's class."""
-
-
-class Point(NamedTuple):
-    """A place in a chain: the event `seq` has this hash; seq 0 is before the first, with 64 zeros."""
-
-    seq: int
-    hash: str
 
 
 class Name(NamedTuple):
@@ -60,21 +52,38 @@ def names(organization_id: str) -> list[Name]:
     return sorted(Name(int(match[3]), match[2], match[0]) for match in matches if match)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the bucket has of an organization: the names of its anchors, oldest first, and the newest one."""
+
+    names: list[Name]
+    newest: Anchor | None
+
+    def proves(self, point: Point) -> bool:
+        """Whether some anchor has this point as its head or base; the origin needs none. Raises Unreachable."""
+        if point.seq == 0:
+            return point == ORIGIN
+        if self.newest is not None and point in (self.newest.head, self.newest.base):
+            return True
+        same = (name for name in self.names if name.seq == point.seq)
+        return any(point in (anchor.head, anchor.base) for anchor in _read_all(same))
+
+
+def known(organization_id: str) -> Known:
+    """What the bucket has of an organization. Raises Unreachable."""
+    found = names(organization_id)
+    return Known(found, next(_read_all(reversed(found)), None))
+
+
 def newest(organization_id: str) -> Anchor | None:
     """The anchor of the highest seq, of several the latest; None without any. Raises Unreachable."""
-    return next(_read_all(reversed(names(organization_id))), None)
+    return known(organization_id).newest
 
 
 def proves(organization_id: str, seq: int, digest: str) -> bool:
     """Whether some anchor has this point as its head or base; seq 0 needs none. Raises Unreachable."""
     point = Point(seq, digest)
-    if seq == 0:
-        return digest == "0" * 64
-    found = names(organization_id)
-    last = next(_read_all(reversed(found)), None)
-    if last is not None and point in (last.head, last.base):
-        return True
-    return any(point in (anchor.head, anchor.base) for anchor in _read_all(n for n in found if n.seq == seq))
+    return point == ORIGIN or (seq > 0 and known(organization_id).proves(point))
 
 
 def read(name: Name) -> Anchor | None:
@@ -91,8 +100,8 @@ def read(name: Name) -> Anchor | None:
 def write(organization_id: str, base: Point, head: Point, at: datetime) -> Anchor:
     """Sign and store an anchor; of two with the same head in the same second the first stays. Raises Unreachable."""
     moment = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    facts = {"kind": KIND, "organization_id": organization_id, "base": base._asdict(), "head": head._asdict()}
-    document = certificate.sign({**facts, "at": moment}, RING)
+    facts = {"kind": ANCHOR, "organization_id": organization_id, "base": base._asdict(), "head": head._asdict()}
+    document = certificate.sign({**facts, "at": moment}, certificate.AUDIT_RING)
     name = _name(organization_id, head.seq, moment)
     with _reachable():
         storage.keep(name, json.dumps(document, separators=(",", ":")).encode(), settings().anchor_bucket)
@@ -114,12 +123,11 @@ def _verified(content: bytes) -> Anchor | None:
     """The anchor in these bytes when we have signed it."""
     try:
         document = json.loads(content)
-        key = certificate.public_keys(RING).get(str(document["key_id"]))
-        if key is None or document["kind"] != KIND or not certificate.holds(document, key):
+        if document["kind"] != ANCHOR or not certificate.ours(document, certificate.AUDIT_RING):
             return None
         base, head = Point(**document["base"]), Point(**document["head"])
         return Anchor(document["organization_id"], base, head, document["at"], document)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

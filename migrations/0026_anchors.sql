@@ -136,23 +136,23 @@ BEGIN
 END
 $$;
 
--- Moves a chain's base from `was` to an event, with the signed checkpoint that says so; false when another run has done
--- it. What the database can check, it does: the event is there with this hash and was anchored, everything up to it is
--- there and over, nobody in it is under a hold, and the checkpoint speaks of this. Takes the head's row for no more than
--- the last statement: writers do not wait.
+-- Moves a chain's base from `was` to an event, with the signed checkpoint that says so: `moved`; `raced` when another run
+-- has done it; `refused` unless the event is there with this hash and was anchored, everything up to it is there and
+-- over, nobody in it is under a hold, and the checkpoint speaks of this. Takes the head's row for no more than the last
+-- statement: writers do not wait.
 CREATE FUNCTION platform.move_audit_base(organization uuid, was bigint, event bigint, digest text, signed jsonb)
-RETURNS boolean
+RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     before text;
     known app.audit_heads;
-    moved boolean;
+    outcome text;
 BEGIN
     SELECT * INTO known FROM app.audit_heads h WHERE h.tenant_id = organization AND h.base_seq = was;
     IF NOT FOUND THEN
-        RETURN false;
+        RETURN 'raced';
     END IF;
-    IF event > known.anchored_seq
+    IF event <= was OR event > known.anchored_seq
         OR NOT EXISTS (SELECT FROM app.audit_events e
                        WHERE e.tenant_id = organization AND e.seq = event AND e.hash = digest)
         OR event - was <> (SELECT count(*) FROM app.audit_events e
@@ -163,14 +163,14 @@ BEGIN
             'base', jsonb_build_object('seq', event, 'hash', digest),
             'before', jsonb_build_object('seq', was, 'hash', known.base_hash))
     THEN
-        RAISE EXCEPTION 'the chain cannot begin behind this event' USING ERRCODE = '42501';
+        RETURN 'refused';
     END IF;
     before := platform.enter_chain(organization);
     UPDATE app.audit_heads h SET base_seq = event, base_hash = digest, checkpoint = signed, anchored_at = NULL
     WHERE h.tenant_id = organization AND h.base_seq = was AND h.seq >= event;
-    moved := FOUND;
+    outcome := CASE WHEN FOUND THEN 'moved' ELSE 'raced' END;
     PERFORM set_config('app.context', before, true);
-    RETURN moved;
+    RETURN outcome;
 END
 $$;
 
@@ -189,6 +189,7 @@ BEGIN
         ORDER BY e.seq FOR UPDATE SKIP LOCKED) f;
     DELETE FROM app.audit_events e WHERE e.tenant_id = organization AND e.seq = ANY (over);
     PERFORM set_config('app.context', before, true);
+    PERFORM platform.count_retired(organization, 'app.audit_events', coalesce(cardinality(over), 0)); -- 0030
     RETURN coalesce(cardinality(over), 0);
 END
 $$;

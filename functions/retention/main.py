@@ -9,11 +9,12 @@ from werkzeug.wrappers import Request, Response
 
 from common import log, outbox, storage
 from common.http import Call, Json, Routes
-from functions.retention import desk, queries
+from functions.retention import anchors, desk, queries
 from functions.retention.schemas import Drained, Report
 
 routes = Routes("retention")
 routes.include(desk.part)
+routes.include(anchors.part)
 SCHEDULER = "service:scheduler"
 MESSAGES = 100
 DRAIN_SECONDS = 45.0  # the next drain starts after a minute

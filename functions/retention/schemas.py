@@ -26,6 +26,14 @@ class Reminded(Schema):
     mails = fields.Integer(required=True)
 
 
+class Anchored(Schema):
+    """Chains that got an anchor, chains that do not hold and got none, and those that the next run begins with."""
+
+    anchored = fields.Integer(required=True)
+    broken = fields.Integer(required=True)
+    left = fields.Integer(required=True)
+
+
 class Report(Schema):
     """Rows that were removed, by table, and exports whose files were."""
 
