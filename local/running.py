@@ -22,7 +22,7 @@ from local.services import Service, port_names
 from local.stack import ANNOUNCEMENT
 
 NAME = "supervisor"
-STARTING_SECONDS = 0.03  # between two looks at the services
+STARTING_SECONDS = 0.1  # between two looks at the services
 STEADY_SECONDS = 0.5
 STOP_SECONDS = 4.0
 LAST_STOP_SECONDS = 15.0

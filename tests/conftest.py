@@ -32,6 +32,7 @@ CHECKOUT = Path(__file__).parent.parent
 READY_SECONDS = 120
 PASSWORD = "correct horse battery staple"  # pragma: allowlist secret
 SETTINGS = {
+    "CORS_ORIGINS": "https://app.example.org, https://admin.example.org",
     "INVITATION_PAUSE_SECONDS": "0",
     "DELETION_GRACE_USER_SECONDS": "0",
     **{f"RATE_{name}": "1000000/minute" for name in ("ANONYMOUS", "USER", "IP", "ORGANIZATION")},
