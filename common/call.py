@@ -160,13 +160,16 @@ class Call:
         """Say as whom the request works: a handler of a public route does, once somebody has authenticated."""
         self.acting = claim
 
-    def audit(self, action: str, resource_id: str | None = None, tx: Tx | None = None, **data: Any) -> None:
+    def audit(
+        self, action: str, resource_id: str | None = None, tx: Tx | None = None, outcome: str = "success", **data: Any
+    ) -> None:
         """Record an event in the organization's chain; `project.created` concerns a project."""
         (tx or self.tx).audit(
             action,
             action.split(".")[0],
             resource_id,
             request_id=self.request_id,
+            outcome=outcome,
             data=data,
             personal=self.personal,
         )

@@ -59,7 +59,7 @@ def request_deletion(call: Call) -> Json | Response:
         deletion = queries.insert_deletion(call.tx, deletion_id, asked, grace_seconds=grace, receipt=receipt)
     except errors.Problem as problem:
         if problem.code == "legal_hold":
-            call.audit("deletion.refused", deletion_id, scope=asked.scope, reason="legal_hold")
+            call.audit("deletion.refused", deletion_id, outcome="denied", scope=asked.scope, reason="legal_hold")
         raise
     if json.loads(deletion)["status"] == "scheduled":  # else its approval starts it
         call.tx.post(Message("workflow", "gdpr_erasure", deletion_id, delay_seconds=grace))

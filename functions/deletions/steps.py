@@ -226,12 +226,12 @@ def failed(call: Call) -> Json:
 
 def _tell_of_child(tx: Tx, call: Call, child: state.Child) -> None:
     """Her organization learns that it has a part in the erasure, or that a hold keeps all of it."""
-    data = {"scope": "user", "channel": "child"}
+    request, part = call.request_id, {"scope": "user", "channel": "child"}
     if child.outcome == "opened":
-        tx.audit("deletion.requested", "deletion", child.job_id, request_id=call.request_id, data=data)
+        tx.audit("deletion.requested", "deletion", child.job_id, request_id=request, data=part)
     elif child.outcome == "refused":
-        data = {"scope": "user", "channel": "child", "reason": "legal_hold"}
-        tx.audit("deletion.refused", "deletion", child.job_id, request_id=call.request_id, outcome="denied", data=data)
+        held = {"scope": "user", "channel": "child", "reason": "legal_hold"}
+        tx.audit("deletion.refused", "deletion", child.job_id, request_id=request, outcome="denied", data=held)
 
 
 def _finish(call: Call, outcome: str, reason: str | None) -> None:
