@@ -19,8 +19,12 @@ from common.wire import Connection, Step, sqlstate
 
 RESET = "RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all()"
 CHECKOUT, CHECKOUT_READ_ONLY = Step(f"{RESET}; BEGIN"), Step(f"{RESET}; BEGIN READ ONLY")
-CHECKOUT_SNAPSHOT = Step(f"{RESET}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+CHECKOUT_SNAPSHOT = Step(f"{RESET}; BEGIN; COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")  # before any query
 COMMIT, ROLLBACK = Step("COMMIT"), Step("ROLLBACK")
+# Whatever was committed before it, by anybody, is on disk when it answers. docs/decisions/0023-chain-before-disk.md
+SETTLE = "SELECT pg_catalog.pg_logical_emit_message(false, 'settle', '', true)"
+# The chain is free for the next writer at COMMIT, not after the disk's time; the answer waits for the disk.
+COMMIT_CHAINED = Step(f"SET LOCAL synchronous_commit = off; COMMIT; {SETTLE}")
 AUTHORIZE = "SELECT app.authorize(:token)"
 APPEND_AUDIT = "SELECT app.append_audit(:events)"
 OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
@@ -160,10 +164,10 @@ class Tx:
         return steps
 
     def commit(self) -> None:
-        """Outbox, audit and COMMIT in one flight. Raises what any of them raised: then nothing was committed."""
+        """Outbox, audit and COMMIT in one flight; on return it is on disk. Raises what any of them raised."""
         if self._ahead:
             self.flight()
-        self._connection.flight([*self._last_steps(), COMMIT])
+        self._connection.flight([*self._last_steps(), COMMIT_CHAINED if self.audit_events else COMMIT])
 
 
 class Database:
@@ -236,12 +240,22 @@ class Database:
         finally:
             self._give_back(connection, keep)
 
+    def settle(self) -> None:
+        """Return when all that was ever visible here is on disk: before it is told where no crash takes it back.
+
+        Raises Problem 503.
+        """
+        self._alone(Step(SETTLE))
+
     def ping(self) -> None:
         """Raise Problem 503 unless the database answers."""
+        self._alone(Step("SELECT 1"))
+
+    def _alone(self, step: Step) -> None:
         connection = self._checkout()
         keep = False
         try:
-            connection.flight([Step("SELECT 1")])
+            connection.flight([step])
             keep = True
         except (DatabaseError, InterfaceError) as error:
             raise errors.Problem("unavailable") from error
