@@ -135,7 +135,7 @@ BEGIN
         SELECT t.tenant_id FROM platform.job_tenants t
         WHERE t.job_id = job AND platform.takes_events(t.tenant_id) ORDER BY t.tenant_id
     LOOP
-        PERFORM platform.append_as('s', place, NULL, NULL, jsonb_build_array(event));
+        PERFORM platform.append_as('s', place, job, NULL, jsonb_build_array(event));
     END LOOP;
 END
 $$;

@@ -46,11 +46,11 @@ class Aging:
             by=by,
             t=organization_id,
         )
-        hashes = self._rehash(organization_id)
-        self._age_head(organization_id, hashes, days)
+        hashes = self.rehash(organization_id)
+        self.age_head(organization_id, hashes, days)
         self._age_anchors(organization_id, hashes, days)
 
-    def _rehash(self, organization_id: str) -> dict[int, str]:
+    def rehash(self, organization_id: str) -> dict[int, str]:
         """Hash every event behind the base anew; the hashes by seq, the base's among them."""
         (head,) = self._admin.run(
             "SELECT base_seq, base_hash FROM app.audit_heads WHERE tenant_id = :t", t=organization_id
@@ -77,7 +77,7 @@ class Aging:
         )
         return hashes
 
-    def _age_head(self, organization_id: str, hashes: dict[int, str], days: int) -> None:
+    def age_head(self, organization_id: str, hashes: dict[int, str], days: int) -> None:
         (row,) = self._admin.run(
             "SELECT seq, checkpoint::text FROM app.audit_heads WHERE tenant_id = :t", t=organization_id
         )
