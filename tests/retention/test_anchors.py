@@ -2,12 +2,10 @@
 
 import json
 import re
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pg8000.native
 import pytest
 import requests
 
@@ -18,65 +16,15 @@ from local.stack import ANCHOR_BUCKET
 from tests.audit.aging import Aging
 from tests.conftest import Api, Person
 from tests.deletions.conftest import Backstage
-
-ANCHOR = "/internal/audit/anchor"
-PLATFORM = "00000000-0000-4000-8000-000000000001"
+from tests.retention.chains import ANCHOR, PLATFORM, Chains
 
 
-@pytest.fixture
-def aging(stack: dict[str, Any], admin: pg8000.native.Connection) -> Aging:
-    return Aging(stack, admin)
-
-
-@pytest.fixture
-def anchor(backstage: Backstage) -> Callable[[], dict[str, int]]:
-    """A run of the job; its report."""
-
-    def run() -> dict[str, int]:
-        answer = backstage.call("retention", "scheduler", ANCHOR)
-        assert answer.status_code == 200, answer.text
-        counts: dict[str, int] = answer.json
-        return counts
-
-    return run
-
-
-@pytest.fixture
-def write(api: Api, alice: Person) -> Callable[[int], None]:
-    """Events in Alice's chain."""
-
-    def some(number: int) -> None:
-        for _ in range(number):
-            answer = api.post("/v1/projects", json={"name": str(uuid.uuid4())}, headers=alice)
-            assert answer.status_code == 201, answer.text
-
-    return some
-
-
-def head(admin: pg8000.native.Connection, tenant_id: str) -> dict[str, Any]:
-    rows = admin.run("SELECT to_json(h) FROM app.audit_heads h WHERE tenant_id = :t", t=tenant_id)
-    found: dict[str, Any] = rows[0][0]
-    return found
-
-
-def broken(admin: pg8000.native.Connection, tenant_id: str) -> list[int]:
-    """The seqs that the platform's chain tells of the organization, oldest first."""
-    rows = admin.run(
-        "SELECT data FROM app.audit_events WHERE tenant_id = :p AND action = 'audit.broken' AND resource_id = :t"
-        " ORDER BY seq",
-        p=PLATFORM,
-        t=tenant_id,
-    )
-    assert {row[0]["organization_id"] for row in rows} <= {tenant_id}
-    return [row[0]["seq"] for row in rows]
-
-
-def test_it_works(api: Api, admin: Any, alice: Person, aging: Aging, anchor: Any, write: Any) -> None:
-    write(3)
-    assert anchor()["anchored"] >= 1
+def test_it_works(api: Api, admin: Any, alice: Person, aging: Aging, chains: Chains) -> None:
+    chains.write(alice, 3)
+    assert chains.anchor()["anchored"] >= 1
 
     (row, document), *more = aging.anchors(alice.tenant_id)
-    now = head(admin, alice.tenant_id)
+    now = chains.head(alice.tenant_id)
     assert more == []
     assert (document["kind"], document["organization_id"]) == ("audit_anchor", alice.tenant_id)
     assert document["head"] == {"seq": 3, "hash": now["hash"]}
@@ -86,7 +34,7 @@ def test_it_works(api: Api, admin: Any, alice: Person, aging: Aging, anchor: Any
     assert holds(document, keys[document["key_id"]])
     assert set(document) == {"kind", "organization_id", "base", "head", "at", "hash", "signature", "key_id"}
     assert (now["anchored_seq"], now["anchored_at"] is not None) == (3, True)
-    verdict = api.get("/v1/audit-events/verify", headers=alice).json
+    verdict = chains.verdict(alice)
     assert (verdict["valid"], verdict["anchored"]) == (
         True,
         {"seq": 3, "hash": document["head"]["hash"], "at": document["at"]},
@@ -94,24 +42,24 @@ def test_it_works(api: Api, admin: Any, alice: Person, aging: Aging, anchor: Any
 
 
 def test_only_what_has_moved_or_rests_for_a_month_is_anchored(
-    admin: Any, alice: Person, aging: Aging, anchor: Any, write: Any
+    admin: Any, alice: Person, aging: Aging, chains: Chains
 ) -> None:
-    write(1)
-    anchor()
-    anchor()
+    chains.write(alice, 1)
+    chains.anchor()
+    chains.anchor()
     assert len(aging.anchors(alice.tenant_id)) == 1
     aging.age(alice.tenant_id, 31)
-    anchor()
-    write(1)
-    anchor()
+    chains.anchor()
+    chains.write(alice, 1)
+    chains.anchor()
 
     assert [document["head"]["seq"] for _, document in aging.anchors(alice.tenant_id)] == [1, 1, 2]
-    assert broken(admin, alice.tenant_id) == []
+    assert chains.alarms(alice.tenant_id) == []
 
 
-def test_the_platforms_own_chain_is_anchored(admin: Any, aging: Aging, anchor: Any) -> None:
+def test_the_platforms_own_chain_is_anchored(admin: Any, aging: Aging, chains: Chains) -> None:
     admin.run("SELECT platform.record_event(NULL, 'x.done', 'x', NULL, '{}', 'r')")
-    anchor()
+    chains.anchor()
 
     newest = aging.anchors(PLATFORM)[-1][1]
     row = admin.run(
@@ -135,9 +83,9 @@ def bucket(aging: Aging) -> Callable[..., requests.Response]:
 BUCKET, UPLOAD = f"/storage/v1/b/{ANCHOR_BUCKET}", f"/upload/storage/v1/b/{ANCHOR_BUCKET}/o?uploadType=media&name="
 
 
-def test_nobody_takes_an_anchor_back(aging: Aging, alice: Person, anchor: Any, write: Any, bucket: Any) -> None:
-    write(1)
-    anchor()
+def test_nobody_takes_an_anchor_back(aging: Aging, alice: Person, chains: Chains, bucket: Any) -> None:
+    chains.write(alice, 1)
+    chains.anchor()
     name = aging.anchors(alice.tenant_id)[0][0]["name"]
 
     answers = [
@@ -154,12 +102,12 @@ def test_nobody_takes_an_anchor_back(aging: Aging, alice: Person, anchor: Any, w
 def rewrite(admin: Any, aging: Aging, tenant_id: str) -> None:
     """All of it, hashes and head too: as an administrator of the database can."""
     admin.run("UPDATE app.audit_events SET outcome = 'failure' WHERE tenant_id = :t AND seq = 1", t=tenant_id)
-    aging._age_head(tenant_id, aging._rehash(tenant_id), 0)
+    aging.age_head(tenant_id, aging.rehash(tenant_id), 0)
 
 
 def cut(admin: Any, aging: Aging, tenant_id: str) -> None:
     admin.run("DELETE FROM app.audit_events WHERE tenant_id = :t AND seq > 1", t=tenant_id)
-    aging._age_head(tenant_id, aging._rehash(tenant_id), 0)
+    aging.age_head(tenant_id, aging.rehash(tenant_id), 0)
     admin.run(
         "UPDATE app.audit_heads h SET seq = 1, hash = e.hash FROM app.audit_events e"
         " WHERE h.tenant_id = :t AND e.tenant_id = :t AND e.seq = 1",
@@ -198,43 +146,41 @@ ATTACKS = {rewrite: 3, cut: 2, drop: 1, alter_new: 4, alter_anchored: 3, remove_
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
 def test_a_rewritten_history_is_not_anchored(
-    admin: Any, alice: Person, aging: Aging, anchor: Any, write: Any, attack: Any
+    admin: Any, alice: Person, aging: Aging, chains: Chains, attack: Any
 ) -> None:
-    write(3)
-    anchor()
-    write(2)
+    chains.write(alice, 3)
+    chains.anchor()
+    chains.write(alice, 2)
     attack(admin, aging, alice.tenant_id)
 
-    assert anchor()["broken"] >= 1
-    anchor()
+    assert chains.anchor()["broken"] >= 1
+    chains.anchor()
 
-    assert broken(admin, alice.tenant_id) == [ATTACKS[attack]], "once for the same place"
+    assert chains.alarms(alice.tenant_id) == [ATTACKS[attack]], "once for the same place"
     assert [document["head"]["seq"] for _, document in aging.anchors(alice.tenant_id)] == [3]
-    log = aging.layout.path("log", "retention.log").read_text()
-    entries = [json.loads(line) for line in log.splitlines() if alice.tenant_id in line and line.startswith("{")]
-    assert [(e["severity"], e["seq"]) for e in entries][-1] == ("CRITICAL", ATTACKS[attack])
+    assert chains.entries(alice.tenant_id)[-1] == ("CRITICAL", ATTACKS[attack])
 
 
 def test_a_broken_chain_keeps_no_other_from_its_anchor(
-    api: Api, admin: Any, alice: Person, mallory: Person, aging: Aging, anchor: Any, write: Any
+    api: Api, admin: Any, alice: Person, mallory: Person, aging: Aging, chains: Chains
 ) -> None:
-    write(2)
+    chains.write(alice, 2)
     remove = "DELETE FROM app.audit_events WHERE tenant_id = :t AND seq = 1"
     admin.run(remove, t=alice.tenant_id)
     api.post("/v1/projects", json={"name": "Hers"}, headers=mallory)
 
-    anchor()
+    chains.anchor()
 
     assert aging.anchors(alice.tenant_id) == []
     assert len(aging.anchors(mallory.tenant_id)) == 1
 
 
 def test_planted_objects_are_passed_over(
-    api: Api, admin: Any, alice: Person, aging: Aging, anchor: Any, write: Any, bucket: Any
+    api: Api, admin: Any, alice: Person, aging: Aging, chains: Chains, bucket: Any
 ) -> None:
     """One that nobody signed, one of another chain, and rubbish: none hides the true one or stands in for it."""
-    write(2)
-    anchor()
+    chains.write(alice, 2)
+    chains.anchor()
     _, true = aging.anchors(alice.tenant_id)[0]
     far = {"seq": 9, "hash": "a" * 64}
     facts = {"kind": "audit_anchor", "base": true["base"], "head": far, "at": "2099-01-01T00:00:00Z"}
@@ -242,18 +188,18 @@ def test_planted_objects_are_passed_over(
     for second, content in enumerate((json.dumps({**true, "head": far}), json.dumps(foreign), "[]", "\xff{")):
         name = f"anchors/{alice.tenant_id}/20990101T00000{second}Z-0000000000000009.json"
         assert bucket("POST", UPLOAD + name, data=content.encode("latin-1")).status_code == 200
-    write(1)
-    anchor()
+    chains.write(alice, 1)
+    chains.anchor()
 
-    verdict = api.get("/v1/audit-events/verify", headers=alice).json
+    verdict = chains.verdict(alice)
     assert (verdict["valid"], verdict["anchored"]["seq"]) == (True, 3)
-    assert broken(admin, alice.tenant_id) == []
+    assert chains.alarms(alice.tenant_id) == []
 
 
 def test_two_runs_at_once_and_writers_meanwhile(
-    stack: dict[str, Any], admin: Any, alice: Person, aging: Aging, anchor: Any, write: Any
+    stack: dict[str, Any], admin: Any, alice: Person, aging: Aging, chains: Chains
 ) -> None:
-    write(1)
+    chains.write(alice, 1)
 
     def write_on(number: int) -> None:
         client = Api(stack["api"])
@@ -263,15 +209,15 @@ def test_two_runs_at_once_and_writers_meanwhile(
         client._session.close()
 
     with ThreadPoolExecutor(4) as pool:
-        runs = [pool.submit(anchor) for _ in range(2)]
+        runs = [pool.submit(chains.anchor) for _ in range(2)]
         writers = [pool.submit(write_on, number) for number in range(2)]
         for done in runs + writers:
             done.result()
-    anchor()
+    chains.anchor()
 
     seqs = {document["head"]["seq"] for _, document in aging.anchors(alice.tenant_id)}
     assert max(seqs) == 21
-    assert broken(admin, alice.tenant_id) == []
+    assert chains.alarms(alice.tenant_id) == []
     for _, document in aging.anchors(alice.tenant_id):
         row = admin.run(
             "SELECT hash FROM app.audit_events WHERE tenant_id = :t AND seq = :s",
@@ -281,17 +227,15 @@ def test_two_runs_at_once_and_writers_meanwhile(
         assert row == [[document["head"]["hash"]]]
 
 
-def test_a_run_that_died_before_it_marked_the_head(
-    admin: Any, alice: Person, aging: Aging, anchor: Any, write: Any
-) -> None:
-    write(2)
-    anchor()
+def test_a_run_that_died_before_it_marked_the_head(admin: Any, alice: Person, aging: Aging, chains: Chains) -> None:
+    chains.write(alice, 2)
+    chains.anchor()
     admin.run("UPDATE app.audit_heads SET anchored_seq = 0, anchored_at = NULL WHERE tenant_id = :t", t=alice.tenant_id)
-    anchor()
+    chains.anchor()
 
     assert {document["head"]["seq"] for _, document in aging.anchors(alice.tenant_id)} == {2}
-    assert head(admin, alice.tenant_id)["anchored_seq"] == 2
-    assert broken(admin, alice.tenant_id) == []
+    assert chains.head(alice.tenant_id)["anchored_seq"] == 2
+    assert chains.alarms(alice.tenant_id) == []
 
 
 def test_only_the_scheduler_may_call(backstage: Backstage) -> None:
