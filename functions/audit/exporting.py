@@ -58,6 +58,7 @@ def _page(call: Call, first: int) -> Response:
         _refuse_outside(first, ends, first)
         chunks, following = _chunks(tx, first)
     if following is None:
+        database().settle()  # before the head is signed: no crash may take it back afterwards
         chunks.append(_statement(organization_id, ends, anchor, at))
     else:
         call.headers["Link"] = f'<{settings().public_url}{PATH}?from_seq={following}>; rel="next"'

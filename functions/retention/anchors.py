@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from common import anchors, certificate, errors, log
 from common.audit import Point, base_holds
+from common.db import database
 from common.http import Call, Json, Table
 from functions.retention import chain
 from functions.retention import chain_queries as queries
@@ -86,6 +87,8 @@ def _anchor(organizations: list[str], pool: ThreadPoolExecutor, request_id: str)
         else:
             left += 1
     now = datetime.now(UTC)
+    if points:
+        database().settle()  # the bucket remembers a head for ever: it must not be one that a crash takes back
     _all(pool, lambda item: anchors.write(item[0], chains[item[0]].base, item[1], now), points.items())
     for organization_id, point in points.items():
         queries.mark_anchored(organization_id, chains[organization_id].base.seq, point.seq)
