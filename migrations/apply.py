@@ -42,6 +42,14 @@ UNGRANTED = """
         AND EXISTS (SELECT FROM unnest(ARRAY['SELECT', 'UPDATE', 'DELETE']) AS needed
                     WHERE NOT has_table_privilege('context_definer', to_regclass(r.name), needed))
 """
+# Tables whose partitions the register speaks of, and that are not partitioned so.
+NOT_PARTITIONED = """
+    SELECT r.name FROM platform.register r
+    WHERE r.rules ->> 'partitions' IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_partitioned_table p JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+        WHERE p.partrelid = to_regclass(r.name) AND p.partstrat = 'r' AND p.partnatts = 1
+            AND a.attname = r.rules ->> 'after')
+"""
 
 
 class MigrationError(Exception):
@@ -151,8 +159,13 @@ def load_register(connection: pg8000.native.Connection, rules: list[tuple[str, s
         unknown = connection.run(UNKNOWN)
         if unknown:
             raise MigrationError(f"the register knows what the database lacks: {', '.join(row[0] for row in unknown)}")
+        unpartitioned = connection.run(NOT_PARTITIONED)
+        if unpartitioned:
+            names = ", ".join(row[0] for row in unpartitioned)
+            raise MigrationError(f"not partitioned by range of the column that the register names: {names}")
         for statement in [row[0] for row in connection.run(UNGRANTED)]:
             connection.run(statement)
+        connection.run("SELECT platform.make_partitions()")
         connection.run("COMMIT")
     except (pg8000.native.DatabaseError, MigrationError) as error:
         connection.run("ROLLBACK")

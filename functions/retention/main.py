@@ -7,19 +7,18 @@ import time
 
 from werkzeug.wrappers import Request, Response
 
-from common import log, outbox, storage
+from common import log, outbox
 from common.http import Call, Json, Routes
-from functions.retention import anchors, desk, queries
-from functions.retention.schemas import Drained, Report
+from functions.retention import anchors, desk, ending, queries
+from functions.retention.schemas import Drained
 
 routes = Routes("retention")
 routes.include(desk.part)
+routes.include(ending.part)
 routes.include(anchors.part)
 SCHEDULER = "service:scheduler"
 MESSAGES = 100
 DRAIN_SECONDS = 45.0  # the next drain starts after a minute
-ROWS = 5000
-RUN_SECONDS = 1200.0
 
 
 @routes.on("POST", "/internal/outbox/drain", needs=SCHEDULER, body=None, answers=Drained)
@@ -50,38 +49,6 @@ def _send(message: outbox.Message) -> bool:
         return False
     queries.mark_sent(message.id)
     return True
-
-
-@routes.on("POST", "/internal/retention/run", needs=SCHEDULER, body=None, answers=Report)
-def run(_call: Call) -> Json:
-    """Remove what the register's periods have ended for: rows in batches, and the files of expired exports."""
-    deadline = time.monotonic() + RUN_SECONDS
-    expired = _expire_exports(deadline)
-    removed = {table: _retire(table, deadline) for table in queries.select_periodical()}
-    log.entry("INFO", "retention", removed=removed, expired_exports=expired)
-    return {"removed": removed, "expired_exports": expired}
-
-
-def _retire(table: str, deadline: float) -> int:
-    total = 0
-    while time.monotonic() < deadline:
-        gone = queries.retire(table, ROWS)
-        total += gone
-        if gone < ROWS:
-            break
-    return total
-
-
-def _expire_exports(deadline: float) -> int:
-    """Files first, then the mark: a run that dies between them finds no file and marks."""
-    expired = 0
-    for export_id, prefix in queries.select_expired_exports():
-        if time.monotonic() > deadline:
-            break
-        storage.delete_all(prefix)
-        queries.mark_export_expired(export_id)
-        expired += 1
-    return expired
 
 
 def retention(request: Request) -> Response:

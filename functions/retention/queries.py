@@ -36,12 +36,57 @@ def retire(table: str, most: int) -> int:
     return int(rows[0][0])
 
 
+def make_partitions() -> None:
+    """The next partitions of every table that has some."""
+    database().single(SYSTEM, "SELECT platform.make_partitions()")
+
+
+def select_partitioned() -> list[str]:
+    """The tables that are partitioned by time."""
+    return [str(row[0]) for row in database().single(SYSTEM, "SELECT platform.partitioned_tables()")]
+
+
+def retire_partition(table: str) -> str:
+    """Drop the oldest partition that is over: dropped, busy (try again) or none (left to do this way)."""
+    rows = database().single(SYSTEM, "SELECT platform.retire_partition(:table)", table=table)
+    return str(rows[0][0])
+
+
+def select_retirable() -> list[str]:
+    """The tables that retention removes rows of: those with a period, and those whose rows go with such ones."""
+    return [str(row[0]) for row in database().single(SYSTEM, "SELECT platform.retirable_tables()")]
+
+
+def count_retirable(table: str) -> int:
+    """How many rows of a table a run would remove now."""
+    rows = database().single(SYSTEM, "SELECT platform.retirable(:table)", table=table)
+    return int(rows[0][0])
+
+
+def report_retired(request_id: str) -> bool:
+    """Tell one organization what was removed of its rows; false when there is none to tell."""
+    rows = database().single(SYSTEM, "SELECT platform.report_retired(:request_id)", request_id=request_id)
+    return bool(rows[0][0])
+
+
+def report_run(request_id: str, *, complete: bool) -> None:
+    """Record what the run removed in the platform's chain."""
+    database().single(
+        SYSTEM, "SELECT platform.report_run(:complete, :request_id)", complete=complete, request_id=request_id
+    )
+
+
 def select_expired_exports() -> list[tuple[str, str]]:
     """Export ids and the prefixes of their objects' names."""
     rows = database().single(SYSTEM, "SELECT job_id, object_prefix FROM platform.expired_exports()")
     return [(row[0], row[1]) for row in rows]
 
 
-def mark_export_expired(export_id: str) -> None:
+def mark_export_expired(export_id: str, request_id: str) -> None:
     """The objects of the export are gone."""
-    database().single(SYSTEM, "SELECT platform.mark_export_expired(:export_id)", export_id=export_id)
+    database().single(
+        SYSTEM,
+        "SELECT platform.mark_export_expired(:export_id, :request_id)",
+        export_id=export_id,
+        request_id=request_id,
+    )

@@ -34,8 +34,19 @@ class Anchored(Schema):
     left = fields.Integer(required=True)
 
 
+class Wish(Schema):
+    """What a run is to do."""
+
+    dry_run = fields.Boolean(load_default=False, truthy={"true"}, falsy={"false"})
+
+
 class Report(Schema):
-    """Rows that were removed, by table, and exports whose files were."""
+    """Rows that were removed (with `dry_run`: would be), by table, and exports whose files were.
+
+    `complete` is false when time was up or somebody else worked with a table: the next run goes on.
+    """
 
     removed = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
     expired_exports = fields.Integer(required=True)
+    complete = fields.Boolean(required=True)
+    dry_run = fields.Boolean(required=True)

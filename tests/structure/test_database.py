@@ -6,6 +6,12 @@ from local.layout import catalog
 
 ROLES = sorted({entry["role"] for entry in catalog().values()})
 OURS = "('app', 'identity', 'platform')"
+# What only an owner of tables can do, and nothing else: see migrations/0030_retention.sql.
+OF_THE_OWNER = {
+    "platform.make_partitions()": {"retention_fn"},
+    "platform.freeze_partition(text,regclass)": {"context_definer"},
+    "platform.drop_partition(text,regclass)": {"context_definer"},
+}
 
 
 def column(admin, sql):
@@ -31,8 +37,25 @@ def test_every_table_has_a_policy(admin):
             admin,
             f"""
         SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname IN {OURS} AND c.relkind IN ('r', 'p')
+        WHERE n.nspname IN {OURS} AND c.relkind IN ('r', 'p') AND NOT c.relispartition
             AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid)
+        """,
+        )
+        == []
+    )
+
+
+def test_a_partition_is_reached_through_its_table_only(admin):
+    """It forces row-level security without a policy, and grants nobody anything."""
+    assert (
+        column(
+            admin,
+            f"""
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN {OURS} AND c.relispartition AND c.relkind IN ('r', 'p')
+            AND (NOT (c.relrowsecurity AND c.relforcerowsecurity)
+                 OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid)
+                 OR EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantee <> c.relowner))
         """,
         )
         == []
@@ -44,7 +67,11 @@ def test_every_tenant_table_has_the_tenant_policy_on_both_sides(admin):
     found = admin.run(
         "SELECT tablename, qual, with_check FROM pg_policies WHERE schemaname = 'app' AND policyname = 'tenant'"
     )
-    tables = column(admin, "SELECT tablename FROM pg_tables WHERE schemaname = 'app'")
+    tables = column(
+        admin,
+        "SELECT relname::text FROM pg_class"
+        " WHERE relnamespace = 'app'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition",
+    )
     assert sorted(name for name, _, _ in found) == sorted(tables)
     assert {(qual, check) for _, qual, check in found} == {(expected, expected)}
 
@@ -99,16 +126,18 @@ def test_definers_are_safe(admin):
     found = admin.run(
         f"""
         SELECT p.oid::regprocedure::text, p.proconfig, pg_get_userbyid(p.proowner),
-               EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)
+               ARRAY(SELECT coalesce(nullif(a.grantee, 0)::regrole::text, 'PUBLIC')
+                     FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee <> p.proowner)
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE n.nspname IN {OURS} AND p.prosecdef
         """
     )
     assert len(found) > 20
-    for name, configuration, owner, public in found:
+    for name, configuration, owner, callers in found:
         assert configuration == ["search_path=pg_catalog, pg_temp"], name
-        assert owner == "context_definer", name
-        assert not public, name
+        assert owner == ("context_owner" if name in OF_THE_OWNER else "context_definer"), name
+        assert "PUBLIC" not in callers, name
+        assert set(callers) == OF_THE_OWNER.get(name, set(callers)), name
 
 
 def test_context_functions_are_what_parallel_plans_need(admin):

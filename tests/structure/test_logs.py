@@ -7,7 +7,6 @@ import re
 import pytest
 
 from common import log
-
 from tests.structure.sources import python_of, tree_of
 
 OF_PEOPLE = {
@@ -23,7 +22,7 @@ OF_PEOPLE = {
     "display_name",
 }
 OF_SECURITY = re.compile(
-    r"\blog-?in\b|csrf|tamper|forged|\bchain\b|operator|keys rotated|incident|privileged|a provider's answer was refused"
+    r"\blog-?in\b|csrf|tamper|forged|\bchain\b|operator|keys rotated|incident|privileged|provider's answer was refused"
 )
 
 

@@ -10,7 +10,8 @@ COLUMNS = f"""
     SELECT n.nspname || '.' || c.relname AS table_name, a.attname::text, a.attstattarget, a.attnotnull,
            format_type(a.atttypid, NULL)
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname IN {OURS} AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE n.nspname IN {OURS} AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attnum > 0
+        AND NOT a.attisdropped
 """
 EMPTIED = {("platform.deletions", "phones_to_find")}  # a list that the request's own functions empty
 PEOPLE = ("account_id", "user_id", "actor_id", "assignee_id", "subject_id", "subject_account_id")
@@ -44,12 +45,12 @@ def test_every_column_is_classified_and_every_classified_column_exists(admin):
 
 def test_an_unclassified_column_is_named(admin):
     text = SOURCE.read_text()
-    assert text.count("      title: restricted export\n") == 1
-    wrong = parse(text.replace("      title: restricted export\n", "      titel: restricted export\n"))
+    assert text.count("      slug: restricted export\n") == 1
+    wrong = parse(text.replace("      slug: restricted export\n", "      slag: restricted export\n"))
 
     assert columns_that_differ(admin, wrong) == [
-        "app.tasks.titel is not in the database",
-        "app.tasks.title is not classified in common/register.yaml",
+        "app.organizations.slag is not in the database",
+        "app.organizations.slug is not classified in common/register.yaml",
     ]
 
 
@@ -83,6 +84,19 @@ def test_retention_periods_are_intervals_after_a_time(admin):
         if table.retention.period:
             assert admin.run("SELECT CAST(:period AS interval) > '0'", period=table.retention.period) == [[True]]
             assert live[table.name, table.retention.after][2] == "timestamp with time zone"
+
+
+def test_what_is_partitioned_and_what_the_register_says_of_it_agree(admin):
+    """A partitioned table without its entry would keep its rows for ever, and soon take none."""
+    found = admin.run(
+        f"""
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN {OURS} AND c.relkind = 'p' AND NOT c.relispartition
+        """
+    )
+    assert {name for (name,) in found} == {
+        table.name for table in register().tables.values() if table.retention.partitions
+    }
 
 
 def test_the_job_service_reads_what_a_copy_holds_and_no_more(admin):
@@ -197,6 +211,8 @@ def test_the_short_forms():
         ("app.boxes (box_id)", "app.bags (box_id)", "things_in_boxes points to nothing in app.bags"),
         ("recipients: [hosting]", "recipients: [everyone]", "everyone"),
         ("until: u, ", "", "retention"),
+        ("until: u, ", "until: u, partitions: month, ", "app.things: partitions need a period"),
+        ("until: u, ", "until: u, partitions: week, ", "week"),
         ("text: restricted", "te;xt: restricted", "identifier"),
         ("app.things:", "app.thi ngs:", "identifier"),
     ],
