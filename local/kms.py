@@ -16,10 +16,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from functions.keys.policies import WRAPPED
 from local.durable import locked, replace
 from local.identity import Issuer
-from local.layout import PROJECT, REGION, Layout, catalog, service_account
+from local.layout import KEY, Layout, catalog, service_account
 from local.serving import arguments, bearer, http, refusal, stopped
 
-KEY = f"projects/{PROJECT}/locations/{REGION}/keyRings/main/cryptoKeys/fields"
 LARGEST = 64 * 1024
 NONCE_BYTES = 12
 PLATFORM = ("gateway", "tasks", "workflows", "scheduler")

@@ -11,6 +11,7 @@ CATALOG = Path(__file__).parent.parent / "functions" / "catalog.yaml"
 PROJECT = "dev-context-local"
 REGION = "europe-west1"
 HOST = "127.0.0.1"
+KEY = f"projects/{PROJECT}/locations/{REGION}/keyRings/main/cryptoKeys/fields"  # of Cloud KMS
 
 
 def catalog() -> dict[str, dict[str, Any]]:

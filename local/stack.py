@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from local import keys, postgres
+from local import postgres
 from local.durable import replace
-from local.kms import KEY
-from local.layout import HOST, PROJECT, REGION, Layout, catalog, login_role, service_account
+from local.layout import HOST, KEY, PROJECT, REGION, Layout, catalog, login_role, service_account
 
 ANNOUNCEMENT = "stack.json"
 INSTANCE = f"{PROJECT}:{REGION}:main"
@@ -105,6 +104,8 @@ def function_environment(layout: Layout, service: str, environ: Mapping[str, str
 
 def describe(layout: Layout, pids: Mapping[str, int]) -> dict[str, Any]:
     """The content of stack.json. `demo` is null until there is a demo account."""
+    from local import keys  # slow to import, and whoever only wants an environment needs none
+
     root = layout.path()
     demo = root / "demo.json"
     services = {str(entry["role"]): service for service, entry in catalog().items()}

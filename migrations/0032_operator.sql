@@ -287,7 +287,7 @@ BEGIN
     END IF;
     PERFORM platform.record_event(
         NULL, 'message.sent_again', 'message', wanted::text,
-        noted || jsonb_strip_nulls(jsonb_build_object('kind', o.kind, 'name', o.name)), request,
+        noted || jsonb_strip_nulls(jsonb_build_object('kind', o.kind, 'purpose', o.name)), request,
         CASE outcome WHEN 'queued' THEN 'success' ELSE 'denied' END);
     RETURN outcome;
 END

@@ -3,16 +3,22 @@
 import json
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
-from common import anchors, certificate
-from common.audit import Point, Verifier, base_holds
+from common import anchors, chain
+from common.audit import Point
 from migrations.operator.desk import DONE, FAILURE, REFUSED, SUCCESS, UNUSABLE, Answer, Desk, progress, table
 
 SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 EVENTS, ORGANIZATIONS = 2000, 500  # in memory at a time
 NAMED = 100  # broken chains that an event names; the answer names all
 EVERY = 100  # organizations between two words of progress
+
+
+class Erasing(Exception):
+    """The organization is being erased: its events go one by one."""
 
 
 class Checked(NamedTuple):
@@ -88,28 +94,28 @@ def _organizations(desk: Desk, chosen: Namespace) -> Iterator[str]:
 
 
 def _checked(desk: Desk, organization: str) -> Checked | None:
-    """What is wrong with a chain; None where there is no such organization. Raises anchors.Unreachable.
+    """What is wrong with a chain; None where there is no such organization. Raises anchors.Unreachable."""
+    try:
+        verdict = chain.verify(organization, partial(_reading, desk, organization))
+    except LookupError:
+        return None
+    except Erasing:
+        return Checked(0, None, "", erasing=True)
+    return Checked(verdict.checked, verdict.first_broken_seq, verdict.reason)
 
-    The anchor is read first: what the database shows afterwards has to contain it.
-    """
-    anchor = anchors.newest(organization)
+
+@contextmanager
+def _reading(desk: Desk, organization: str) -> Iterator[tuple[chain.Ends, Iterator[Any]]]:
+    """A snapshot of one chain. Raises LookupError, Erasing."""
     with desk.transaction(SNAPSHOT):
-        ends = desk.rows("SELECT * FROM platform.audit_ends(CAST(:id AS uuid))", id=organization)
-        if not ends:
-            return None
-        seq, digest, base_seq, base_hash, checkpoint, erasing = ends[0]
+        rows = desk.rows("SELECT * FROM platform.audit_ends(CAST(:id AS uuid))", id=organization)
+        if not rows:
+            raise LookupError(organization)
+        seq, digest, base_seq, base_hash, checkpoint, erasing = rows[0]
         if erasing:
-            return Checked(0, None, "", erasing=True)
-        base = Point(base_seq, base_hash)
-        places = [Point(*anchor.head), Point(*anchor.base)] if anchor else []
-        verifier = Verifier(base, places, Point(seq, digest))
-        for event in _events(desk, organization, base_seq):
-            verifier.take(event)
-    keys = certificate.public_keys(certificate.AUDIT_RING)
-    if not (base_holds(base, checkpoint, organization, keys) and anchors.proves(organization, *base)):
-        verifier.note(1, "it is missing, and no checkpoint and anchor say that it was dropped in time")
-    broken, reason = verifier.verdict()
-    return Checked(verifier.checked, broken, reason)
+            raise Erasing
+        ends = chain.Ends(Point(base_seq, base_hash), Point(seq, digest), checkpoint)
+        yield ends, _events(desk, organization, base_seq)
 
 
 def _events(desk: Desk, organization: str, after: int) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """The operator's command as a person types it, and the chains that tell of it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 import pg8000.native
 import pytest
 
+from local.layout import Layout
+from local.stack import function_environment
 from tests.conftest import CHECKOUT, Api
 from tests.deletions.conftest import Backstage
 from tests.exports.conftest import Exports
@@ -29,12 +32,22 @@ def operator(stack: dict[str, Any]) -> Run:
     return run
 
 
+@pytest.fixture(scope="session")
+def job_environment(stack: dict[str, Any]) -> dict[str, str]:
+    """What the Cloud Run job has in its environment."""
+    layout = Layout.load(Path(stack["path"]).parent / "layout.json")
+    return function_environment(layout, "retention", os.environ) | {"DATABASE_ADMIN_URL": stack["postgres"]["admin"]}
+
+
 @pytest.fixture
-def asked(operator: Run) -> Callable[..., dict[str, Any]]:
-    """Run it for a script: what it answers."""
+def asked(job_environment: dict[str, str]) -> Callable[..., dict[str, Any]]:
+    """Run it for a script, as the Cloud Run job does: what it answers."""
 
     def run(*arguments: str) -> dict[str, Any]:
-        done = operator(*arguments, "--json")
+        command = [sys.executable, "-m", "migrations.operator", *arguments, "--json"]
+        done = subprocess.run(
+            command, cwd=CHECKOUT, env=job_environment, capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.stdout.count("\n") == 1, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
         assert answer["exit_code"] == done.returncode

@@ -13,10 +13,10 @@ def test_the_sessions_of_one_account(api, admin, people, alice, dan, operator):
     done = operator("end-sessions", dan.user_id, "--reason", "stolen laptop")
 
     assert (done.returncode, done.stdout) == (0, "2 ended\n"), done.stderr
+    event = last_audit_event(admin, alice)
     for log_in in (dan, elsewhere):
         assert api.get("/v1/auth/me", headers=log_in).status_code == 401
     assert api.get("/v1/auth/me", headers=alice).status_code == 200
-    event = last_audit_event(admin, alice)
     assert (event["action"], event["actor_type"]) == ("login.ended_by_operator", "system")
     assert (event["resource_id"], event["data"]) == (dan.user_id, {"reason": "stolen laptop"})
     assert chain(admin, alice.tenant_id).broken is None
@@ -34,11 +34,6 @@ def test_everybody(api, admin, alice, mallory, operator):
     assert int(done.stdout.split()[0]) >= 2
     for person in (alice, mallory):
         assert api.get("/v1/auth/me", headers=person).status_code == 401
-
-
-@pytest.mark.parametrize("arguments", [[], ["nobody"], ["00000000-0000-0000-0000-000000000000", "--everybody"]])
-def test_whose_has_to_be_said(operator, arguments):
-    assert operator("end-sessions", *arguments).returncode == 2
 
 
 def test_no_function_may_do_it(stack, alice):

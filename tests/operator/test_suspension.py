@@ -12,11 +12,11 @@ def test_it_works(api, admin, people, alice, dan, mallory, operator):
     done = operator("suspend", alice.tenant_id, "--reason", "invoices unpaid")
 
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    event = last_audit_event(admin, alice)
     for person in (alice, dan):
         answer = api.get("/v1/projects", headers=person)
         assert (answer.status_code, answer.json["code"]) == (403, "organization_suspended")
     assert api.get("/v1/projects", headers=mallory).status_code == 200
-    event = last_audit_event(admin, alice)
     assert (event["action"], event["actor_type"], event["actor_id"]) == ("organization.suspended", "system", None)
     assert event["data"] == {"reason": "invoices unpaid"}
 
