@@ -219,11 +219,16 @@ class Verifier:
         return self.seq + 1 if any(seq > self.seq for seq in self._points) else None
 
     def verdict(self) -> tuple[int | None, str]:
-        """The first event that is wrong, and what is; None when all is well."""
+        """The first event that is wrong, and what is; None when all is well.
+
+        A break or a cut comes before a personal part that is gone: what explains that may be the very event that broke.
+        """
         found = [(self.first_broken_seq, self.reason), (self.cut, "it is missing")]
-        found.append((self.unexplained, "its personal part is gone, and no later event says that it was erased"))
         wrong = [(seq, reason) for seq, reason in found if seq is not None]
-        return min(wrong, default=(None, ""))
+        if wrong:
+            return min(wrong)
+        gone = self.unexplained
+        return (gone, "its personal part is gone, and no later event says that it was erased") if gone else (None, "")
 
     @property
     def broken(self) -> int | None:
@@ -340,12 +345,12 @@ class Export:
             return self.given.after
         start = self.base or ORIGIN
         try:
-            event = first[0]
-            before = point({"seq": event["seq"], "hash": event["prev_hash"]})
+            seq, digest = point({"seq": first[0]["seq"], "hash": first[0]["prev_hash"]})
         except (IndexError, KeyError, TypeError, ValueError):
             return start
-        early = before.seq <= start.seq if self.base else before.seq > 1
-        return Point(before.seq - 1, before.hash) if early and before.seq > 1 else start
+        if seq > 1 and (self.base is None or seq <= start.seq):
+            return Point(seq - 1, digest)
+        return ORIGIN if seq == 1 else start
 
     def _anchor_points(self) -> list[Point]:
         """The places of the auditor's anchor that the file must contain."""
