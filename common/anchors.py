@@ -92,7 +92,7 @@ def read(name: Name) -> Anchor | None:
         content = storage.kept(name.object, settings().anchor_bucket)
     anchor = _verified(content)
     if anchor is None or _name(anchor.organization_id, anchor.head.seq, anchor.at) != name.object:
-        log.entry("CRITICAL", "an object among the anchors is not ours", object=name.object)
+        log.security("CRITICAL", "an object among the anchors is not ours", object=name.object)
         return None
     return anchor
 

@@ -51,7 +51,7 @@ def stands(organization_id: str, point: Point) -> bool:
 
 def alarm(organization_id: str, seq: int, request_id: str) -> None:
     """Tell that a chain does not hold: whoever reads the logs, and the platform's own chain."""
-    log.entry("CRITICAL", "an audit chain is broken", organization_id=organization_id, seq=seq)
+    log.security("CRITICAL", "an audit chain is broken", organization_id=organization_id, seq=seq)
     queries.report_broken(organization_id, seq, request_id)
 
 

@@ -24,8 +24,10 @@ class Chain:
 
 def select_due(idle: timedelta) -> list[str]:
     """The organizations whose chains are to be anchored, those that wait longest first."""
-    sql = "SELECT platform.due_anchors(make_interval(secs => :idle))"
-    return [str(row[0]) for row in database().single(SYSTEM, sql, idle=idle.total_seconds())]
+    rows = database().single(
+        SYSTEM, "SELECT platform.due_anchors(make_interval(secs => :idle))", idle=idle.total_seconds()
+    )
+    return [str(row[0]) for row in rows]
 
 
 def select_chains(organizations: list[str]) -> dict[str, Chain]:
