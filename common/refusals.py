@@ -7,7 +7,7 @@ docs/audit-events.md: where nobody is known there is no chain, and a limit of re
 import json
 from typing import Final
 
-from common import errors
+from common import errors, log
 from common.call import Call
 from common.db import database
 from common.tokens import Claim
@@ -30,7 +30,7 @@ def record(call: Call, problem: errors.Problem) -> None:
     claim = call.acting
     if claim is None or problem.commits or problem.code not in RECORDED:
         return
-    database().single(
+    told = database().single(
         Claim("u"),
         RECORD,
         organization=claim.tenant_id or None,
@@ -41,4 +41,6 @@ def record(call: Call, problem: errors.Problem) -> None:
         needs=call.needed,
         request=call.request_id,
         personal=json.dumps(call.personal),
-    )
+    )[0][0]
+    if told is None:
+        log.security("CRITICAL", "an audit chain takes no event", organization_id=claim.tenant_id or None)

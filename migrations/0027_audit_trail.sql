@@ -37,7 +37,8 @@ $$;
 
 -- A refusal that stands outside of the refused transaction: of a member by her login session (or the federated identity
 -- in its place), or of an API key by its hash (no person), be the organization suspended, the session over or the key
--- expired. False where nobody is known by the credential: then there is no chain to tell.
+-- expired. False where nobody is known by the credential: then there is no chain to tell. NULL where the chain was
+-- tampered with and takes no event.
 CREATE FUNCTION app.record_refusal(
     organization uuid, person uuid, credential uuid, route text, reason text, needs text, request text, personal jsonb
 ) RETURNS boolean
@@ -68,6 +69,8 @@ BEGIN
             'request_id', request, 'data', jsonb_build_object('reason', reason, 'needs', needs),
             'personal', personal)));
     RETURN true;
+EXCEPTION WHEN unique_violation THEN -- a chain that was tampered with: the refusal stands all the same
+    RETURN NULL;
 END
 $$;
 

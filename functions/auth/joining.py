@@ -23,7 +23,7 @@ from common.schemas import Schema
 from common.settings import settings
 from common.tokens import Claim
 from common.wire import DatabaseError, violates
-from functions.auth import joining_queries, lock, pages, queries, sign_in
+from functions.auth import joining_queries, lock, pages, queries, sign_in, telling
 from functions.auth.joining_queries import Acceptance, Invited
 from functions.auth.letters import PAGE
 from functions.auth.mfa_schemas import MfaRequired
@@ -121,6 +121,7 @@ def _join_by_password(call: Call, token: bytes, invited: Invited, account_id: st
     """An account that belongs nowhere: mailbox and password let it join, its second factor lets it in."""
     lock.guard(call, invited.email)
     if not passwords.matches(invited.password_hash, call.body["password"]):
+        telling.failure(call, sign_in.FAILED, account_id, method="password")
         lock.failed(call, invited.email)
         raise sign_in.wrong_password()
     with database().transaction(Claim("u", "", account_id)) as tx:

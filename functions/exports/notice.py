@@ -5,6 +5,7 @@ import html
 from common import errors, jobs, mail, storage
 from common.db import database
 from common.settings import settings
+from functions.exports import queries
 
 TEXT = """Hello {name},
 
@@ -27,13 +28,14 @@ link.</p>
 """
 
 
-def send(job_id: str) -> str:
+def send(job_id: str, request_id: str) -> str:
     """`sent`, or why there is nothing to send: `done` before, or `gone` with the reader.
 
     Raises 503 while another step is sending it, or the mail server takes nothing: the workflow tries again.
     """
     with database().transaction(jobs.claim(job_id)) as tx:
         found = tx.row("SELECT state, email, display_name, object_name FROM platform.claim_export_mail()")
+        organization_id = queries.select_request(tx)["organization_id"]
     state, email, name, object_name = found or ["gone", None, None, None]
     if state == "busy":
         raise errors.Problem("unavailable", "The mail is being sent.", headers={"Retry-After": "5"})
@@ -50,8 +52,10 @@ def send(job_id: str) -> str:
     finally:
         if not over:
             _release(job_id)
-    with database().transaction(jobs.claim(job_id)) as tx:
+    with database().transaction(jobs.claim(job_id, organization_id)) as tx:
         tx.rows("SELECT platform.export_mailed()")
+        if state == "claimed":
+            tx.audit("export.mailed", "export", job_id, request_id=request_id)
     return "sent" if state == "claimed" else state
 
 

@@ -150,7 +150,7 @@ def notify(call: Call) -> Json:
     """Mail the requester that the package is there; once, or twice when a crash fell between sending and noting it."""
     job_id, execution = call.path["job_id"], call.body["execution"]
     jobs.check_alive(job_id, execution)
-    return {"state": notice.send(job_id)}
+    return {"state": notice.send(job_id, call.request_id)}
 
 
 @routes.on("POST", f"{STEP}/finish", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))

@@ -53,8 +53,8 @@ def remove_member(call: Call) -> None:
     check_version(call, member.version)
     if member.owns and not another_owner:
         raise errors.conflict("last_owner", queries.LAST_OWNER)
-    queries.delete_member(call.tx, user_id)
-    call.audit("member.left" if leaves else "member.removed", user_id, role=member.label)
+    keys = queries.delete_member(call.tx, user_id)
+    call.audit("member.left" if leaves else "member.removed", user_id, role=member.label, api_keys=keys)
 
 
 def no_such_role() -> errors.Problem:

@@ -39,12 +39,11 @@ def test_from_sign_up_to_erasure(api: Api, inbox: Inbox, admin: pg8000.native.Co
         "export.requested": api.post("/v1/exports", json={"scope": "user", "user_id": dan}, headers=hers),
     }
     export = answers["export.requested"].json["id"]
-    state = "SELECT status FROM platform.exports WHERE id = :id"
-    wait_until(lambda: admin.run(state, id=export) == [["ready"]], what="the copy")
+    state = "SELECT status FROM platform.jobs WHERE id = :id"
+    wait_until(lambda: admin.run(state, id=export) == [["done"]], what="the copy")
     asked = api.post("/v1/deletions", json={"scope": "user", "user_id": dan}, headers=hers)
     erasure = asked.json["id"]
-    over = "SELECT status FROM platform.jobs WHERE id = :id"
-    wait_until(lambda: admin.run(over, id=erasure) == [["done"]], 60, what="the erasure")
+    wait_until(lambda: admin.run(state, id=erasure) == [["done"]], 60, what="the erasure")
 
     told = chain(api, hers)
     by_her, by_him = ("user", nora), ("user", dan)
@@ -61,6 +60,7 @@ def test_from_sign_up_to_erasure(api: Api, inbox: Inbox, admin: pg8000.native.Co
         ("access.denied", by_him, ("route", "GET /v1/audit-events"), "denied"),
         ("export.requested", by_her, ("export", export), "success"),
         ("export.completed", ("system", export), ("export", export), "success"),
+        ("export.mailed", ("system", export), ("export", export), "success"),
         ("deletion.requested", by_her, ("deletion", erasure), "success"),
         ("member.erased", ("system", erasure), ("member", dan), "success"),
         ("personal.erased", ("system", erasure), ("deletion", erasure), "success"),

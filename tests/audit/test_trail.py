@@ -8,7 +8,7 @@ import pytest
 
 from common import apikeys
 from tests.auth.support import events, log_in, refresh, refused
-from tests.conftest import PASSWORD, Answer, Api, People, Person
+from tests.conftest import PASSWORD, Answer, Api, People, Person, wait_until
 
 WRONG = "not the password at all"  # pragma: allowlist secret
 
@@ -207,7 +207,7 @@ class TestLogIns:
         assert api.post("/v1/auth/password/forgot", json={"email": nora.email}).status_code == 202
         inbox.wait_for(nora.email, "new password")
 
-        (event,) = named(admin, nora.tenant_id, "user.password_reset_mailed")
+        (event,) = wait_until(lambda: named(admin, nora.tenant_id, "user.password_reset_mailed"), what="the event")
         assert (event["actor_type"], event["actor_id"], event["resource_id"]) == ("system", None, nora.user_id)
         assert event["personal"] is None
 

@@ -96,8 +96,9 @@ def test_reuse_after_the_window_revokes_the_family(api, admin, nora, tokens):
     assert "refresh_token_reused" in answer.headers["WWW-Authenticate"]
     assert refused(refresh(api, renewed["refresh_token"]), 401, "invalid_token")
     assert api.get("/v1/auth/me", headers=bearer(renewed)).status_code == 401
-    event = events(admin, nora.tenant_id)[-1]
+    event, *refusals = events(admin, nora.tenant_id)[-3:]
     assert (event["action"], event["outcome"]) == ("login.refresh_token_reused", "failure")
+    assert [each["resource_id"] for each in refusals] == ["POST /v1/auth/refresh", "GET /v1/auth/me"]
     assert event["resource_id"] == claims(tokens["access_token"])["sid"]
 
 

@@ -52,8 +52,9 @@ def test_one_can_be_ended(api, admin, nora):
     assert me(api, tokens) == 401
     assert refused(refresh(api, tokens["refresh_token"]), 401, "invalid_token")
     assert api.get("/v1/auth/me", headers=nora).status_code == 200
-    event = events(admin, nora.tenant_id)[-1]
+    event, *refusals = events(admin, nora.tenant_id)[-3:]
     assert (event["action"], event["resource_id"]) == ("login.ended", session_id)
+    assert [each["action"] for each in refusals] == ["access.denied"] * 2
     assert refused(api.delete(f"/v1/auth/sessions/{session_id}", headers=nora), 404, "not_found")
 
 
@@ -82,8 +83,9 @@ def test_logging_out_everywhere_ends_all_of_them(api, admin, nora, mallory):
     assert [me(api, each) for each in tokens] == [401, 401]
     assert api.get("/v1/auth/me", headers=nora).status_code == 401
     assert api.get("/v1/auth/me", headers=mallory).status_code == 200
-    event = events(admin, nora.tenant_id)[-1]
+    event, *refusals = events(admin, nora.tenant_id)[-4:]
     assert (event["action"], event["data"]) == ("login.ended_everywhere", {"sessions": 3})
+    assert [each["action"] for each in refusals] == ["access.denied"] * 3
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,6 @@ INNER = {
     "/internal/exports/{}/claim": "takes the job for an execution",
     "/internal/exports/{}/plan": "divides the copy",
     "/internal/exports/{}/parts/{}": "makes a part of the copy, which export.completed tells as a whole",
-    "/internal/exports/{}/notify": "sends the mail that a copy is ready",
     "/internal/exports/{}/finish": "deletes what the copy was made of",
     "/internal/exports/{}/remove": "deletes what was told as cancelled, deleted, expired or failed",
     "/internal/deletions/{}/claim": "recorded by the database: refused for holds, approved because it is due",
