@@ -1,4 +1,4 @@
-"""Many writers in one organization at once: no gap, no fork, no deadlock, no event without its change or the reverse."""
+"""Many writers in one organization: no gap, no fork, no deadlock, no event without its change or the reverse."""
 
 import json
 import os
