@@ -40,6 +40,7 @@ CREATE TABLE app.incidents (
     version integer NOT NULL DEFAULT 1,
     PRIMARY KEY (tenant_id, id),
     CONSTRAINT incidents_once_from_the_platform UNIQUE (tenant_id, platform_incident_id),
+    CONSTRAINT incidents_times CHECK (ended_at >= started_at),
     CONSTRAINT incidents_of_somebody CHECK (created_by IS NOT NULL OR platform_incident_id IS NOT NULL)
 );
 CREATE INDEX incidents_newest ON app.incidents (tenant_id, created_at DESC, id DESC);
@@ -220,6 +221,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM told t
 $$;
 
+CREATE FUNCTION app.incident_notice_json(n app.incident_notices) RETURNS json
+LANGUAGE sql STABLE
+RETURN json_build_object(
+    'id', (n).id, 'recipient', (n).recipient, 'channel', (n).channel, 'told_at', platform.utc((n).told_at),
+    'reference', (n).reference, 'delay_reason', (n).delay_reason, 'people', (n).people, 'text', (n).words,
+    'recorded_by', (n).recorded_by, 'recorded_at', platform.utc((n).recorded_at));
+
 -- An incident as the API shows it.
 CREATE FUNCTION app.incident_json(i app.incidents) RETURNS json
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -243,11 +251,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
             'told', (SELECT count(*) FROM app.incident_subjects s WHERE s.tenant_id = (i).tenant_id
                          AND s.incident_id = (i).id AND s.told_at IS NOT NULL),
             'at', platform.utc((i).scoped_at)) END,
-        'notices', (SELECT coalesce(json_agg(json_build_object(
-                        'id', n.id, 'recipient', n.recipient, 'channel', n.channel, 'told_at', platform.utc(n.told_at),
-                        'reference', n.reference, 'delay_reason', n.delay_reason, 'people', n.people, 'text', n.words,
-                        'recorded_by', n.recorded_by, 'recorded_at', platform.utc(n.recorded_at))
-                        ORDER BY n.told_at, n.recorded_at, n.id), '[]')
+        'notices', (SELECT coalesce(json_agg(app.incident_notice_json(n) ORDER BY n.told_at, n.recorded_at, n.id), '[]')
                     FROM app.incident_notices n
                     WHERE n.tenant_id = (i).tenant_id AND n.incident_id = (i).id),
         'created_by', (i).created_by, 'created_at', platform.utc((i).created_at),
@@ -308,99 +312,104 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM jsonb_array_elements(rules -> 'subjects') AS s WHERE s ->> 'match' = 'account'
 $$;
 
--- The people whom those events touched: who the resource is, whose row it is, who made a row that is gone, whom the event
+-- The people whom those events touched: who the resource is, whose row it is, who made it (it may be gone), whom the event
 -- names, who did it where it is about her own account; of a list that was read, everybody who stood on it then, and of a
 -- copy of the whole organization everybody in it. Which resource stands in which table, the register says (`audited`).
 CREATE FUNCTION app.incident_people(since timestamptz, until timestamptz, who uuid, network inet)
 RETURNS TABLE (user_id uuid, events bigint, resources bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    parts text[] := ARRAY[
-        'SELECT t.key, t.named FROM touched t WHERE t.named IS NOT NULL',
-        'SELECT t.key, m.actor_id FROM touched t JOIN app.audit_events m ON m.tenant_id = $5'
-        ' AND m.action = t.kind || ''.created'' AND m.resource_id = t.resource AND m.actor_type = ''user''',
-        'SELECT t.key, k.user_id FROM touched t JOIN app.audit_events m ON m.tenant_id = $5'
-        ' AND m.action = t.kind || ''.created'' AND m.resource_id = t.resource AND m.actor_type = ''api_key'''
-        ' JOIN app.api_key_makers k ON k.tenant_id = $5 AND k.key_id = m.actor_id'];
+    parts text[] := '{}';
     own text[] := '{}';
+    made text[] := '{}';
     place record;
-    reads text;
     people text;
+    here text;
+    reads text;
 BEGIN
     IF NOT app.sealed_holds('{incident.manage}') THEN
         RAISE EXCEPTION 'not for this caller' USING ERRCODE = '42501';
     END IF;
     FOR place IN
-        SELECT r.name, r.rules, a.key AS kind, a.value AS key_column,
-               r.rules -> 'subjects' @> jsonb_build_array(jsonb_build_object('column', a.value, 'match', 'account')) AS is_person,
-               EXISTS (SELECT FROM pg_attribute c WHERE c.attrelid = format('%I.%I', r.rules ->> 'schema', r.rules ->> 'relation')::regclass
-                           AND c.attname = 'created_at') AS has_age,
-               format_type(k.atttypid, NULL) = 'uuid' AS by_id
+        SELECT r.name, r.rules, r.rules ->> 'schema' AS schema, a.key AS kind, a.value AS key_column,
+               r.rules -> 'subjects' @> jsonb_build_array(
+                   jsonb_build_object('column', a.value, 'match', 'account')) AS is_person,
+               format_type(k.atttypid, NULL) = 'uuid' AS by_id,
+               EXISTS (SELECT FROM pg_attribute c
+                       WHERE c.attrelid = k.attrelid AND c.attname = 'created_at') AS has_age
         FROM platform.register r
         CROSS JOIN LATERAL (
-            SELECT j.key, j.value FROM jsonb_each_text(coalesce(r.rules -> 'audited', '{}')) j
+            SELECT j.key, j.value FROM jsonb_each_text(r.rules -> 'audited') j
             UNION ALL SELECT NULL, 'tenant_id' WHERE r.rules ->> 'schema' = 'app') a
-        JOIN pg_attribute k ON k.attrelid = format('%I.%I', r.rules ->> 'schema', r.rules ->> 'relation')::regclass
-            AND k.attname = a.value
+        JOIN pg_attribute k ON k.attrelid = to_regclass(r.name) AND k.attname = a.value
         ORDER BY r.position, a.key
     LOOP
         people := platform.people_text(place.rules, 'd');
-        IF place.kind IS NOT NULL AND place.is_person THEN
-            parts := parts || format('SELECT t.key, t.id FROM touched t WHERE t.kind = %L AND t.id IS NOT NULL', place.kind);
-        ELSIF place.kind IS NOT NULL AND place.rules ->> 'schema' = 'identity' THEN
-            own := own || place.kind;
-        ELSIF place.kind IS NOT NULL AND place.by_id AND people IS NOT NULL THEN
-            parts := parts || format(
-                'SELECT t.key, p.id FROM touched t JOIN %s ON d.%I = t.id AND %s CROSS JOIN LATERAL (VALUES %s) p (id)'
-                ' WHERE t.kind = %L', platform.place_text(place.rules, 'd'), place.key_column,
-                CASE place.rules ->> 'schema' WHEN 'app' THEN 'd.tenant_id = $5'
+        here := CASE place.schema WHEN 'app' THEN 'd.tenant_id = $5'
                     ELSE format('EXISTS (SELECT FROM platform.job_tenants j WHERE j.job_id = d.%I AND j.tenant_id = $5)',
-                                place.key_column) END, people, place.kind);
+                                place.key_column) END;
+        IF place.kind IS NOT NULL AND place.is_person THEN
+            parts := parts || format('SELECT t.key, t.n, t.id FROM touched t WHERE t.kind = %L AND t.id IS NOT NULL',
+                                     place.kind);
+        ELSIF place.kind IS NOT NULL AND place.schema <> 'identity' AND place.by_id AND people IS NOT NULL THEN
+            parts := parts || format(
+                'SELECT t.key, t.n, p.id FROM touched t JOIN %s ON d.%I = t.id AND %s'
+                ' CROSS JOIN LATERAL (VALUES %s) p (id) WHERE t.kind = %L',
+                platform.place_text(place.rules, 'd'), place.key_column, here, people, place.kind);
+            made := made || (place.kind || '.created');
         END IF;
-        CONTINUE WHEN place.rules ->> 'schema' = 'identity' OR people IS NULL;
+        IF place.schema = 'identity' AND NOT place.is_person THEN
+            own := own || place.kind;
+        END IF;
+        CONTINUE WHEN place.schema = 'identity' OR people IS NULL;
         reads := CASE WHEN place.kind IS NULL THEN 'wholes t'
-                      ELSE format('(SELECT * FROM touched w WHERE w.kind = %L AND w.resource IS NULL) t', place.kind) END;
+                      ELSE format('(SELECT * FROM lists l WHERE l.kind = %L) t', place.kind) END;
         IF place.name = 'app.audit_events' THEN
             parts := parts || format(
-                'SELECT t.key, p.id FROM %s CROSS JOIN LATERAL ('
+                'SELECT t.key, t.n, p.id FROM %s CROSS JOIN LATERAL ('
                 'SELECT DISTINCT d.actor_id FROM app.audit_events d WHERE d.tenant_id = $5 AND d.actor_type = ''user'''
-                ' AND d.at <= t.last_at UNION SELECT m.user_id FROM app.api_key_makers m WHERE m.tenant_id = $5) p (id)',
-                reads);
+                ' AND d.at <= t.last_at UNION ALL SELECT m.user_id FROM app.api_key_makers m WHERE m.tenant_id = $5'
+                ') p (id)', reads);
         ELSE
             parts := parts || format(
-                'SELECT t.key, p.id FROM %s JOIN %s ON %s%s CROSS JOIN LATERAL (VALUES %s) p (id)', reads,
-                platform.place_text(place.rules, 'd'),
-                CASE place.rules ->> 'schema' WHEN 'app' THEN 'd.tenant_id = $5'
-                    ELSE format('EXISTS (SELECT FROM platform.job_tenants j WHERE j.job_id = d.%I AND j.tenant_id = $5)',
-                                place.key_column) END,
+                'SELECT t.key, t.n, p.id FROM %s JOIN %s ON %s%s CROSS JOIN LATERAL (VALUES %s) p (id)', reads,
+                platform.place_text(place.rules, 'd'), here,
                 CASE WHEN place.has_age THEN ' AND d.created_at <= t.last_at' ELSE '' END, people);
         END IF;
         IF place.name = 'app.members' THEN -- who stood on the list then, and has left since
             parts := parts || format(
-                'SELECT t.key, g.resource_id::uuid FROM %s JOIN app.audit_events g ON g.tenant_id = $5'
-                ' AND g.action IN (''member.left'', ''member.removed'', ''member.erased'') AND g.at >= $1'
-                ' AND CASE WHEN pg_input_is_valid(g.resource_id, ''uuid'') THEN true ELSE false END', reads);
+                'SELECT t.key, t.n, CASE WHEN pg_input_is_valid(g.resource_id, ''uuid'') THEN g.resource_id::uuid END'
+                ' FROM %s JOIN app.audit_events g ON g.tenant_id = $5 AND g.at >= $1'
+                ' AND g.action IN (''member.left'', ''member.removed'', ''member.erased'')', reads);
         END IF;
     END LOOP;
     RETURN QUERY EXECUTE
-        'WITH touched AS MATERIALIZED ('
-        '    SELECT row_number() OVER () AS key, f.kind, f.resource, sum(f.n) AS n, max(f.last_at) AS last_at,'
-        '           CASE WHEN pg_input_is_valid(f.resource, ''uuid'') THEN f.resource::uuid END AS id,'
-        '           CASE WHEN pg_input_is_valid(f.named, ''uuid'') THEN f.named::uuid END AS named,'
-        '           CASE WHEN f.actor_type = ''user'' AND f.kind = ANY ($6) THEN f.actor_id END AS self'
-        '    FROM app.incident_events($1, $2, $3, $4) f WHERE f.outcome = ''success'''
-        '    GROUP BY f.kind, f.resource, f.named, CASE WHEN f.actor_type = ''user'' AND f.kind = ANY ($6) THEN f.actor_id END'
-        '), wholes AS ('
-        '    SELECT t.key, t.last_at FROM touched t WHERE t.kind = ''export'' AND EXISTS ('
+        'WITH found AS MATERIALIZED ('
+        '    SELECT * FROM app.incident_events($1, $2, $3, $4) f WHERE f.outcome = ''success'''
+        '), touched AS MATERIALIZED ('
+        '    SELECT row_number() OVER () AS key, g.*,'
+        '           CASE WHEN pg_input_is_valid(g.resource, ''uuid'') THEN g.resource::uuid END AS id'
+        '    FROM (SELECT f.kind, f.resource, sum(f.n) AS n, max(f.last_at) AS last_at FROM found f'
+        '          WHERE f.kind <> ALL ($6) GROUP BY f.kind, f.resource) g'
+        '), lists AS MATERIALIZED (SELECT * FROM touched t WHERE t.resource IS NULL'
+        '), wholes AS MATERIALIZED ('
+        '    SELECT t.key, t.n, t.last_at FROM touched t WHERE t.kind = ''export'' AND EXISTS ('
         '        SELECT FROM app.audit_events q WHERE q.tenant_id = $5 AND q.action = ''export.requested'''
         '            AND q.resource_id = t.resource AND q.data ->> ''scope'' = ''organization'')'
-        '), people (key, id) AS ('
-        '    SELECT t.key, t.self FROM touched t WHERE t.self IS NOT NULL UNION '
-        || array_to_string(parts, ' UNION ') ||
-        ')'
-        ' SELECT p.id, sum(t.n)::bigint, count(DISTINCT (t.kind, t.resource)) FROM people p JOIN touched t ON t.key = p.key'
-        ' WHERE p.id IS NOT NULL GROUP BY p.id'
-    USING since, until, who, network, app.tenant_id(), own;
+        '), by_row (key, n, id) AS ('
+        '    SELECT t.key, t.n, coalesce(k.user_id, m.actor_id) FROM app.audit_events m'
+        '    JOIN touched t ON t.resource = m.resource_id AND t.kind || ''.created'' = m.action'
+        '    LEFT JOIN app.api_key_makers k ON k.tenant_id = $5 AND m.actor_type = ''api_key'' AND k.key_id = m.actor_id'
+        '    WHERE m.tenant_id = $5 AND m.action = ANY ($7)'
+        '    UNION ALL ' || array_to_string(parts, ' UNION ALL ') ||
+        '), concerned (id, n) AS ('
+        '    SELECT p.id, p.n FROM (SELECT DISTINCT r.key, r.n, r.id FROM by_row r) p'
+        '    UNION ALL SELECT f.actor_id, sum(f.n) FROM found f'
+        '    WHERE f.actor_type = ''user'' AND f.kind = ANY ($6) GROUP BY f.kind, f.actor_id'
+        '    UNION ALL SELECT CASE WHEN pg_input_is_valid(f.named, ''uuid'') THEN f.named::uuid END, sum(f.n) FROM found f'
+        '    WHERE f.named IS NOT NULL GROUP BY f.kind, f.resource, f.named)'
+        ' SELECT c.id, sum(c.n)::bigint, count(*) FROM concerned c WHERE c.id IS NOT NULL GROUP BY c.id'
+    USING since, until, who, network, app.tenant_id(), own, made;
 END
 $$;
 
@@ -737,7 +746,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 GRANT EXECUTE ON FUNCTION platform.notify_by(timestamptz), app.incident_undecided(app.incidents),
-    app.incident_lacks(app.incidents), app.incident_json(app.incidents) TO context_definer, audit_fn;
+    app.incident_lacks(app.incidents), app.incident_notice_json(app.incident_notices),
+    app.incident_json(app.incidents) TO context_definer, audit_fn;
 GRANT EXECUTE ON FUNCTION platform.utc(timestamptz) TO audit_fn;
 GRANT EXECUTE ON FUNCTION platform.people_text(jsonb, text) TO context_definer;
 DO $$

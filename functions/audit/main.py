@@ -3,7 +3,16 @@
 from werkzeug.wrappers import Request, Response
 
 from common.http import Call, Json, Routes
-from functions.audit import exporting, privacy, privacy_records, queries, verifying
+from functions.audit import (
+    exporting,
+    incident_drafts,
+    incident_scope,
+    incidents,
+    privacy,
+    privacy_records,
+    queries,
+    verifying,
+)
 from functions.audit.schemas import EventFilter, EventPage
 
 routes = Routes("audit")
@@ -11,6 +20,9 @@ routes.include(verifying.part)
 routes.include(exporting.part)
 routes.include(privacy.part)
 routes.include(privacy_records.part)
+routes.include(incidents.part)
+routes.include(incident_scope.part)
+routes.include(incident_drafts.part)
 
 
 @routes.on("GET", "/v1/audit-events", needs="audit.view", query=EventFilter, body=None, answers=EventPage, records=True)

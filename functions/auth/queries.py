@@ -52,6 +52,17 @@ class Person:
 
 
 @dataclass(frozen=True)
+class IncidentMail:
+    """A mail about an incident; without an address it goes to the operator. `words`: what people are told."""
+
+    kind: str
+    email: str | None
+    organization: str | None
+    incident: dict[str, Any]
+    words: str | None
+
+
+@dataclass(frozen=True)
 class PrivacyNotice:
     """A mail about a time limit; without an address it goes to the platform's operator."""
 
@@ -222,6 +233,15 @@ def find_privacy_notice(mail_id: str) -> PrivacyNotice | None:
     """Whom the mail goes to and what it says; None when there is nothing to say any more."""
     found = database().single(NOBODY, "SELECT * FROM platform.privacy_notice(:mail)", mail=mail_id)
     return PrivacyNotice(*found[0]) if found else None
+
+
+def find_incident_mail(mail_id: str) -> IncidentMail | None:
+    """Whom the mail about an incident goes to and what it says; None when there is nothing to say any more."""
+    found = database().single(NOBODY, "SELECT * FROM platform.incident_mail(:mail)", mail=mail_id)
+    if not found:
+        return None
+    kind, email, organization, incident, words = found[0]
+    return IncidentMail(kind, email, organization, json.loads(incident), words)
 
 
 def claim_mail(mail_id: str) -> tuple[str, str, str]:

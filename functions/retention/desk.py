@@ -1,4 +1,6 @@
-"""Time limits of exports and erasures, and jobs that get no further: who should know is told."""
+"""Time limits of exports, erasures and incidents, and jobs that get no further: who should know is told."""
+
+import time
 
 from common import log
 from common.http import Call, Json, Table
@@ -8,6 +10,8 @@ from functions.retention.schemas import Reminded, Requeued
 
 part = Table()
 SCHEDULER = "service:scheduler"
+ORGANIZATIONS = 50
+TELL_SECONDS = 120.0
 PAUSE_SECONDS = 3600  # before a failed erasure starts anew, and between the tries of a job that gets no further
 
 
@@ -23,8 +27,16 @@ def requeue(_call: Call) -> Json:
 
 
 @part.on("POST", "/internal/privacy/remind", needs=SCHEDULER, body=None, answers=Reminded)
-def remind(_call: Call) -> Json:
-    """Write the mails that say of a request that it is due in seven or two days, or overdue: each once."""
+def remind(call: Call) -> Json:
+    """Write the mails that say of a request or incident that its time is nearly or wholly over: each once.
+
+    Organizations that an incident of the platform concerns, and whom the operator's command did not come to, are told.
+    """
+    told = _tell_organizations(call.request_id)
+    return {**_remind_of_requests(), **_remind_of_incidents(), "organizations": told}
+
+
+def _remind_of_requests() -> dict[str, int]:
     to_operator = bool(settings().privacy_mail)
     reminders = queries.insert_reminders(to_operator=to_operator)
     for reminder in reminders:
@@ -37,3 +49,33 @@ def remind(_call: Call) -> Json:
             mails=0 if untold else reminder.mails,
         )
     return {"requests": len(reminders), "mails": sum(reminder.mails for reminder in reminders)}
+
+
+def _remind_of_incidents() -> dict[str, int]:
+    """Whoever answers for the incident gets a mail; the alarm stands in the log, too, even if nobody does."""
+    alarms = queries.insert_alarms(to_operator=bool(settings().privacy_mail))
+    for alarm in alarms:
+        over = alarm.kind == "overdue"
+        log.security(
+            "CRITICAL",
+            "the 72 hours of an incident are over" if over else "the 72 hours of an incident are over within a day",
+            incident_id=alarm.incident_id,
+            level=alarm.kind,
+            of_platform=alarm.of_platform,
+            mails=alarm.mails,
+        )
+    return {"incidents": len(alarms)}
+
+
+def _tell_organizations(request_id: str) -> int:
+    """A batch each a transaction; what is left when the time is over, the next run tells."""
+    deadline = time.monotonic() + TELL_SECONDS
+    total = 0
+    while time.monotonic() < deadline:
+        told = queries.continue_incidents(ORGANIZATIONS, request_id)
+        total += told
+        if told < ORGANIZATIONS:
+            break
+    if total:
+        log.security("WARNING", "organizations were told of an incident of the platform", organizations=total)
+    return total

@@ -29,6 +29,16 @@ class Reminder:
     operator: bool
 
 
+@dataclass(frozen=True)
+class Alarm:
+    """Mails about an incident's 72 hours: `kind` is due or overdue."""
+
+    incident_id: str
+    kind: str
+    mails: int
+    of_platform: bool
+
+
 def requeue_stuck_jobs(silence_seconds: int, pause_seconds: int) -> list[Restarted]:
     """Queue jobs again that have been silent for so long; those that get no further only after the pause."""
     rows = database().single(
@@ -54,3 +64,19 @@ def insert_reminders(*, to_operator: bool) -> list[Reminder]:
         SYSTEM, "SELECT * FROM platform.remind_of_deadlines(:to_operator)", to_operator=to_operator
     )
     return [Reminder(*row) for row in rows]
+
+
+def insert_alarms(*, to_operator: bool) -> list[Alarm]:
+    """The alarms of incidents that are due and were not written yet, with their mails."""
+    rows = database().single(
+        SYSTEM, "SELECT * FROM platform.remind_of_incidents(:to_operator)", to_operator=to_operator
+    )
+    return [Alarm(*row) for row in rows]
+
+
+def continue_incidents(most: int, request_id: str) -> int:
+    """Tell some organizations of an incident of the platform that they were not told of yet; how many."""
+    rows = database().single(
+        SYSTEM, "SELECT platform.continue_incidents(:most, :request_id)", most=most, request_id=request_id
+    )
+    return int(rows[0][0])

@@ -20,10 +20,12 @@ class Requeued(Schema):
 
 
 class Reminded(Schema):
-    """Requests that somebody was reminded of, and the mails that say so."""
+    """Requests that somebody was reminded of, and the mails that say so; incidents likewise; organizations told."""
 
     requests = fields.Integer(required=True)
     mails = fields.Integer(required=True)
+    incidents = fields.Integer(required=True)
+    organizations = fields.Integer(required=True)
 
 
 class Anchored(Schema):

@@ -53,6 +53,7 @@ KNOWN: dict[str, Callable[[], Any]] = {
     "code": lambda: "123456",
     "email": lambda: f"{uuid.uuid4().hex}@example.org",
     "phone": lambda: "+4915112345678",
+    "detected_at": lambda: "2026-01-01T00:00:00Z",
 }
 
 OF_TYPE: list[tuple[type[fields.Field], Callable[[], Any]]] = [
