@@ -164,6 +164,11 @@ ATTACKS = {
         "UPDATE app.audit_events SET data = '{{}}'",
         "TRUNCATE app.projects CASCADE",
         "INSERT INTO app.audit_events SELECT * FROM app.audit_events",
+        "UPDATE app.audit_heads SET base_seq = seq, anchored_seq = seq",
+        "DELETE FROM app.audit_heads",
+        "SELECT platform.enter_chain('{tenant}')",
+        "SELECT platform.move_audit_base('{tenant}', 0, 1, '', '{{}}')",
+        "SELECT platform.drop_events('{tenant}', 0, 1000)",
         "MERGE INTO app.projects p USING (SELECT '{tenant}'::uuid AS t) x ON p.tenant_id = x.t"
         " WHEN MATCHED THEN UPDATE SET name = 'planted' WHEN NOT MATCHED THEN DO NOTHING",
         "ALTER TABLE app.projects DISABLE ROW LEVEL SECURITY",
