@@ -27,8 +27,8 @@ def test_it_works(api, admin, alice, inbox):
     made = answer.json
     assert (made["email"], made["role"], made["status"], made["version"]) == (email, "developer", "pending", 1)
     assert (made["invited_by"], answer.headers["Location"]) == (alice.user_id, f"{NEW}/{made['id']}")
-    assert api.get(NEW, headers=alice).json == {"items": [made], "next_cursor": None}
     event = last_audit_event(admin, alice)
+    assert api.get(NEW, headers=alice).json == {"items": [made], "next_cursor": None}
     assert (event["action"], event["resource_id"], event["data"]) == (
         "invitation.created",
         made["id"],
