@@ -49,6 +49,7 @@ class Route:
     own: str | None = None  # the path parameter that, naming the caller herself, stands for the permission
     by_scope: tuple[tuple[str, str], ...] = ()  # the permission that a `scope` in the body needs, with step-up
     while_suspended: bool = False  # for her own data: open to members of a suspended organization too
+    mailed: bool = False  # reached by a mailed link that proves itself: counts as anonymous only when it fails
     media: str | None = None  # what a success is written in, where that is not JSON
 
     def beyond(self, body: Any) -> str | None:

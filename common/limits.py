@@ -198,7 +198,7 @@ class Tally:
             self._owed = Subject("anonymous", self._address) if caller.api_key else None
         elif not (self._preflight or self._path.startswith(EXEMPT)):
             anonymous = Subject("anonymous", self._address, refuses=known)
-            later = route is not None and route.tokens
+            later = route is not None and (route.tokens or route.mailed)
             subjects.append(anonymous._replace(counts=not later))
             self._owed = anonymous._replace(refuses=False) if later else None
         self._count(subjects)

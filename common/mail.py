@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from common.settings import settings
 
 ANSWER_SECONDS = 4  # an answer each for connect, EHLO, STARTTLS, MAIL, RCPT, DATA: together less than a mail's claim
+UNFOLDED = SMTP.clone(max_line_length=998)  # else the library encodes a long address, and nobody can follow it
 NO_SUCH_MAILBOX = frozenset({550, 551, 553})  # RFC 5321, 4.2.3; other refusals may be of us, not of the mailbox
 
 
@@ -33,6 +34,7 @@ class Mail:
     subject: str
     text: str
     html: str
+    headers: tuple[tuple[str, str], ...] = ()  # beside the usual ones
 
 
 def message(mail: Mail, reference: str) -> EmailMessage:
@@ -41,13 +43,15 @@ def message(mail: Mail, reference: str) -> EmailMessage:
     Raises ValueError for a line break in a header or for what is not an address.
     """
     sender = Address(addr_spec=settings().mail_from)
-    built = EmailMessage(policy=SMTP)
+    built = EmailMessage(policy=UNFOLDED if mail.headers else SMTP)
     built["From"] = sender
     built["To"] = Address(addr_spec=mail.to)
     built["Subject"] = mail.subject
     built["Date"] = format_datetime(datetime.now(UTC))
     built["Message-ID"] = f"<{reference}@{sender.domain}>"
     built["Auto-Submitted"] = "auto-generated"  # RFC 3834
+    for name, value in mail.headers:
+        built[name] = value
     built.set_content(mail.text)
     built.add_alternative(mail.html, subtype="html")
     return built

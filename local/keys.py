@@ -19,7 +19,7 @@ from local.kms import Keeper
 from local.layout import catalog
 from local.secrets_store import SecretStore
 
-RINGS = ("refresh-key", "mail-key", "cursor-key", "certificate-key", "audit-key")
+RINGS = ("refresh-key", "mail-key", "unsubscribe-key", "cursor-key", "certificate-key", "audit-key")
 EDGE_KEY = "edge-key"
 OIDC_CLIENT = "oidc-client-secret"
 SMS_ACCOUNT, SMS_TOKEN = "sms-account", "sms-token"

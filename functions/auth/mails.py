@@ -8,6 +8,7 @@ from common import errors, log
 from common.mail import Mail, NotSent, Undeliverable, send
 from common.settings import settings
 from functions.auth import (
+    campaigns,
     codes,
     desk,
     email_change,
@@ -37,7 +38,7 @@ def deliver(mail_id: str, request_id: str) -> None:
         raise errors.Problem("unavailable", "Another delivery is sending it.", headers={"Retry-After": "5"})
     if state != "claimed":
         return
-    builder = BUILDERS.get(purpose)
+    builder = campaigns.mail if purpose.startswith(campaigns.PREFIX) else BUILDERS.get(purpose)
     if builder is None:  # a newer service asked for it: its own release of this one will know
         log.entry("ERROR", "a mail of unknown purpose", message_id=mail_id, purpose=purpose)
         raise errors.Problem("unavailable", headers={"Retry-After": "60"})

@@ -104,6 +104,34 @@ def find_credential(place: dict[str, Any]) -> tuple[Credential | None, str | Non
     return (Credential(*found) if found[0] is not None else None), pending, wait
 
 
+@dataclass(frozen=True)
+class CampaignMail:
+    """To whom a mail of a campaign goes, what it says, and what the person agreed to."""
+
+    email: str
+    subject: str
+    text: str
+    purpose: str
+    account_id: str
+    organization_id: str | None
+    organization: str | None
+
+
+def select_choices(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a registration says ({purpose, granted}), each with the `version` of its text, None for no such purpose."""
+    found = database().single(
+        NOBODY, "SELECT identity.consent_choices(CAST(:choices AS jsonb))", choices=json.dumps(choices)
+    )
+    versioned: list[dict[str, Any]] = json.loads(found[0][0])
+    return versioned
+
+
+def find_campaign_mail(mail_id: str) -> CampaignMail | None:
+    """The mail; None when it is not to be sent, which is counted."""
+    found = database().single(NOBODY, "SELECT * FROM platform.campaign_mail(:mail)", mail=mail_id)
+    return CampaignMail(*found[0]) if found else None
+
+
 def insert_registration(tx: Tx, registration: dict[str, Any], *, lifetime: int) -> None:
     """A pending registration; its id, hashes and typed fields are given."""
     tx.rows(
@@ -128,21 +156,33 @@ def find_registration_hash(token: bytes) -> tuple[str, str | None]:
     """Outcome (`unknown`, `password_required`) and the password hash behind a mailed token; changes nothing."""
     found = database().single(
         NOBODY,
-        "SELECT a.outcome, a.password_hash FROM identity.activate_registration(:token, NULL, false) AS a",
+        """
+        SELECT a.outcome, a.password_hash
+        FROM identity.activate_registration(:token, NULL, false, NULL, NULL, NULL) AS a
+        """,
         token=token,
     )
     return found[0][0], found[0][1]
 
 
-def activate_registration(tx: Tx, token: bytes, browser: bytes | None, *, proved: bool) -> tuple[str, str, str]:
-    """Outcome (`activated`, `unknown`, `password_required`), account id and organization id."""
-    outcome, account_id, tenant_id, _ = tx.rows(
-        "SELECT * FROM identity.activate_registration(:token, :browser, :proved)",
+def activate_registration(
+    tx: Tx, token: bytes, browser: bytes | None, *, proved: bool, signal: str | None, personal: dict[str, str | None]
+) -> tuple[str, str, str, list[dict[str, Any]]]:
+    """Outcome (`activated`, `unknown`, `password_required`), account id, organization id, and the consents it brought.
+
+    A consent is {id, purpose, version, granted}.
+    """
+    outcome, account_id, tenant_id, _, consents = tx.rows(
+        """
+        SELECT * FROM identity.activate_registration(:token, :browser, :proved, :signal, CAST(:ip AS inet), :user_agent)
+        """,
         token=token,
         browser=browser,
         proved=proved,
+        signal=signal,
+        **personal,
     )[0]
-    return outcome, account_id, tenant_id
+    return outcome, account_id, tenant_id, json.loads(consents or "[]")
 
 
 def update_password_hash(tx: Tx, old: str, new: str) -> None:

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, validate
 
 from common.addresses import EmailAddress
+from common.consents import PURPOSE
 from common.schemas import Flag, Moment, Page, Schema
 
 LONGEST_PASSWORD = validate.Length(max=1024)  # the policy's own limit is answered as `weak_password`
-PURPOSE = [validate.Length(max=64), validate.Regexp(r"[a-z][a-z0-9_.-]*\Z")]
 TOKEN = validate.Length(min=1, max=256)
 
 
@@ -33,6 +33,12 @@ class ConsentChoice(Schema):
     granted = Flag(required=True)
 
 
+def _once(choices: list[dict[str, Any]]) -> None:
+    """Who says yes and no to the same has said nothing."""
+    if len({choice["purpose"] for choice in choices}) < len(choices):
+        raise ValidationError("Name each purpose once.")
+
+
 class Registration(Schema):
     """POST /v1/auth/register."""
 
@@ -40,7 +46,7 @@ class Registration(Schema):
     password = fields.String(required=True, validate=LONGEST_PASSWORD)
     display_name = Name(required=True)
     organization_name = Name(required=True)
-    consents = fields.List(fields.Nested(ConsentChoice), load_default=list, validate=validate.Length(max=50))
+    consents = fields.List(fields.Nested(ConsentChoice), load_default=list, validate=[validate.Length(max=50), _once])
 
 
 class Registered(Schema):

@@ -15,6 +15,7 @@ CONTEXT = "context-key-"
 CURSOR_SECONDS = 86_400  # a list is walked within a day of a promotion
 # From the request to the mail about its end: an erasure that awaits approval may take three months (Art. 12(3) GDPR).
 MAIL_SECONDS = 100 * 86_400
+UNSUBSCRIBE_SECONDS = 3 * 366 * 86_400  # as long as a consent lasts, and so the mails that it allows
 WRAPPED = ("mfa-key", "phone-key")  # their keys encrypt, and stand in the ring as Cloud KMS wrapped them
 
 SIGNING_FOR_EVER = ("certificate-key", "audit-key")  # what they signed is checked by anyone, for ever
@@ -58,6 +59,7 @@ def policy(id: str) -> Policy | None:
     lifetimes = {
         "refresh-key": settings().family_seconds,
         "mail-key": MAIL_SECONDS,
+        "unsubscribe-key": UNSUBSCRIBE_SECONDS,
         "cursor-key": CURSOR_SECONDS,
         "mfa-key": None,  # what it encrypted is decrypted with it for as long as the factor lives
         "phone-key": None,  # likewise

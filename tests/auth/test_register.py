@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import uuid
 
 import pytest
 
@@ -13,7 +14,9 @@ BODY = {"password": PASSWORD, "display_name": "Nora Berg", "organization_name": 
 
 def test_it_works(api, admin, inbox):
     email = new_address()
-    consents = [{"purpose": "newsletter", "granted": True}]
+    purpose = f"newsletter-{uuid.uuid4().hex[:8]}"
+    admin.run("SELECT platform.put_consent_purpose(:p, true, 'May we write to you?')", p=purpose)
+    consents = [{"purpose": purpose, "granted": True}]
     answer = api.post("/v1/auth/register", json={**BODY, "email": email, "consents": consents})
 
     assert (answer.status_code, answer.json) == (202, {"status": "verification_required"})
@@ -28,7 +31,7 @@ def test_it_works(api, admin, inbox):
     assert token_hash == hashlib.sha256(token.encode()).digest()
     assert browser_hash == hashlib.sha256(cookie.split("=")[1].split(";")[0].encode()).digest()
     assert password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
-    assert kept == consents
+    assert kept == [{"purpose": purpose, "granted": True, "version": 1, "signal": None}]
     assert admin.run("SELECT count(*) FROM identity.accounts WHERE email = :e", e=email) == [[0]]
 
 

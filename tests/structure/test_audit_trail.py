@@ -41,6 +41,7 @@ SILENT = {
     "POST /v1/auth/email/resend": "a mail about a claim",
     "POST /v1/auth/password/forgot": "recorded when the link goes out, so that the answer takes the same time for all",
     "POST /v1/deletions/{}/acknowledgements": "recorded by the database, once",
+    "POST /v1/consents/unsubscribe": "recorded by the database, once",
 }
 # Internal addresses that change what belongs to an organization are in the list of what records; the rest, and why.
 INNER = {
@@ -77,6 +78,8 @@ OWN = {
     "/v1/auth/sessions": "her own",
     "/v1/auth/mfa/factors": "her own",
     "/v1/auth/identities": "her own",
+    "/v1/consents/history": "her own",
+    "/v1/consents/purposes": "what people are asked, which names nobody",
     "/v1/deletions/{}/status": "by the receipt of the erasure, which its person has",
     "/v1/deletions/certificate-keys": "public keys",
 }
