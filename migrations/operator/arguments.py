@@ -140,9 +140,7 @@ def check(chosen: argparse.Namespace) -> None:
     """What the parser cannot say of two arguments together. Ends the process as the parser does."""
     act = chosen.act
     if act == "incident" and chosen.within == "open":
-        now = datetime.now(UTC)
-        chosen.detected_at = chosen.detected_at or now
-        chosen.until = chosen.until or now
+        chosen.until = chosen.until or datetime.now(UTC)
         narrowed = chosen.actor is not None or chosen.ip is not None
         if narrowed and chosen.since is None:
             parser().error("--actor and --ip narrow --from")

@@ -4,7 +4,7 @@ import uuid
 from argparse import Namespace
 from typing import Any
 
-from migrations.operator.desk import DENIED, DONE, REFUSED, Answer, Desk, progress, table
+from migrations.operator.desk import DENIED, DONE, REFUSED, SUCCESS, Answer, Desk, progress, table
 
 TOGETHER = 50  # organizations per transaction
 CLOSED = {
@@ -25,13 +25,13 @@ def open_incident(desk: Desk, chosen: Namespace) -> Answer:
     incident = uuid.uuid4()
     with desk.transaction():
         affected = desk.value(
-            "SELECT platform.open_incident(:incident, :title, :severity, CAST(:detected_at AS timestamptz),"
-            " CAST(:data_classes AS text[]), CAST(:organizations AS uuid[]), :description, CAST(:noted AS jsonb),"
+            "SELECT platform.open_incident(:incident, :title, :severity,"
+            " coalesce(CAST(:detected_at AS timestamptz), clock_timestamp()), CAST(:data_classes AS text[]), CAST(:organizations AS uuid[]), :description, CAST(:noted AS jsonb),"
             " :request)",
             incident=incident,
             title=chosen.title,
             severity=chosen.severity,
-            detected_at=chosen.detected_at.isoformat(),
+            detected_at=chosen.detected_at and chosen.detected_at.isoformat(),
             data_classes=chosen.data_class,
             organizations=organizations,
             description=chosen.description,
@@ -85,5 +85,8 @@ def close_incident(desk: Desk, chosen: Namespace) -> Answer:
             notified=notified,
             explanation=chosen.explanation,
         )
+        if outcome != "closed":
+            known = SUCCESS if outcome == "unchanged" else DENIED
+            desk.record("incident.closed", "incident", str(chosen.incident), outcome=known, result=outcome)
     code = DONE if outcome in ("closed", "unchanged") else REFUSED
     return Answer(code, [CLOSED[outcome]], {"incident_id": str(chosen.incident), "outcome": outcome})

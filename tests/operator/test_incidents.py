@@ -24,6 +24,9 @@ def test_open_list_close(admin, alice, mallory, asked, told, people):
     assert told.one(listed["request_id"])[0] == "incident.read"
     closed = asked("incident", "close", incident, "--explanation", "nobody could have read it")
     assert (closed["exit_code"], closed["outcome"]) == (0, "closed")
+    unknown = asked("incident", "close", untouched.tenant_id)
+    assert (unknown["exit_code"], unknown["outcome"]) == (1, "unknown")
+    assert told.one(unknown["request_id"])[:2] == ("incident.closed", "denied")
 
 
 def test_by_what_the_chains_show(api, admin, alice, mallory, asked):
@@ -36,5 +39,8 @@ def test_by_what_the_chains_show(api, admin, alice, mallory, asked):
 
     assert (answer["organizations"], answer["opened"]) == (1, 1)
     assert last_audit_event(admin, alice)["action"] == "incident.opened"
+    stranger = ("--organization", "00000000-0000-4000-8000-00000000dead")
+    refused = asked("incident", "open", "--title", "x", "--severity", "P3", *stranger)
+    assert (refused["exit_code"], refused["error"]) == (1, "22023")
     nobody = asked(*opened, "--actor", "00000000-0000-4000-8000-00000000dead")
     assert (nobody["exit_code"], nobody["outcome"]) == (1, "nobody")
