@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CHUNK = 4 * 1024 * 1024  # what an upload or a read holds in memory; a multiple of 256 KiB
 BLOCK = 256 * 1024  # what is hashed and handed on at once
 NETWORK_SECONDS = 60
+PATIENCE_SECONDS = 10.0  # for the small objects of ledger and anchors, new tries included: whoever waits may try again
 SIGN_SECONDS = 5
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -111,7 +112,7 @@ def keep(name: str, content: bytes, bucket: str | None = None) -> bool:
     blob = _bucket(bucket or settings().ledger_bucket).blob(name)
     try:
         blob.upload_from_string(
-            content, content_type="application/json", if_generation_match=0, timeout=NETWORK_SECONDS, checksum="crc32c"
+            content, content_type="application/json", if_generation_match=0, checksum="crc32c", **_patience()
         )
     except PreconditionFailed:  # also when an answer was lost, and the client has tried again
         return False
@@ -121,16 +122,22 @@ def keep(name: str, content: bytes, bucket: str | None = None) -> bool:
 def kept(name: str, bucket: str | None = None) -> bytes:
     """An object of the ledger, or another bucket. Raises google.api_core.exceptions.NotFound."""
     blob = _bucket(bucket or settings().ledger_bucket).blob(name)
-    content: bytes = blob.download_as_bytes(timeout=NETWORK_SECONDS)
+    content: bytes = blob.download_as_bytes(**_patience())
     return content
 
 
 def kept_names(prefix: str, bucket: str | None = None) -> list[str]:
     """The names of the ledger's objects that start so, or another bucket's, in order; nothing else is transferred."""
     found = _bucket(bucket or settings().ledger_bucket).list_blobs(
-        prefix=prefix, fields="items(name),nextPageToken", timeout=NETWORK_SECONDS
+        prefix=prefix, fields="items(name),nextPageToken", **_patience()
     )
     return [blob.name for blob in found]
+
+
+def _patience() -> dict[str, Any]:
+    from google.cloud.storage.retry import DEFAULT_RETRY  # noqa: PLC0415 - slow to import, only where it is used
+
+    return {"timeout": PATIENCE_SECONDS, "retry": DEFAULT_RETRY.with_timeout(PATIENCE_SECONDS)}
 
 
 def signed_url(name: str, filename: str, content_type: str) -> str:

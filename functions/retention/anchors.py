@@ -46,15 +46,16 @@ def anchor(call: Call) -> Json:
     deadline = time.monotonic() + RUN_SECONDS
     due = queries.select_due(IDLE)
     anchored = broken = left = 0
-    try:
-        with ThreadPoolExecutor(THREADS) as pool:
-            while due and time.monotonic() < deadline:
-                chunk, due = due[:CHUNK], due[CHUNK:]
+    with ThreadPoolExecutor(THREADS) as pool:
+        while due and time.monotonic() < deadline:
+            chunk, due = due[:CHUNK], due[CHUNK:]
+            try:
                 done = _anchor(chunk, pool, call.request_id)
-                anchored, broken, left = anchored + len(done.points), broken + done.broken, left + done.left
-                due = done.unfinished + due
-    except anchors.Unreachable:
-        raise errors.Problem("unavailable") from None  # Cloud Scheduler tries again; what is anchored stays so
+            except anchors.Unreachable:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise errors.Problem("unavailable") from None  # Cloud Scheduler tries again; what is anchored stays so
+            anchored, broken, left = anchored + len(done.points), broken + done.broken, left + done.left
+            due = done.unfinished + due
     left += len(due)
     log.entry("INFO", "anchors", anchored=anchored, broken=broken, left=left)
     return {"anchored": anchored, "broken": broken, "left": left}

@@ -146,6 +146,18 @@ class Aging:
                 ),
             )
 
+    @contextmanager
+    def without_bucket(self) -> Iterator[None]:
+        """As if the bucket of the anchors could not be reached."""
+        rename = "UPDATE buckets SET name = ? WHERE name = ?"
+        with self._store() as store:
+            store.execute(rename, ("away", ANCHOR_BUCKET))
+        try:
+            yield
+        finally:
+            with self._store() as store:
+                store.execute(rename, (ANCHOR_BUCKET, "away"))
+
     def forget(self, name: str) -> None:
         """Take an object away."""
         with self._store() as store:

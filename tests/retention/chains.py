@@ -29,9 +29,9 @@ class Chains:
         """A run of the anchors' job; its report."""
         return dict(self._run(ANCHOR))
 
-    def retire(self) -> Any:
+    def retire(self, *, dry_run: bool = False) -> Any:
         """A run of the retention; its report."""
-        return self._run(RUN)
+        return self._run(f"{RUN}?dry_run=true" if dry_run else RUN)
 
     def _run(self, path: str) -> Any:
         answer = self._backstage.call("retention", "scheduler", path)

@@ -227,6 +227,20 @@ def test_two_runs_at_once_and_writers_meanwhile(
         assert row == [[document["head"]["hash"]]]
 
 
+def test_a_silent_bucket_loses_nothing(
+    admin: Any, alice: Person, aging: Aging, backstage: Backstage, chains: Chains
+) -> None:
+    chains.write(alice, 2)
+    with aging.without_bucket():
+        answer = backstage.call("retention", "scheduler", ANCHOR)
+    assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
+    assert chains.head(alice.tenant_id)["anchored_at"] is None
+
+    chains.anchor()
+
+    assert [document["head"]["seq"] for _, document in aging.anchors(alice.tenant_id)] == [2]
+
+
 def test_a_run_that_died_before_it_marked_the_head(admin: Any, alice: Person, aging: Aging, chains: Chains) -> None:
     chains.write(alice, 2)
     chains.anchor()

@@ -198,6 +198,25 @@ def test_a_drop_waits_for_nobody_and_nobody_for_it(stack: dict[str, Any], chains
     assert chains.verdict(old)["valid"] is True
 
 
+def test_a_silent_bucket_keeps_everything(chains: Chains, aging: Aging, old: Person) -> None:
+    with aging.without_bucket():
+        chains.retire()
+    assert chains.seqs(old.tenant_id) == [1, 2, 3, 4, 5]
+
+    chains.retire()
+    assert chains.seqs(old.tenant_id) == [4, 5]
+
+
+def test_a_dry_run_only_says_what_would_go(chains: Chains, old: Person) -> None:
+    before = chains.head(old.tenant_id)
+
+    report = chains.retire(dry_run=True)
+
+    assert report["removed"]["app.audit_events"] >= 3
+    assert chains.seqs(old.tenant_id) == [1, 2, 3, 4, 5]
+    assert chains.head(old.tenant_id) == before
+
+
 def test_two_runs_and_writers_and_anchors_at_once(stack: dict[str, Any], chains: Chains, old: Person) -> None:
     def write_on(number: int) -> None:
         client = Api(stack["api"])
