@@ -48,22 +48,22 @@ def chain(tx: Tx, base: int) -> Iterator[Any]:
         yield from json.loads(events)
 
 
-def select_lines(tx: Tx, first: int, most: int) -> tuple[bytes, int | None]:
-    """Events from seq `first` on, a JSON object a line, at most so many bytes; the seq of the next, None at the end."""
-    text, following = tx.rows(
+def select_lines(tx: Tx, after: int, most: int) -> tuple[bytes, int | None, bool]:
+    """Events behind seq `after`, a JSON object a line, at most so many bytes; the last seq, and whether more follow."""
+    text, last, more = tx.rows(
         """
         SELECT coalesce(string_agg(line, '' ORDER BY seq) FILTER (WHERE size <= :most), ''),
-               coalesce(min(seq) FILTER (WHERE size > :most), CASE WHEN count(*) = :batch THEN max(seq) + 1 END)
+               max(seq) FILTER (WHERE size <= :most), coalesce(max(size) > :most, false) OR count(*) = :batch
         FROM (
             SELECT seq, line, sum(octet_length(line)) OVER (ORDER BY seq) AS size
             FROM (
                 SELECT e.seq, app.audit_event_json(e)::text || E'\n' AS line FROM app.audit_events e
-                WHERE e.tenant_id = :tenant_id AND e.seq >= :first ORDER BY e.seq LIMIT CAST(:batch AS integer)
+                WHERE e.tenant_id = :tenant_id AND e.seq > :after ORDER BY e.seq LIMIT CAST(:batch AS integer)
             ) AS found
         ) AS sized
         """,
-        first=first,
+        after=after,
         most=most,
         batch=LINES,
     )[0]
-    return text.encode(), following
+    return text.encode(), last, more

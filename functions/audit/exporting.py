@@ -14,7 +14,7 @@ from common.http import Call, Later, Table
 from common.settings import settings
 from functions.audit import chain_queries as queries
 from functions.audit.schemas import ExportFrom
-from functions.audit.verifying import newest_anchor
+from functions.audit.verifying import newest_anchor, turn
 
 part = Table()
 PATH = "/v1/audit-events/export"
@@ -53,7 +53,7 @@ def _page(call: Call, first: int) -> Response:
     """The anchor is older than the snapshot, so that this contains it; `at` lies between both."""
     organization_id = call.caller.tenant_id
     anchor, at = newest_anchor(organization_id), datetime.now(UTC)
-    with database().transaction(call.caller.claim, snapshot=True) as tx:
+    with turn(), database().transaction(call.caller.claim, snapshot=True) as tx:
         ends = queries.select_ends(tx)
         _refuse_outside(first, ends, first)
         chunks, following = _chunks(tx, first)
@@ -68,15 +68,16 @@ def _page(call: Call, first: int) -> Response:
 def _chunks(tx: Tx, first: int) -> tuple[list[bytes], int | None]:
     """The lines of a page, and the seq that the next one begins with, None on the last one."""
     chunks: list[bytes] = []
-    left = PAGE_BYTES - STATEMENT_BYTES
-    following: int | None = first
-    while following is not None:
-        chunk, following = queries.select_lines(tx, following, left)
-        if not chunk:
+    left, last, more = PAGE_BYTES - STATEMENT_BYTES, first - 1, True
+    while more:
+        chunk, reached, more = queries.select_lines(tx, last, left)
+        if reached is None:
+            if more and not chunks:
+                raise ValueError("an event is larger than a page")
             break
         chunks.append(chunk)
-        left -= len(chunk)
-    return chunks, following
+        left, last = left - len(chunk), reached
+    return chunks, last + 1 if more else None
 
 
 def _statement(organization_id: str, ends: chain.Ends, anchor: anchors.Anchor | None, at: datetime) -> bytes:

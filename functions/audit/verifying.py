@@ -1,6 +1,7 @@
 """GET /v1/audit-events/verify and /keys: the check of the whole chain, and the keys to check our word with."""
 
 import json
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,8 @@ from functions.audit import chain_queries as queries
 from functions.audit.schemas import PublicKeys, Verification
 
 part = Table()
+AT_ONCE = threading.BoundedSemaphore(3)  # whole chains, or pages of them, in this process: the desk has its threads too
+TURN_SECONDS = 10
 AWAY = "The anchors outside the database cannot be reached for the moment; without them nothing can be said."
 
 
@@ -46,9 +49,21 @@ def unreachable() -> errors.Problem:
     return errors.Problem("unavailable", AWAY, headers={"Retry-After": "30"})
 
 
+@contextmanager
+def turn() -> Iterator[None]:
+    """Not more than a few read whole chains at once. Raises 503."""
+    if not AT_ONCE.acquire(timeout=TURN_SECONDS):
+        raise errors.Problem("unavailable", "Too many chains are read just now.", headers={"Retry-After": "30"})
+    try:
+        yield
+    finally:
+        AT_ONCE.release()
+
+
 def _verify(claim: Claim, organization_id: str) -> Response:
     try:
-        verdict = chain.verify(organization_id, partial(_snapshot, claim))
+        with turn():
+            verdict = chain.verify(organization_id, partial(_snapshot, claim))
     except anchors.Unreachable as error:
         raise unreachable() from error
     return Response(json.dumps(verdict.shown()), content_type="application/json")
