@@ -1,10 +1,11 @@
-"""Write docs/privacy from the personal-data register: `python -m local.privacy_docs`."""
+"""Write docs/privacy, and docs/retention.md's tables, from the register: `python -m local.privacy_docs`."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from common import privacy
 from common.register import Table, register
+from local import retention_docs
 from local.privacy_map import picture
 
 FOLDER = Path(__file__).parent.parent / "docs" / "privacy"
@@ -33,6 +34,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, text in documents().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
+    retention_docs.update()
 
 
 def head(title: str, *paragraphs: str) -> list[str]:
