@@ -2,8 +2,8 @@
 
 A write is a project with its event, as the function does it: seal, INSERT, app.append_audit and COMMIT in one flight.
 Without the chain, the same event goes into an equal table (columns, indexes, foreign key, policy), with no head to lock
-and nothing hashed: app.append_audit itself is replaced for that moment, so that all else is the same. PostgreSQL is
-durable (fsync on). Every pair of runs stands next to each other, and the ratio is taken pair by pair.
+and nothing hashed: app.append_audit itself is replaced for that moment, and committed as ever, so that all else is the
+same. PostgreSQL is durable (fsync on). The runs of a pair stand next to each other; the ratio is taken pair by pair.
 """
 
 import argparse
@@ -107,7 +107,7 @@ class Bench:
 
     def __init__(self, running: dict[str, Any], processes: list["subprocess.Popen[str]"], seconds: float) -> None:
         self._running, self._processes, self._seconds = running, processes, seconds
-        self._key = signing_key(running)
+        self._key, self._on = signing_key(running), True
         with connection(self.admin_url) as admin:
             self._chain = str(admin.run(KEPT)[0][0])
             for sql in EQUAL:
@@ -144,6 +144,7 @@ class Bench:
 
     def chained(self, chained: bool) -> None:
         """The product's function, or the one without the chain."""
+        self._on = chained
         with connection(self.admin_url) as admin:
             admin.run(self._chain if chained else WITHOUT)
 
@@ -151,7 +152,7 @@ class Bench:
         """All writers at once, for the seconds of a run. Raises SystemExit when a write is refused."""
         before = cpu_seconds(self._running)
         for number, process in enumerate(self._processes):
-            order = {"mode": mode, "url": self._running["api"], "seconds": self._seconds}
+            order = {"mode": mode, "url": self._running["api"], "seconds": self._seconds, "chained": self._on}
             _stdin(process).write(json.dumps(order | {"writers": writers[number :: len(self._processes)]}) + "\n")
             _stdin(process).flush()
         answers = [json.loads(_line(process)) for process in self._processes]
@@ -196,10 +197,11 @@ def _stdin(process: "subprocess.Popen[str]") -> Any:
 
 
 def _line(process: "subprocess.Popen[str]") -> str:
-    line = str(process.stdout.readline()) if process.stdout else ""
-    if not line:
-        raise SystemExit("a process of writers ended")
-    return line
+    for line in process.stdout or ():
+        if '"writes"' in line:
+            return line
+        sys.stderr.write(line)  # a log entry
+    raise SystemExit("a process of writers ended")
 
 
 @contextmanager

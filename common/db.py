@@ -21,12 +21,12 @@ RESET = "RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_catalog.pg_advi
 CHECKOUT, CHECKOUT_READ_ONLY = Step(f"{RESET}; BEGIN"), Step(f"{RESET}; BEGIN READ ONLY")
 CHECKOUT_SNAPSHOT = Step(f"{RESET}; BEGIN; COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")  # before any query
 COMMIT, ROLLBACK = Step("COMMIT"), Step("ROLLBACK")
-# Whatever was committed before it, by anybody, is on disk when it answers. docs/decisions/0023-chain-before-disk.md
-SETTLE = "SELECT pg_catalog.pg_logical_emit_message(false, 'settle', '', true)"
-# The chain is free for the next writer at COMMIT, not after the disk's time; the answer waits for the disk.
-COMMIT_CHAINED = Step(f"SET LOCAL synchronous_commit = off; COMMIT; {SETTLE}")
 AUTHORIZE = "SELECT app.authorize(:token)"
-APPEND_AUDIT = "SELECT app.append_audit(:events)"
+# Whatever was committed before it, by anybody, is on disk when it answers: docs/decisions/0023-chain-before-disk.md.
+SETTLE = "SELECT pg_catalog.pg_logical_emit_message(false, 'settle', '', true)"
+# The chain is free for the next writer at COMMIT, before the disk has it; the answer waits for the disk.
+APPEND_AUDIT = "SELECT pg_catalog.set_config('synchronous_commit', 'off', true), app.append_audit(:events)"
+COMMIT_CHAINED = Step(f"COMMIT; {SETTLE}")
 OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
 POOL_WAIT_SECONDS = 5
 Heed: TypeAlias = Callable[[list[list[Any]]], None]
