@@ -121,6 +121,7 @@ Written by `make bench`: one interleaved run, the peers and we in turns on one m
 CPU seconds per 1,000 requests are the server's and PostgreSQL's own. Our requests pass through the local gateway, so
 that our p50 and p99 hold two more hops than the peers'; its CPU is not in the columns, as theirs have none.
 The peers run on PostgreSQL 15, we on 18. Exports are measured by `python -m bench.exports`: [EXPORTS.md](EXPORTS.md).
+The price of the audit chain, by `python -m bench.audit`: [AUDIT.md](AUDIT.md).
 
 """
 
