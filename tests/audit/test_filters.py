@@ -125,7 +125,14 @@ class Planner:
         self.indexes: set[str] = set()
 
     def rows(self, sql: str, **given: Any) -> list[list[Any]]:
-        kinds = {"limit": "integer", "drive": "text", "tenant_id": "uuid", "actor": "uuid", "after": "bigint"}
+        kinds = {
+            "limit": "integer",
+            "probe": "integer",
+            "drive": "text",
+            "tenant_id": "uuid",
+            "actor": "uuid",
+            "after": "bigint",
+        }
         kinds |= {"action": "text", "resource": "text", "since": "timestamptz", "until": "timestamptz"}
         names = list(kinds)
         numbered = re.sub(r"(?<!:):([a-z_]+)\b", lambda match: f"${names.index(match[1]) + 1}", sql)
