@@ -25,8 +25,8 @@ def main() -> int:
             return NO_STACK
         layout = Layout.load(own.root / "layout.json")
         url = postgres.admin_dsn(layout.path(), layout.ports["postgres"])
-        environment = stack.function_environment(layout, KEYS if rest[:1] == [ROTATE] else USUAL, os.environ)
-        environment["DATABASE_ADMIN_URL"] = url
+        service = KEYS if rest[:1] == [ROTATE] else USUAL
+        environment = stack.function_environment(layout, service, os.environ) | {"DATABASE_ADMIN_URL": url}
     os.execve(sys.executable, [sys.executable, "-m", "migrations.operator", *rest], environment)  # noqa: S606 - our own module, no shell
 
 

@@ -68,5 +68,5 @@ def _turn(id: str, adjusted: Callable[[Policy], Policy]) -> list[str] | None:
         log.entry("ERROR", "a secret could not be rotated", secret=id, error=type(error).__name__)
         return None
     if steps:
-        log.entry("NOTICE", "keys rotated", secret=id, steps=steps)
+        log.security("NOTICE", "keys rotated", secret=id, steps=steps)
     return steps

@@ -26,8 +26,8 @@ def open_incident(desk: Desk, chosen: Namespace) -> Answer:
     with desk.transaction():
         affected = desk.value(
             "SELECT platform.open_incident(:incident, :title, :severity,"
-            " coalesce(CAST(:detected_at AS timestamptz), clock_timestamp()), CAST(:data_classes AS text[]), CAST(:organizations AS uuid[]), :description, CAST(:noted AS jsonb),"
-            " :request)",
+            " coalesce(CAST(:detected_at AS timestamptz), clock_timestamp()), CAST(:data_classes AS text[]),"
+            " CAST(:organizations AS uuid[]), :description, CAST(:noted AS jsonb), :request)",
             incident=incident,
             title=chosen.title,
             severity=chosen.severity,
