@@ -344,11 +344,13 @@ def drain(stack: dict[str, Any], api: Api) -> Callable[[], Answer]:
     return partial(api.post, f"{url}/internal/outbox/drain", headers={"Authorization": f"Bearer {token}"})
 
 
-def last_audit_event(admin: pg8000.native.Connection, person: Person) -> dict[str, Any]:
-    """The newest event of the person's organization."""
+def last_audit_event(admin: pg8000.native.Connection, person: Person, action: str | None = None) -> dict[str, Any]:
+    """The newest event of the person's organization; of this action, where others may come in between."""
     rows = admin.run(
-        "SELECT to_json(e) FROM app.audit_events e WHERE tenant_id = :tenant ORDER BY seq DESC LIMIT 1",
+        "SELECT to_json(e) FROM app.audit_events e"
+        " WHERE tenant_id = :tenant AND (CAST(:action AS text) IS NULL OR action = :action) ORDER BY seq DESC LIMIT 1",
         tenant=person.tenant_id,
+        action=action,
     )
     event: dict[str, Any] = rows[0][0]
     return event

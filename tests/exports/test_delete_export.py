@@ -13,7 +13,7 @@ def test_a_ready_one_loses_its_file(api, admin, alice, exports, backstage):
 
     assert exports.state(alice, export_id)["status"] == "expired"
     assert api.get(f"/v1/exports/{export_id}/download", headers=alice).status_code == 409
-    assert last_audit_event(admin, alice)["action"] == "export.deleted"
+    assert last_audit_event(admin, alice, "export.deleted")["resource_id"] == export_id
     wait_until(lambda: backstage.objects(export_id) == [], 20, "the removal")
     assert fetch(url).status_code == 404
 
@@ -43,7 +43,7 @@ def test_again_changes_nothing(api, admin, alice, exports):
     export_id = exports.request(alice)
     exports.ended(alice, export_id)
     api.delete(f"/v1/exports/{export_id}", headers=alice)
-    event = last_audit_event(admin, alice)
+    event = last_audit_event(admin, alice, "export.deleted")
 
     assert api.delete(f"/v1/exports/{export_id}", headers=alice).status_code == 204
-    assert last_audit_event(admin, alice) == event
+    assert last_audit_event(admin, alice, "export.deleted") == event

@@ -37,7 +37,7 @@ def test_it_works(api, admin, alice, dan, mallory, furnished, exports):
 
     assert answer.status_code == 202, answer.text
     assert (answer.json["scope"], answer.json["subject_user_id"]) == ("organization", None)
-    assert last_audit_event(admin, alice)["data"] == ASK
+    assert last_audit_event(admin, alice, "export.requested")["data"] == ASK
     assert exports.ended(alice, answer.json["id"])["status"] == "ready"
     package = exports.download(alice, answer.json["id"])
     assert package.manifest["counts"] | {"audit_events": 0} == {

@@ -33,7 +33,7 @@ def test_a_person_gets_her_own_data(api, admin, alice, dan, suspended, exports, 
     inbox.wait_for(dan.email, "export is ready")
     assert [item["id"] for item in api.get("/v1/exports", headers=dan).json["items"]] == [export]
     assert api.delete(f"/v1/exports/{export}", headers=dan).status_code == 204
-    assert last_audit_event(admin, alice)["action"] == "export.deleted"
+    assert last_audit_event(admin, alice, "export.deleted")["resource_id"] == export
     assert chain(admin, alice.tenant_id).broken is None
 
 
