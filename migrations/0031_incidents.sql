@@ -773,6 +773,7 @@ BEGIN
 END
 $$;
 SET LOCAL ROLE context_definer;
+GRANT EXECUTE ON FUNCTION app.sealed_holds(text[]) TO audit_fn;
 GRANT EXECUTE ON FUNCTION app.incident_facts(timestamptz, timestamptz, uuid, inet),
     app.incident_people(timestamptz, timestamptz, uuid, inet),
     app.keep_scope(uuid, timestamptz, timestamptz, uuid, inet, bigint, text[]),

@@ -120,10 +120,10 @@ def lock_incident(tx: Tx, incident_id: str) -> tuple[int, str, datetime, bool, d
     """
     found = tx.row(
         """
-        SELECT i.version, i.status, i.detected_at,
+        SELECT i.version, i.status, platform.utc(i.detected_at),
                EXISTS (SELECT FROM app.incident_notices n WHERE n.tenant_id = i.tenant_id AND n.incident_id = i.id
                            AND n.recipient = 'authority'),
-               platform.notify_by(i.detected_at)
+               platform.utc(platform.notify_by(i.detected_at))
         FROM app.incidents i WHERE i.tenant_id = :tenant_id AND i.id = :incident_id FOR NO KEY UPDATE
         """,
         incident_id=incident_id,
@@ -131,7 +131,11 @@ def lock_incident(tx: Tx, incident_id: str) -> tuple[int, str, datetime, bool, d
     if found is None:
         raise errors.not_found()
     version, status, detected_at, notified, notify_by = found
-    return version, status, detected_at, notified, notify_by
+    return version, status, _moment(detected_at), notified, _moment(notify_by)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def update_incident(tx: Tx, incident_id: str, change: dict[str, Any]) -> Written:
