@@ -100,7 +100,7 @@ def _success(route: RouteLike, status: int, schemas: list[SchemaLike]) -> Json:
     schema = schemas[0] if schemas else None
     rules = (
         (has_version(schema) or route.path in KEPT, "ETag"),
-        (paged(route.query), "Link"),
+        (paged(route.query) or route.media == "application/x-ndjson", "Link"),
         (status in {201, 202, 302, 303}, "Location"),
         (route.idempotent, "Idempotent-Replayed"),
         (route.path.startswith(COOKIES_BELOW), "Set-Cookie"),

@@ -1,12 +1,16 @@
 """Where others are members, content stays with an opaque id, and the audit chain still verifies."""
 
+from pathlib import Path
 from typing import Any
 
 import pg8000.native
 
+from common import audit
 from common.register import register
 from tests.conftest import Api, People, Person
 from tests.deletions.conftest import Erasures, chain, count
+
+EXPORT = "/v1/audit-events/export"
 
 
 def rows(certificate: dict[str, Any], part: str) -> dict[str, int]:
@@ -44,14 +48,24 @@ def test_content_stays_without_the_person(
 
 
 def test_the_chain_still_verifies(
-    api: Api, alice: Person, dan: Person, erasures: Erasures, admin: pg8000.native.Connection
+    api: Api, alice: Person, dan: Person, erasures: Erasures, admin: pg8000.native.Connection, tmp_path: Path
 ) -> None:
+    """Also for an auditor, who was handed the events before the erasure as well."""
+    before, after = tmp_path / "before.ndjson", tmp_path / "after.ndjson"
     api.post("/v1/projects", json={"name": "Atlas"}, headers=alice)
     api.post("/v1/projects", json={"name": "Borea"}, headers=dan)
+    before.write_bytes(api.get(EXPORT, headers=alice).response.content)
 
     deletion_id = erasures.ask(dan)
     erasures.ended(deletion_id)
 
+    after.write_bytes(api.get(EXPORT, headers=alice).response.content)
+    assert dan.user_id in after.read_text()
+    for file in (before, after):
+        assert audit.main(["verify", str(file)]) == audit.HOLDS
+    cut = [line for line in after.read_bytes().splitlines(keepends=True) if b"personal.erased" not in line]
+    after.write_bytes(b"".join(cut))
+    assert audit.main(["verify", str(after)]) == audit.BROKEN
     verified = chain(admin, alice.tenant_id)
     assert verified.broken is None
     assert api.get("/v1/audit-events/verify", headers=alice).json["valid"] is True
