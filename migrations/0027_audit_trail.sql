@@ -5,6 +5,7 @@
 CREATE INDEX audit_events_by_resource ON app.audit_events (tenant_id, resource_id, seq);
 CREATE INDEX audit_events_by_type ON app.audit_events (tenant_id, resource_type, seq);
 CREATE INDEX audit_events_by_moment ON app.audit_events (tenant_id, at, seq);
+-- squawk-ignore require-concurrent-index-deletion
 DROP INDEX app.audit_events_by_time;
 
 CREATE INDEX deletion_organizations_whole ON platform.deletion_organizations (tenant_id) WHERE mode = 'whole';

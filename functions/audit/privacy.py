@@ -68,8 +68,9 @@ def receive_request(call: Call) -> Json:
         grace = settings().deletion_grace_user_seconds
         shown = queries.insert_erasure(call.tx, request_id, grace_seconds=grace, **given)
     if shown is None:
-        data = {"scope": "user", "channel": "letter", "reason": "legal_hold"}
-        call.audit("deletion.refused", request_id, outcome="denied", **data)
+        call.audit(
+            "deletion.refused", request_id, outcome="denied", scope="user", channel="letter", reason="legal_hold"
+        )
         raise errors.Problem("legal_hold", HELD, extra={"deletion_id": request_id}, commits=True)
     done = "export.requested" if letter["kind"] == "export" else "deletion.requested"
     call.audit(done, request_id, scope="user", channel="letter")

@@ -78,9 +78,9 @@ def test_it_is_told_in_each_organization(api, admin, people, nora, link):
 
     assert reset(api, link(nora.email)).status_code == 204
     told = {"user.password_reset_mailed", "user.password_changed"}  # the mail's own event may come a moment later
-    for tenant_id in (nora.tenant_id, second):
-        wait_until(lambda tenant_id=tenant_id: {e["action"] for e in events(admin, tenant_id)} == told, what="the events")
-        assert len(events(admin, tenant_id)) == 2
+    for each in (nora.tenant_id, second):
+        wait_until(lambda each=each: {e["action"] for e in events(admin, each)} == told, what="the events")
+        assert len(events(admin, each)) == 2
 
 
 def test_an_unknown_address_is_answered_the_same(api, admin, nora):
