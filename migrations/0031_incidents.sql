@@ -45,6 +45,7 @@ CREATE TABLE app.incidents (
 );
 CREATE INDEX incidents_newest ON app.incidents (tenant_id, created_at DESC, id DESC);
 CREATE INDEX incidents_by_maker ON app.incidents (tenant_id, created_by);
+CREATE INDEX incidents_by_actor ON app.incidents (tenant_id, scope_actor_id);
 CREATE INDEX incidents_by_end ON app.incidents (closed_at);
 CREATE INDEX incidents_running ON app.incidents (detected_at) WHERE status <> 'closed';
 ALTER TABLE app.incidents ALTER COLUMN title SET STATISTICS 0;

@@ -40,7 +40,7 @@ def test_it_works(api, admin, alice, dan, mallory, furnished, exports):
     assert last_audit_event(admin, alice, "export.requested")["data"] == ASK
     assert exports.ended(alice, answer.json["id"])["status"] == "ready"
     package = exports.download(alice, answer.json["id"])
-    assert package.manifest["counts"] | {"audit_events": 0} == {
+    assert {name: count for name, count in package.manifest["counts"].items() if count} | {"audit_events": 0} == {
         **{"organizations": 1, "members": 2, "roles": 1, "invitations": 1, "teams": 1, "team_members": 1},
         **{"api_keys": 1, "billing": 1, "invoices": 1, "projects": 1, "tasks": 1, "audit_events": 0},
     }

@@ -16,7 +16,9 @@ from tests.conftest import CHECKOUT, last_audit_event, wait_until
 from tests.exports.conftest import Package
 
 ASK = {"scope": "organization", "format": "json"}
-RECORDS = {"audit_events", "invoices"}  # of the platform that made them: they are not imported
+RECORDS = {  # of the platform that made them: they are not imported
+    *("audit_events", "invoices", "incidents", "incident_notices", "incident_subjects"),
+}
 TASKS = 3000
 TEXTS = [
     "",

@@ -133,6 +133,8 @@ ROWS = (
     " RETURNING id)"
     " INSERT INTO platform.privacy_notices (id, job_id, kind, due_at, account_id)"
     " SELECT gen_random_uuid(), id, 'week', now(), CAST(:person AS uuid) FROM job",
+    "INSERT INTO platform.incident_mails (id, tenant_id, incident_id, kind, due_at, account_id)"
+    " VALUES (gen_random_uuid(), :tenant, gen_random_uuid(), 'due', now(), :person)",
 )
 
 
