@@ -8,11 +8,17 @@ CODE = [validate.Length(max=100), validate.Regexp(r"^[a-z_]+(\.[a-z_]+)?$")]
 
 
 class EventFilter(Page):
-    """GET /v1/audit-events. `from` and `to` bound the time, both inclusive."""
+    """GET /v1/audit-events. An event fits all filters that are given; `from` and `to` are both inclusive."""
 
-    actor = fields.UUID(load_default=None)
-    action = fields.String(load_default=None, validate=CODE)
-    resource = fields.String(load_default=None, validate=validate.Length(min=1, max=255))
+    actor = fields.UUID(load_default=None, metadata={"description": "The id of a user, of an API key or of a job."})
+    action = fields.String(
+        load_default=None, validate=CODE, metadata={"description": "All of it, such as `member.removed`."}
+    )
+    resource = fields.String(
+        load_default=None,
+        validate=validate.Length(min=1, max=255),
+        metadata={"description": "A type of resources, such as `project`, or the id of one."},
+    )
     from_ = Moment(load_default=None, data_key="from")
     to = Moment(load_default=None)
 

@@ -35,7 +35,7 @@ def log_in(call: Call) -> dict[str, Any]:
     if found is None or found.password_hash is None or not right or found.status == "frozen":
         unverified = passwords.matches(pending, password)
         _refuse(call, found, started, _unverified() if unverified else wrong_password())
-    claim = Claim("u", _organization(found, call.body["organization_id"]), found.account_id)
+    claim = Claim("u", _organization(call, found, call.body["organization_id"]), found.account_id)
     renewed = passwords.hash_new(password) if passwords.outdated(found.password_hash) else None
     with telling_refusal(call, claim, method="password"), database().transaction(claim) as tx:
         lock.guard_ahead(call, tx, email)
@@ -117,13 +117,14 @@ def token_answer(tenant_id: str, session: Session, person: Person, refresh_token
     }
 
 
-def _organization(found: Credential, wanted: uuid.UUID | None) -> str:
+def _organization(call: Call, found: Credential, wanted: uuid.UUID | None) -> str:
     """The organization to log in to: the one asked for, or the oldest membership."""
     if not found.organizations:
         raise errors.Problem("permission_denied", "You belong to no organization. Ask for an invitation.")
     if wanted is None:
         return found.organizations[0]
     if str(wanted) not in found.organizations:
+        telling.failure(call, FAILED, found.account_id, method="password", reason="not_found")
         raise errors.not_found()
     return str(wanted)
 

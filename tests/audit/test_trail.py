@@ -162,6 +162,10 @@ class TestLogIns:
         assert events(admin, nora.tenant_id) == []
         (event,) = events(admin, second)
         assert (event["action"], event["actor_id"]) == ("login.succeeded", nora.user_id)
+        assert log_in(api, nora.email, PASSWORD, organization_id=people.organization()).status_code == 404
+        for tenant_id in (nora.tenant_id, second):
+            event = events(admin, tenant_id)[-1]
+            assert (event["action"], event["data"]["reason"]) == ("login.failed", "not_found")
 
     def test_the_lock_is_recorded(self, api: Api, admin: Any, nora: Person) -> None:
         for _ in range(5):
