@@ -65,7 +65,7 @@ def event(seq: int, prev_hash: str, *, personal: Any = None, **fields: Any) -> E
     """One event, sealed; by the system unless the fields say otherwise."""
     made = {
         "seq": seq,
-        "at": f"2026-01-01T00:00:00.{seq:06d}Z",
+        "at": f"2026-01-01T00:00:00.{int(seq):06d}Z",
         "actor": {"type": "user", "id": "7c7f3a34-6a39-4c07-93c5-9d0c1a8c2f01"},
         "action": "project.updated",
         "resource": {"type": "project", "id": "p"},

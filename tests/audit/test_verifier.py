@@ -154,6 +154,14 @@ def test_a_chain_written_anew_does_not_contain_its_anchor(chain: Chain, data: st
     assert check(again, points=[Point(anchored["seq"], anchored["hash"])]) == expected
 
 
+@pytest.mark.parametrize("seq", [True, 1.0])
+def test_a_seq_is_a_whole_number(seq: Any) -> None:
+    """Python finds both equal to 1; that the hashes fit makes them no better."""
+    verifier = Verifier()
+    verifier.take(event(seq, GENESIS, at="2026-01-01T00:00:00.000001Z"))
+    assert verifier.broken == 1
+
+
 def test_points_and_head() -> None:
     chain = sample()
     events, (seq, digest) = chain.events, chain.head
