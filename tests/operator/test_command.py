@@ -1,6 +1,7 @@
 """The command itself: what it asks for, what it says, and what is left of it when it dies."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,3 +126,20 @@ def test_a_killed_command_leaves_nothing_half(stack, admin, alice):
 
     wait_until(lambda: admin.run(waiting) == [[0]], 20, "the end of its connection")
     assert admin.run(query, id=alice.tenant_id) == before
+
+
+def test_no_function_may_do_what_the_operator_does(admin, stack):
+    """Nor read it: what the command calls is executable by no service's role, but for what says nothing of others."""
+    sources = "".join(path.read_text() for path in (CHECKOUT / "migrations" / "operator").glob("*.py"))
+    names = set(re.findall(r"platform\.([a-z_]+)\(", sources)) - {"organization_id"}
+    assert len(names) > 10
+    roles = [role for role in stack["postgres"] if role != "admin"]
+    open_to = admin.run(
+        "SELECT p.proname, r.name FROM pg_proc p, unnest(CAST(:roles AS text[])) AS r (name)"
+        " WHERE p.pronamespace = 'platform'::regnamespace AND p.proname = ANY (CAST(:names AS text[]))"
+        " AND has_function_privilege(r.name, p.oid, 'EXECUTE')",
+        roles=roles,
+        names=sorted(names),
+    )
+    assert {name for name, _ in open_to} <= {"retention_plan", "fan_out_incident"}
+    assert {role for _, role in open_to} <= {"retention_fn"}  # which finishes what a killed command has left

@@ -175,7 +175,10 @@ def test_messages_that_wait(admin, asked, told, drain):
     assert answer["outcome"] == "queued"
     data = {"reason": "ticket 4711", "kind": "mail", "purpose": "verify_email"}
     assert told.one(answer["request_id"]) == ("message.sent_again", "success", leased, data)
+    task = "SELECT task_name FROM platform.outbox WHERE id = :id"
+    before = admin.run(task, id=lost)
     assert asked("send", lost, *WHY)["outcome"] == "queued"
+    assert admin.run(task, id=lost) != before  # Cloud Tasks remembers names for an hour
 
     drain()
 
