@@ -185,7 +185,8 @@ def test_planted_objects_are_passed_over(
     far = {"seq": 9, "hash": "a" * 64}
     facts = {"kind": "audit_anchor", "base": true["base"], "head": far, "at": "2099-01-01T00:00:00Z"}
     foreign = aging.sign({**facts, "organization_id": PLATFORM})
-    for second, content in enumerate((json.dumps({**true, "head": far}), json.dumps(foreign), "[]", "\xff{")):
+    unsigned = {**true, "head": far, "at": facts["at"]}
+    for second, content in enumerate((json.dumps(unsigned), json.dumps(foreign), "[]", "\xff{")):
         name = f"anchors/{alice.tenant_id}/20990101T00000{second}Z-0000000000000009.json"
         assert bucket("POST", UPLOAD + name, data=content.encode("latin-1")).status_code == 200
     chains.write(alice, 1)

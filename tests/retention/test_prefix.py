@@ -95,15 +95,24 @@ def test_a_resting_chain_goes_as_a_whole_and_goes_on(chains: Chains, aging: Agin
     point = {"seq": 2, "hash": digest}
     assert (verdict["valid"], verdict["base"], verdict["head"], verdict["checked"]) == (True, point, point, 0)
     chains.anchor()
-    for _ in range(14):  # its base is older than any anchor is kept: the monthly ones prove it
-        aging.age(alice.tenant_id, 31)
-        chains.anchor()
-    assert chains.verdict(alice)["valid"] is True
     chains.write(alice, 1)
     assert chains.seqs(alice.tenant_id) == [3]
     chains.anchor()
     assert chains.verdict(alice)["valid"] is True
     assert chains.alarms(alice.tenant_id) == []
+
+
+def test_a_base_outlives_the_anchor_that_it_moved_to(chains: Chains, aging: Aging, old: Person) -> None:
+    """That one leaves the bucket after 400 days; the monthly ones of a chain at rest say the base as well."""
+    chains.retire()
+    chains.anchor()
+    for _ in range(14):
+        aging.age(old.tenant_id, 31)
+        chains.anchor()
+
+    assert {document["head"]["seq"] for _, document in aging.anchors(old.tenant_id)} == {5}
+    assert (chains.verdict(old)["valid"], chains.verdict(old)["base"]["seq"]) == (True, 3)
+    assert chains.alarms(old.tenant_id) == []
 
 
 def test_a_held_person_keeps_the_chain_from_her_event_on(
