@@ -47,7 +47,8 @@ class Subject:
         self.own._session.headers["User-Agent"] = self.agent
 
     def works(self) -> None:
-        """A project and a task of hers, in her own words."""
+        """A project and a task of hers, in her own words, and a consent to what her organization asks."""
+        self.agrees("to.her.organization")
         name, why, title, how = self.texts
         made = self.own.post("/v1/projects", json={"name": name, "description": why}, headers=self.person)
         assert made.status_code == 201, made.text
@@ -55,8 +56,13 @@ class Subject:
         answer = self.own.post(f"/v1/projects/{made.json['id']}/tasks", json=task, headers=self.person)
         assert answer.status_code == 201, answer.text
 
+    def agrees(self, purpose: str) -> None:
+        answer = self.own.put(f"/v1/consents/{purpose}", json={"granted": True, "version": 1}, headers=self.person)
+        assert answer.status_code == 200, answer.text
+
     def is_known(self, stack: dict[str, Any]) -> None:
-        """Log-ins that fail and succeed, a telephone, a copy of hers."""
+        """Log-ins that fail and succeed, a telephone, a consent to what the platform asks, a copy of hers."""
+        self.agrees("to.the.platform")
         for password in ("wrong " + PASSWORD, PASSWORD):
             self.own.post("/v1/auth/login", json={"email": self.person.email, "password": password})
         factor = self.own.post(FACTORS, json={"type": "sms", "phone": self.phone}, headers=self.person).json["id"]
@@ -81,6 +87,9 @@ def subject(
         """UPDATE app.organizations SET settings = '{"erasure_policy": "erase"}' WHERE tenant_id = :id""",
         id=alice.tenant_id,
     )
+    asked = {"purpose": "to.her.organization", "text": "May we?", "marketing": False}
+    assert api.post("/v1/consents/purposes", json=asked, headers=alice).status_code == 201
+    admin.run("SELECT platform.put_consent_purpose('to.the.platform', true, 'May we?')")
     made = Subject(stack, api, people, alice.tenant_id)
     made.works()
     yield made
