@@ -8,7 +8,8 @@ CREATE TABLE platform.consent_texts (
     version integer NOT NULL CHECK (version > 0),
     marketing boolean NOT NULL,
     text text NOT NULL CHECK (length(text) BETWEEN 1 AND 20000),
-    text_hash text NOT NULL, -- hex SHA-256 of the text in UTF-8
+    text_hash text NOT NULL -- hex SHA-256 of the text in UTF-8
+        CONSTRAINT consent_texts_hashed CHECK (text_hash = encode(sha256(convert_to(text, 'UTF8')), 'hex')),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (purpose, version),
     CONSTRAINT consent_texts_as_shown UNIQUE (purpose, version, text_hash)
@@ -19,7 +20,8 @@ CREATE TABLE app.consent_texts (
     version integer NOT NULL CHECK (version > 0),
     marketing boolean NOT NULL,
     text text NOT NULL CHECK (length(text) BETWEEN 1 AND 20000),
-    text_hash text NOT NULL,
+    text_hash text NOT NULL
+        CONSTRAINT consent_texts_hashed CHECK (text_hash = encode(sha256(convert_to(text, 'UTF8')), 'hex')),
     created_by uuid NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (tenant_id, purpose, version),
@@ -351,6 +353,18 @@ BEGIN
 END
 $$;
 
+-- However a text comes in, by an import as well: there is one set of names.
+CREATE FUNCTION app.keep_purposes_apart() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('consent purpose ' || NEW.purpose, 0));
+    IF EXISTS (SELECT FROM platform.consent_texts t WHERE t.purpose = NEW.purpose) THEN
+        RAISE EXCEPTION 'the platform asks for a purpose of this name' USING ERRCODE = '23505';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
 -- The same for the platform's own purposes, by its operator; `marketing` may be NULL where it is known. The version that
 -- is current now. Raises CX409 for what cannot be.
 CREATE FUNCTION platform.put_consent_purpose(purpose text, marketing boolean, text text) RETURNS integer
@@ -661,7 +675,7 @@ END
 $$;
 GRANT EXECUTE ON FUNCTION platform.consent_json(record) TO context_definer;
 SET LOCAL ROLE context_definer;
-GRANT EXECUTE ON FUNCTION platform.forget_campaigns() TO context_owner;
+GRANT EXECUTE ON FUNCTION platform.forget_campaigns(), app.keep_purposes_apart() TO context_owner;
 GRANT EXECUTE ON FUNCTION app.authorize(text), app.tenant_id(), app.principal_id(), app.is_person(),
     app.append_audit(jsonb), app.recall_answer(bytea), app.keep_answer(bytea, bytea, integer, jsonb, text),
     app.record_refusal(uuid, uuid, uuid, text, text, text, text, jsonb), identity.federated_account(text, text),
@@ -680,3 +694,5 @@ GRANT EXECUTE ON FUNCTION platform.export_consents() TO exports_jobs_fn;
 SET LOCAL ROLE context_owner;
 CREATE TRIGGER campaigns_go_too AFTER DELETE ON app.organizations
     FOR EACH ROW EXECUTE FUNCTION platform.forget_campaigns();
+CREATE TRIGGER purposes_stand_apart BEFORE INSERT ON app.consent_texts
+    FOR EACH ROW EXECUTE FUNCTION app.keep_purposes_apart();

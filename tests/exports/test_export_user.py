@@ -52,8 +52,8 @@ def test_nothing_of_the_account_or_of_another_organization(api, alice, dan, dans
     package = exports.package(alice, **ask(dan.user_id))
 
     assert {name.rpartition("/")[2] for name in package.archive.namelist() if name.startswith("data/")} == {
-        *("api_keys.json", "audit_events.json", "invitations.json", "members.json", "projects.json", "tasks.json"),
-        "team_members.json",
+        *("api_keys.json", "audit_events.json", "consent_texts.json", "invitations.json", "member_consents.json"),
+        *("members.json", "projects.json", "tasks.json", "team_members.json"),
     }
     content = b"".join(package.archive.read(name) for name in package.archive.namelist()).decode()
     for secret in ("Elsewhere", elsewhere, dan.email, dan.name, alice.email, alice.name):

@@ -17,7 +17,7 @@ from tests.exports.conftest import Package
 
 ASK = {"scope": "organization", "format": "json"}
 RECORDS = {  # of the platform that made them: they are not imported
-    *("audit_events", "invoices", "incidents", "incident_notices", "incident_subjects"),
+    *("audit_events", "invoices", "incidents", "incident_notices", "incident_subjects", "member_consents"),
 }
 TASKS = 3000
 TEXTS = [
@@ -59,6 +59,9 @@ def furnished(api, admin, people, alice, dan, vera):
     for email in ("a@example.org", "b@example.org"):
         api.post("/v1/invitations", json={"email": email, "role": "Rôle"}, headers=alice)
     api.post("/v1/api-keys", json={"name": "robot", "permissions": ["project.view"]}, headers=alice)
+    asked = {"purpose": "moving", "text": "".join(TEXTS), "marketing": False}
+    assert api.post("/v1/consents/purposes", json=asked, headers=alice).status_code == 201
+    assert api.put("/v1/consents/moving", json={"granted": True, "version": 1}, headers=alice).status_code == 200
     assert api.patch("/v1/organization", json={"name": "Mövers"}, headers=alice).status_code == 200
     admin.run(
         "UPDATE app.organizations SET settings = CAST(:settings AS jsonb) WHERE tenant_id = :t",
