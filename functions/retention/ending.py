@@ -31,7 +31,8 @@ def run(call: Call) -> Json:
     ready = _done("partitions", queries.make_partitions)
     expired = _expire_exports(call.request_id, _share())
     _, events = chain.drop_prefixes(_share(), request_id=call.request_id)
-    dropped = [_drop_partitions(table, _share()) for table in queries.select_partitioned()]
+    until = _share()
+    dropped = [_drop_partitions(table, until) for table in queries.select_partitioned()]
     removed, gone = _remove(end)
     complete = ready and gone and all(dropped)
     _tell(call.request_id, complete, time.monotonic() + REPORT_SECONDS)

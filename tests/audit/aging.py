@@ -38,7 +38,7 @@ class Aging:
         self._admin = admin
         self.layout = Layout.load(Path(stack["path"]).parent / "layout.json")
 
-    def age(self, organization_id: str, days: int) -> None:
+    def age(self, organization_id: str, days: float) -> None:
         """Make the chain and its anchors so much older; anchors that would have aged out of the bucket go."""
         by = f"{days} days"
         self._admin.run(
@@ -77,7 +77,7 @@ class Aging:
         )
         return hashes
 
-    def age_head(self, organization_id: str, hashes: dict[int, str], days: int) -> None:
+    def age_head(self, organization_id: str, hashes: dict[int, str], days: float) -> None:
         (row,) = self._admin.run(
             "SELECT seq, checkpoint::text FROM app.audit_heads WHERE tenant_id = :t", t=organization_id
         )
@@ -91,7 +91,7 @@ class Aging:
             t=organization_id,
         )
 
-    def _aged(self, document: Json, hashes: dict[int, str], days: int) -> Json:
+    def _aged(self, document: Json, hashes: dict[int, str], days: float) -> Json:
         """The document as it would have been signed so much earlier, of a chain with these hashes."""
         facts = {name: value for name, value in document.items() if name not in ("hash", "signature", "key_id")}
         facts["at"] = (_moment(facts["at"], SHOWN) - timedelta(days=days)).strftime(SHOWN)
@@ -109,7 +109,7 @@ class Aging:
         digest = hashlib.sha256(statement).hexdigest()
         return {**facts, "hash": digest, "signature": signature, "key_id": key.kid}
 
-    def _age_anchors(self, organization_id: str, hashes: dict[int, str], days: int) -> None:
+    def _age_anchors(self, organization_id: str, hashes: dict[int, str], days: float) -> None:
         for row, document in self.anchors(organization_id):
             created = _moment(row["created"], STORED) - timedelta(days=days)
             if created < datetime.now(UTC) - timedelta(days=KEPT_DAYS):
@@ -117,13 +117,16 @@ class Aging:
             else:
                 self.replace(row["name"], self._aged(document, hashes, days), created.strftime(STORED))
 
+    def objects(self, prefix: str) -> list[sqlite3.Row]:
+        """The objects in the bucket whose names begin so, as the stand-in's rows."""
+        with self._store() as store:
+            return store.execute(
+                "SELECT * FROM objects WHERE bucket = ? AND name LIKE ? ORDER BY name", (ANCHOR_BUCKET, f"{prefix}%")
+            ).fetchall()
+
     def anchors(self, organization_id: str) -> list[tuple[sqlite3.Row, Json]]:
         """The organization's objects in the bucket, oldest first: rows of the stand-in, and documents."""
-        with self._store() as store:
-            rows = store.execute(
-                "SELECT * FROM objects WHERE bucket = ? AND name LIKE ? ORDER BY name",
-                (ANCHOR_BUCKET, f"anchors/{organization_id}/%"),
-            ).fetchall()
+        rows = self.objects(f"anchors/{organization_id}/")
         folder = self.layout.path("storage", ANCHOR_BUCKET)
         return [(row, json.loads((folder / row["file"]).read_bytes())) for row in rows]
 
