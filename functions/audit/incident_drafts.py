@@ -31,20 +31,19 @@ def get_subjects_draft(call: Call) -> Response:
     return Response(drafts.subjects(facts, organization), content_type=MARKDOWN)
 
 
-@part.on("POST", f"{AUTHORITY}/mail", needs=NEEDS, body=None, answers=None, status=202)
-def mail_authority_draft(call: Call) -> Response:
+@part.on("POST", f"{AUTHORITY}/mail", needs=NEEDS, body=None, answers=None, status=204)
+def mail_authority_draft(call: Call) -> None:
     """Have the draft for the authority sent to oneself by mail."""
-    return _mail(call, "authority")
+    _mail(call, "authority")
 
 
-@part.on("POST", f"{SUBJECTS}/mail", needs=NEEDS, body=None, answers=None, status=202)
-def mail_subjects_draft(call: Call) -> Response:
+@part.on("POST", f"{SUBJECTS}/mail", needs=NEEDS, body=None, answers=None, status=204)
+def mail_subjects_draft(call: Call) -> None:
     """Have the draft for the people concerned sent to oneself by mail."""
-    return _mail(call, "subjects")
+    _mail(call, "subjects")
 
 
-def _mail(call: Call, kind: str) -> Response:
+def _mail(call: Call, kind: str) -> None:
     incident_id = call.path["incident_id"]
     queries.mail_draft(call.tx, incident_id, f"draft_{kind}")
     call.audit("incident.draft_mailed", incident_id, draft=kind)
-    return Response(status=202, headers={"Location": call.request.path.removesuffix("/mail")})

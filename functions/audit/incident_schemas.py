@@ -17,6 +17,17 @@ CHANNELS = ("mail", "letter", "portal", "phone", "in_person", "website", "other"
 DATA_CLASSES = tuple(register().data)
 TITLE, DETECTED = "Lost laptop of a support agent", "2026-03-02T08:15:00Z"  # as the document shows them
 TO = "2026-03-02T09:00:00Z"
+SHOWN = {  # likewise
+    "description": "A laptop with the list of members was stolen from a car.",
+    "consequences": "A thief may read names and addresses of members.",
+    "measures": "The disk is encrypted; the keys of the device were revoked.",
+    "contact": "Data protection officer, dpo@example.com",
+    "no_notification_reason": "The disk is encrypted and its key is safe.",
+    "no_communication_reason": "Art. 34(3)(a): the data are encrypted.",
+    "reference": "LDA-2026-0815",
+    "delay_reason": "The theft was first taken for a loss inside the house.",
+    "text": "A laptop with your name and address was stolen. Its disk is encrypted.",
+}
 NAME = validate.Length(min=1, max=255)
 TEXT, REASON, CONTACT = validate.Length(max=10_000), validate.Length(max=2000), validate.Length(max=500)
 COUNT = validate.Range(min=0, max=2**53 - 1)
@@ -55,7 +66,7 @@ class IncidentChange(Schema):
     """PATCH /v1/privacy/incidents/{id}. `notify_by` follows from `detected_at` and cannot be set."""
 
     title = fields.String(validate=NAME, metadata={"example": TITLE})
-    description = fields.String(validate=TEXT)
+    description = fields.String(validate=TEXT, metadata={"example": SHOWN["description"]})
     severity = fields.String(validate=validate.OneOf(SEVERITY))
     status = fields.String(validate=validate.OneOf(STATUS))
     detected_at = Moment(validate=in_the_past, metadata={"example": DETECTED})
@@ -65,11 +76,11 @@ class IncidentChange(Schema):
     risk = fields.String(validate=validate.OneOf(RISK))
     affected_people = fields.Integer(strict=True, allow_none=True, validate=COUNT)
     affected_records = fields.Integer(strict=True, allow_none=True, validate=COUNT)
-    consequences = fields.String(validate=TEXT)
-    measures = fields.String(validate=TEXT)
-    contact = fields.String(validate=CONTACT, metadata={"example": "Data protection officer, dpo@example.com"})
-    no_notification_reason = fields.String(validate=REASON)
-    no_communication_reason = fields.String(validate=REASON)
+    consequences = fields.String(validate=TEXT, metadata={"example": SHOWN["consequences"]})
+    measures = fields.String(validate=TEXT, metadata={"example": SHOWN["measures"]})
+    contact = fields.String(validate=CONTACT, metadata={"example": SHOWN["contact"]})
+    no_notification_reason = fields.String(validate=REASON, metadata={"example": SHOWN["no_notification_reason"]})
+    no_communication_reason = fields.String(validate=REASON, metadata={"example": SHOWN["no_communication_reason"]})
 
 
 class NewIncident(IncidentChange):
@@ -95,15 +106,19 @@ class NewNotice(Schema):
     recipient = fields.String(required=True, validate=validate.OneOf(RECIPIENTS))
     channel = fields.String(required=True, validate=validate.OneOf(CHANNELS))
     told_at = Moment(load_default=None, validate=in_the_past, metadata={"example": TO})
-    reference = fields.String(load_default=None, validate=NAME, metadata={"example": "LDA-2026-0815"})
-    delay_reason = fields.String(load_default=None, validate=validate.Length(min=1, max=2000))
+    reference = fields.String(load_default=None, validate=NAME, metadata={"example": SHOWN["reference"]})
+    delay_reason = fields.String(
+        load_default=None, validate=validate.Length(min=1, max=2000), metadata={"example": SHOWN["delay_reason"]}
+    )
     people = fields.Integer(strict=True, load_default=None, validate=COUNT)
 
 
 class Words(Schema):
     """POST /v1/privacy/incidents/{id}/notices/subjects; without `text` the draft is sent, if nothing in it is open."""
 
-    text = fields.String(load_default=None, validate=validate.Length(min=1, max=10_000))
+    text = fields.String(
+        load_default=None, validate=validate.Length(min=1, max=10_000), metadata={"example": SHOWN["text"]}
+    )
 
 
 class Notice(Schema):
@@ -113,10 +128,10 @@ class Notice(Schema):
     recipient = fields.String(required=True, validate=validate.OneOf(RECIPIENTS))
     channel = fields.String(required=True, validate=validate.OneOf(CHANNELS))
     told_at = Moment(required=True)
-    reference = fields.String(required=True, allow_none=True)
-    delay_reason = fields.String(required=True, allow_none=True)
+    reference = fields.String(required=True, allow_none=True, metadata={"example": SHOWN["reference"]})
+    delay_reason = fields.String(required=True, allow_none=True, metadata={"example": SHOWN["delay_reason"]})
     people = fields.Integer(required=True, allow_none=True)
-    text = fields.String(required=True, allow_none=True)
+    text = fields.String(required=True, allow_none=True, metadata={"example": SHOWN["text"]})
     recorded_by = fields.UUID(required=True)
     recorded_at = Moment(required=True)
 
@@ -146,7 +161,7 @@ class Incident(Schema):
 
     id = fields.UUID(required=True)
     title = fields.String(required=True, metadata={"example": TITLE})
-    description = fields.String(required=True)
+    description = fields.String(required=True, metadata={"example": SHOWN["description"]})
     severity = fields.String(required=True, validate=validate.OneOf(SEVERITY))
     status = fields.String(required=True, validate=validate.OneOf(STATUS))
     risk = fields.String(required=True, validate=validate.OneOf(RISK))
@@ -160,11 +175,11 @@ class Incident(Schema):
     data_classes = fields.List(fields.String(validate=validate.OneOf(DATA_CLASSES)), required=True)
     affected_people = fields.Integer(required=True, allow_none=True)
     affected_records = fields.Integer(required=True, allow_none=True)
-    consequences = fields.String(required=True)
-    measures = fields.String(required=True)
-    contact = fields.String(required=True)
-    no_notification_reason = fields.String(required=True)
-    no_communication_reason = fields.String(required=True)
+    consequences = fields.String(required=True, metadata={"example": SHOWN["consequences"]})
+    measures = fields.String(required=True, metadata={"example": SHOWN["measures"]})
+    contact = fields.String(required=True, metadata={"example": SHOWN["contact"]})
+    no_notification_reason = fields.String(required=True, metadata={"example": SHOWN["no_notification_reason"]})
+    no_communication_reason = fields.String(required=True, metadata={"example": SHOWN["no_communication_reason"]})
     told_by_platform = fields.Nested(Told, required=True, allow_none=True)
     scope = fields.Nested(KeptScope, required=True, allow_none=True)
     notices = fields.List(fields.Nested(Notice), required=True)

@@ -1,5 +1,6 @@
 """Drafts of the notices (Art. 33(3), 34(2)), and the mail to the people concerned."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pg8000.native
@@ -22,7 +23,7 @@ def officer(api: Api, admin: pg8000.native.Connection, alice: Person) -> Officer
 
 
 @pytest.fixture
-def stated(monkeypatch: pytest.MonkeyPatch) -> None:
+def stated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The settings of an operator who says who she is."""
     for name in ("SERVICE", "DATABASE_URL", "SECRETS_DIR", "PUBLIC_URL", "SERVICE_URL"):
         monkeypatch.setenv(name, "x")
@@ -143,7 +144,7 @@ def test_it_is_markdown(officer: Officer, inbox: Inbox, desk: Desk, alice: Perso
         assert answer.headers["Content-Type"] == "text/markdown; charset=utf-8"
         assert answer.text.startswith(title)
         assert officer.events()[-1]["data"] == {"draft": kind}
-        assert officer.call("POST", f"/{made['id']}/drafts/{kind}/mail").status_code == 202
+        assert officer.call("POST", f"/{made['id']}/drafts/{kind}/mail").status_code == 204
         assert (officer.events()[-1]["action"], officer.events()[-1]["data"]) == (
             "incident.draft_mailed",
             {"draft": kind},

@@ -1,14 +1,26 @@
 """/v1/privacy/incidents/{id}/scope: what the events of a time range touched, against a story that is known."""
 
+import re
 import uuid
 from typing import Any
 
 import pg8000.native
 import pytest
 
-from tests.conftest import Api, People, Person
+from common.register import register
+from functions.audit.incident_scope import data_classes, tables_of
+from tests.conftest import CHECKOUT, Api, People, Person
 from tests.deletions.conftest import Erasures
 from tests.privacy.incidents import Officer, ago
+
+EVENT = re.compile(r"^\| `([a-z_]+)\.[a-z_]+` ", re.MULTILINE)
+NO_DATA = {  # types of resources that no table of the register holds, and why
+    "access": "a route",
+    "personal": "its resource is the deletion",
+    **dict.fromkeys(
+        ("campaign", "job", "key", "message", "purpose", "retention"), "acts of the platform, in its own chain"
+    ),
+}
 
 
 @pytest.fixture
@@ -219,3 +231,15 @@ def test_wrong_queries(officer: Officer, query: dict[str, str]) -> None:
     answer = officer.call("GET", f"/{incident['id']}/scope", params={"from": ago(hours=1), "to": ago(), **query})
     assert answer.status_code == 422, answer.text
     assert list(answer.json["errors"]) == list(query)
+
+
+def test_every_event_leads_to_its_table() -> None:
+    """A new type of resource is entered in the register, or above with the reason why not."""
+    audited = set(EVENT.findall((CHECKOUT / "docs" / "audit-events.md").read_text()))
+    entered = {kind for table in register().tables.values() for kind in table.resource}
+
+    assert len(audited) > 20
+    assert sorted(audited - entered - set(NO_DATA)) == []
+    assert sorted(set(NO_DATA) & entered) == []
+    assert tables_of("privacy_request") == ["platform.deletions", "platform.exports"]
+    assert "contact" in data_classes(["export"])  # the file of a copy holds what the request does not
