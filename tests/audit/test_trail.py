@@ -206,10 +206,10 @@ class TestLogIns:
         assert {event["outcome"] for event in events(admin, second)} == {"success"}
 
     def test_a_link_to_a_new_password_is_told_when_it_goes_out(
-        self, api: Api, admin: Any, nora: Person, inbox: Any
+        self, api: Api, admin: Any, nora: Person, inbox: Any, drain: Any
     ) -> None:
         assert api.post("/v1/auth/password/forgot", json={"email": nora.email}).status_code == 202
-        inbox.wait_for(nora.email, "new password")
+        inbox.wait_for(nora.email, "new password", meanwhile=drain)
 
         (event,) = wait_until(lambda: named(admin, nora.tenant_id, "user.password_reset_mailed"), what="the event")
         assert (event["actor_type"], event["actor_id"], event["resource_id"]) == ("system", None, nora.user_id)
