@@ -10,7 +10,7 @@ ALTER TABLE app.audit_heads SET (fillfactor = 50, toast_tuple_target = 400);
 SET LOCAL ROLE context_definer;
 
 -- RFC 8785 for what an event may hold: objects with ASCII keys, arrays, strings, booleans, null and integers below 2^53.
--- Strings, booleans and nulls of an object are written where they stand; a call is the most expensive part of it.
+-- Strings, booleans and nulls of an object are written where they stand: a call is the most expensive part of it.
 CREATE OR REPLACE FUNCTION platform.canonical_json(value jsonb) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -61,6 +61,7 @@ DECLARE
     kind text := CASE app.sealed(1) WHEN 'u' THEN 'user' WHEN 'k' THEN 'api_key' ELSE 'system' END;
     principal uuid := CASE kind WHEN 'api_key' THEN app.sealed(4)::uuid ELSE app.principal_id() END;
     event jsonb;
+    personal jsonb;
     salts text[];
     digests text[];
     before_at text[];
@@ -71,16 +72,21 @@ BEGIN
     FOR i IN 1..jsonb_array_length(events) LOOP
         event := events -> (i - 1);
         salts[i] := encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'hex');
-        digests[i] := encode(sha256(convert_to(
-            salts[i] || platform.canonical_json(event -> 'personal'), 'UTF8')), 'hex');
+        personal := event -> 'personal'; -- nearly always these two, which need no sorting
+        digests[i] := encode(sha256(convert_to(salts[i] || CASE
+            WHEN personal = jsonb_build_object('ip', personal -> 'ip', 'user_agent', personal -> 'user_agent')
+                AND jsonb_typeof(personal -> 'ip') IN ('string', 'null')
+                AND jsonb_typeof(personal -> 'user_agent') IN ('string', 'null')
+            THEN concat('{"ip":', personal -> 'ip', ',"user_agent":', personal -> 'user_agent', '}')
+            ELSE platform.canonical_json(personal) END, 'UTF8')), 'hex');
         -- The event in canonical form, but for `at`, `prev_hash` and `seq`.
         before_at[i] := concat(
             '{"action":', to_json(event ->> 'action'),
             ',"actor":{"id":', coalesce(to_json(principal)::text, 'null'), ',"type":', to_json(kind),
             '},"at":"');
         before_link[i] := concat(
-            '","data":', platform.canonical_json(event -> 'data'), ',"outcome":', to_json(event ->> 'outcome'),
-            ',"personal_hash":"', digests[i], '","prev_hash":"');
+            '","data":', CASE event -> 'data' WHEN '{}' THEN '{}' ELSE platform.canonical_json(event -> 'data') END,
+            ',"outcome":', to_json(event ->> 'outcome'), ',"personal_hash":"', digests[i], '","prev_hash":"');
         before_seq[i] := concat(
             '","request_id":', to_json(event ->> 'request_id'),
             ',"resource":{"id":', coalesce(to_json(event ->> 'resource_id')::text, 'null'),

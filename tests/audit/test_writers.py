@@ -165,7 +165,7 @@ def test_fifty_writers_leave_no_gap_and_no_fork(stack, api, admin, alice, dan, v
         wait([*http, *direct, *refused, *read, *verified], 60)
     acknowledged = found(http) + found(direct)
     of_dan = "SELECT count(*) FROM app.audit_events WHERE tenant_id = :t AND actor_id = :dan AND personal IS NOT NULL"
-    wait_until(lambda: admin.run(of_dan, t=alice.tenant_id, dan=dan.user_id) == [[0]], 60, "the erasure")
+    wait_until(lambda: admin.run(of_dan, t=alice.tenant_id, dan=dan.user_id) == [[0]], what="the erasure")
 
     events = chain(admin, alice.tenant_id)
     assert_whole(events)
@@ -260,7 +260,10 @@ EVENTS = st.fixed_dictionaries(
         "outcome": st.sampled_from(["success", "denied", "failure"]),
         "request_id": TEXT,
         "data": st.dictionaries(KEYS, VALUES, max_size=4),
-        "personal": st.none() | st.dictionaries(KEYS, VALUES, max_size=3),
+        "personal": st.none()
+        | st.fixed_dictionaries({"ip": st.none() | TEXT, "user_agent": st.none() | TEXT})
+        | st.fixed_dictionaries({"ip": VALUES}, optional={"user_agent": VALUES, "also": VALUES})
+        | st.dictionaries(KEYS, VALUES, max_size=3),
     }
 )
 
