@@ -250,7 +250,7 @@ def machine(admin: pg8000.native.Connection) -> str:
     model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ":unknown")
     memory = psutil.virtual_memory().total >> 30
     version = admin.run("SELECT split_part(version(), ' on ', 1)")[0][0]
-    return f"{os.cpu_count()} CPUs ({model.split(':')[1].strip()}), {memory} GiB, {version}, fsync on."
+    return f"{os.cpu_count()} CPUs ({model.split(':')[1].strip()}), {memory} GiB, {version}, fsync on; load {os.getloadavg()[0]:.0f}."
 
 
 def main() -> int:
