@@ -240,8 +240,7 @@ def table(bench: Bench, rounds: int, events: int) -> str:
         row(f"{WRITERS} writers, {MANY} organizations, SQL", *bench.compare("sql", many, rounds)),
         row(f"{WRITERS} clients, 1 organization, HTTP", *bench.compare("http", alone, rounds), "projects"),
     ]
-    new, old = bench.growth(events, rounds)
-    growth = row("1 writer, 1 organization, SQL", new, old)
+    growth = row("1 writer, 1 organization, SQL", *bench.growth(events, rounds))
     return HEAD + "\n".join(lines) + "\n" + GROWTH.format(events=events) + growth + "\n"
 
 
@@ -250,7 +249,8 @@ def machine(admin: pg8000.native.Connection) -> str:
     model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ":unknown")
     memory = psutil.virtual_memory().total >> 30
     version = admin.run("SELECT split_part(version(), ' on ', 1)")[0][0]
-    return f"{os.cpu_count()} CPUs ({model.split(':')[1].strip()}), {memory} GiB, {version}, fsync on; load {os.getloadavg()[0]:.0f}."
+    cpus, load = f"{os.cpu_count()} CPUs ({model.split(':')[1].strip()})", os.getloadavg()[0]
+    return f"{cpus}, {memory} GiB, {version}, fsync on; load {load:.0f}."
 
 
 def main() -> int:
