@@ -109,7 +109,7 @@ def test_wholly_held_is_refused(
         assert "legal hold" in shown["refusal"]["reason"]
         assert "supervisory authority" in shown["refusal"]["rights"]
         assert SECRET not in str(shown) + answer.text
-        assert last_audit_event(admin, alice)["action"] == "deletion.refused"
+        assert last_audit_event(admin, alice, "deletion.refused")["outcome"] == "denied"
     assert api.get("/v1/projects", headers=dan).status_code == 200
     message = str(inbox.wait_for(dan.email, "refused", meanwhile=drain))
     assert "supervisory authority" in message

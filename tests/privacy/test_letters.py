@@ -135,7 +135,7 @@ def test_what_a_legal_hold_keeps_is_recorded_as_refused(
         t=alice.tenant_id,
         id=answer.json["deletion_id"],
     )
-    assert actions == [["deletion.refused", {"scope": "user", "channel": "letter"}]]
+    assert actions == [["deletion.refused", {"scope": "user", "channel": "letter", "reason": "legal_hold"}]]
 
 
 def test_who_may_take_it_down(api: Api, people: People, alice: Person, dan: Person, vera: Person, desk: Desk) -> None:
