@@ -11,6 +11,7 @@ from common.register import register
 from functions.audit.incident_scope import data_classes, tables_of
 from tests.conftest import CHECKOUT, Api, People, Person
 from tests.deletions.conftest import Erasures
+from tests.privacy.conftest import Desk
 from tests.privacy.incidents import Officer, ago
 
 EVENT = re.compile(r"^\| `([a-z_]+)\.[a-z_]+` ", re.MULTILINE)
@@ -140,14 +141,16 @@ def test_an_erased_person_is_still_known_by_id(
 
 
 def test_other_organizations_are_not_in_it(
-    api: Api, admin: pg8000.native.Connection, officer: Officer, mallory: Person
+    api: Api, admin: pg8000.native.Connection, officer: Officer, desk: Desk, mallory: Person
 ) -> None:
     """Nor is a row of theirs, were its id to stand in a forged event."""
-    project = project_of(api, mallory)
+    project, export = project_of(api, mallory), desk.export(mallory)
+    theirs = Officer(api, admin, mallory).open()
     incident = officer.open()
     started = ago()
     officer.happened("project.updated", officer.person, project)
-    officer.happened("export.downloaded", officer.person, str(uuid.uuid4()))
+    officer.happened("export.cancelled", officer.person, export)
+    officer.happened("incident.updated", officer.person, theirs["id"])
     assert touched(officer.scope(incident["id"], **{"from": started})) == {}
 
 
