@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.audit import GENESIS, Point, Verifier, canonical, parsed
+from common.audit import GENESIS, Point, Verifier, base_holds, canonical, parsed
 from tests.audit.chains import Chain, Event, event, nulled, sample, seal
 
 KEYS = st.text("abcdefXYZ_09", max_size=6)
@@ -160,6 +160,11 @@ def test_a_seq_is_a_whole_number(seq: Any) -> None:
     verifier = Verifier()
     verifier.take(event(seq, GENESIS, at="2026-01-01T00:00:00.000001Z"))
     assert verifier.broken == 1
+
+
+def test_an_empty_chain_has_one_origin() -> None:
+    assert base_holds(Point(0, GENESIS), None, "o", {})
+    assert not base_holds(Point(0, "a" * 64), None, "o", {})
 
 
 def test_points_and_head() -> None:
