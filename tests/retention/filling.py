@@ -1,5 +1,6 @@
 """One row of every table, made from the catalog and the register: a table that nobody thought of is filled as well."""
 
+import hashlib
 import uuid
 from typing import Any, NamedTuple
 
@@ -65,8 +66,10 @@ SPECIAL: dict[tuple[str, str], Any] = {
     **{
         (table, name): value
         for table in ("app.consent_texts", "app.member_consents", "platform.consent_texts", "identity.consents")
-        for name, value in (("purpose", "news.{person}"), ("text_hash", "0" * 64))
+        for name, value in (("purpose", "news.{person}"), ("text_hash", hashlib.sha256(b"News?").hexdigest()))
     },
+    ("app.consent_texts", "text"): "News?",
+    ("platform.consent_texts", "text"): "News?",
 }
 # The same for a row whose period has not begun: what it counts from is empty.
 OPEN: dict[tuple[str, str], Any] = {
