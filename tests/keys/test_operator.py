@@ -46,16 +46,16 @@ def events(admin, request):
 
 def test_what_is_due(safe, rotate, admin):
     safe.call()
-    assert rotate("cursor-key")["done"] == {}
-    safe.later("cursor-key", PERIOD)
+    assert rotate("unsubscribe-key")["done"] == {}
+    safe.later("unsubscribe-key", PERIOD)
 
-    answer = rotate("cursor-key")
+    answer = rotate("unsubscribe-key")
 
-    (step,) = answer["done"]["cursor-key"]
+    (step,) = answer["done"]["unsubscribe-key"]
     assert step.startswith("added ")
     noted = {"reason": "ticket 4711", "now": False}
     assert events(admin, answer["request_id"]) == [
-        ("key.rotation_started", "success", {**noted, "secrets": ["cursor-key"]}),
+        ("key.rotation_started", "success", {**noted, "secrets": ["unsubscribe-key"]}),
         ("key.rotated", "success", {**noted, "steps": answer["done"], "failed": []}),
     ]
 
@@ -84,13 +84,13 @@ def test_after_a_leak(safe, rotate, api, people):
 
 def test_two_runs_do_not_interleave(safe, rotate, admin):
     safe.call()
-    versions = safe.versions("cursor-key")
+    versions = safe.versions("unsubscribe-key")
     admin.run("INSERT INTO platform.key_run (run, ends_at) VALUES (gen_random_uuid(), now() + interval '1 hour')")
     try:
-        answer = rotate("--now", "cursor-key")
+        answer = rotate("--now", "unsubscribe-key")
     finally:
         admin.run("DELETE FROM platform.key_run")
-    assert (answer["exit_code"], answer["outcome"], safe.versions("cursor-key")) == (1, "busy", versions)
+    assert (answer["exit_code"], answer["outcome"], safe.versions("unsubscribe-key")) == (1, "busy", versions)
     assert [event[:2] for event in events(admin, answer["request_id"])][-1] == ("key.rotated", "denied")
 
 
@@ -115,6 +115,7 @@ def test_the_schedulers_run_stands_in_the_platforms_chain(safe, admin):
     )
     assert found == [[{"steps": done, "failed": []}]]
     assert "added" in done["refresh-key"][0]
+    safe.promote("refresh-key")
     before = admin.run(last, id=PLATFORM)[0][0]
     assert safe.call().json == {"done": {}}
     assert admin.run(last, id=PLATFORM)[0][0] == before  # nothing was done: nothing to tell
