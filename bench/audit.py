@@ -284,7 +284,7 @@ Written by `python -m bench.audit`: {WRITERS} writers create projects, with thei
 organization and, in turns, with the same event in an equal table without a chain (no head to lock, nothing hashed).
 `ratio` is the median of the pairs of runs and their range, `CPU ms` those of a write: PostgreSQL + function or writers.
 Latencies are p50 / p99 with all {WRITERS} of them waiting for two CPUs. Quote ratios, not absolutes. Why it is so:
-[the decision](../docs/decisions/0023-chain-before-disk.md).
+[the decision](../docs/decisions/0020-chain-before-disk.md).
 
 | writes | ratio | without chain | CPU ms | with chain | CPU ms |
 |---|---|---|---|---|---|

@@ -22,7 +22,7 @@ CHECKOUT, CHECKOUT_READ_ONLY = Step(f"{RESET}; BEGIN"), Step(f"{RESET}; BEGIN RE
 CHECKOUT_SNAPSHOT = Step(f"{RESET}; BEGIN; COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")  # before any query
 COMMIT, ROLLBACK = Step("COMMIT"), Step("ROLLBACK")
 AUTHORIZE = "SELECT app.authorize(:token)"
-# Whatever was committed before it, by anybody, is on disk when it answers: docs/decisions/0023-chain-before-disk.md.
+# Whatever was committed before it, by anybody, is on disk when it answers: docs/decisions/0020-chain-before-disk.md.
 SETTLE = "SELECT pg_catalog.pg_logical_emit_message(false, 'settle', '', true)"
 # The chain is free for the next writer at COMMIT, before the disk has it; the answer waits for the disk.
 APPEND_AUDIT = "SELECT pg_catalog.set_config('synchronous_commit', 'off', true), app.append_audit(:events)"
