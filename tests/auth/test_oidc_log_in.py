@@ -342,7 +342,7 @@ def test_a_script_gets_the_address_as_json(browser, provider):
     assert answer.status_code == 200
     assert answer.json["authorization_url"].startswith(provider.issuer() + "/authorize?")
     assert answer.json["expires_in"] == 600
-    assert answer.headers["Vary"] == "Accept"
+    assert answer.headers["Vary"] == "Accept,Origin"
     assert "__Host-oidc" in browser.cookies
 
 
