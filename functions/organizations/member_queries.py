@@ -132,7 +132,10 @@ def update_member(tx: Tx, user_id: str, role: Held) -> Written:
 def delete_member(tx: Tx, user_id: str) -> int:
     """End a membership; keys, teams and log-ins in this organization end with it. How many keys there were."""
     keys, deleted, _ = tx.flight(
-        ("SELECT count(*) FROM app.api_keys WHERE tenant_id = :tenant_id AND created_by = :member", {"member": user_id}),
+        (
+            "SELECT count(*) FROM app.api_keys WHERE tenant_id = :tenant_id AND created_by = :member",
+            {"member": user_id},
+        ),
         (
             "DELETE FROM app.members WHERE tenant_id = :tenant_id AND user_id = :member RETURNING user_id",
             {"member": user_id},

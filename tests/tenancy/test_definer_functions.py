@@ -66,7 +66,8 @@ def test_the_look_ups_before_log_in_are_over_after_it(start, auth, admin, mallor
             f"SELECT * FROM identity.account_by_email('{victim.email}')",
             f"SELECT identity.pending_registration('{registration['email']}')",
             f"SELECT * FROM identity.lock_refresh_family(sha256('{refresh}'))",
-            f"SELECT * FROM identity.activate_registration(sha256('{registration['id']}'), NULL, true, NULL, NULL, NULL)",
+            "SELECT * FROM identity.activate_registration("
+            f"sha256('{registration['id']}'), NULL, true, NULL, NULL, NULL)",
         ]
     )
 
