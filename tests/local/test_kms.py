@@ -20,8 +20,8 @@ from functions.keys import rings
 from functions.keys.wrapping import wrapped
 from local import keys
 from local.identity import Issuer
-from local.kms import KEY, Keeper
-from local.layout import PROJECT, Layout, service_account
+from local.kms import Keeper
+from local.layout import KEY, PROJECT, Layout, service_account
 from local.secrets_store import SecretStore
 
 PLAIN = b"a data key of thirty-two bytes.."
