@@ -127,7 +127,7 @@ def _verified(content: bytes) -> Anchor | None:
             return None
         base, head = Point(**document["base"]), Point(**document["head"])
         return Anchor(document["organization_id"], base, head, document["at"], document)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -148,6 +148,8 @@ class Verifier:
                 self.note(max(base.seq, 1), "it begins elsewhere than it should")
             elif place.seq > base.seq and self._points.setdefault(place.seq, place.hash) != place.hash:
                 self.note(place.seq, "it cannot be two events at once")
+        if head and head.seq < base.seq:
+            self.note(max(head.seq, 0) + 1, "the head of the chain lies before its beginning")
 
     def take(self, event: Any) -> None:
         """Check one event against its predecessor; anything that JSON can hold may come."""
@@ -190,13 +192,13 @@ class Verifier:
         return personal is None
 
     def _explain(self, event: Any) -> None:
-        """A `personal.erased` event says whose personal part was emptied before it."""
+        """A `personal.erased` event says whose personal part was emptied before it; of itself it says nothing."""
         if not isinstance(event, dict) or event.get("action") != "personal.erased":
             return
         data = event.get("data")
         listed = data.get("events") if isinstance(data, dict) else None
         for seq in listed if isinstance(listed, list) else ():
-            place = seq - self.base.seq - 1 if type(seq) is int else -1
+            place = seq - self.base.seq - 1 if type(seq) is int and seq <= self.seq else -1
             if 0 <= place < 8 * len(self._nulled):
                 self._nulled[place // 8] &= ~(1 << place % 8)
 
@@ -303,9 +305,10 @@ class Export:
         self.statement = closing(file)
         said = self.statement or {}
         embedded = said.get("keys")
-        self.keys = given.keys or (embedded if isinstance(embedded, dict) else {})
+        self.keys = given.keys if given.keys is not None else embedded if isinstance(embedded, dict) else {}
         self.organization = said.get("organization_id")
-        self.signed = signed(self.statement, STATEMENT, self.organization, self.keys)
+        named = isinstance(self.organization, str)
+        self.signed = named and signed(self.statement, STATEMENT, self.organization, self.keys)
         self.base: Point | None = None
         self.head: Point | None = None
         self.anchored: Point | None = None
@@ -336,8 +339,8 @@ class Export:
         for line in lines(self.file):
             yield from map(_event, waiting)
             waiting = [line]
-        if self.statement is None:
-            yield from map(_event, waiting)
+        if self.statement is None or any(_event(line) != self.statement for line in waiting):
+            yield from map(_event, waiting)  # also a line that only ends as the statement does
 
     def _start(self, first: list[Any]) -> Point:
         """Where the file should begin: where the auditor says, at the statement's base, or already before it."""

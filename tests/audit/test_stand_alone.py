@@ -154,6 +154,30 @@ def test_only_trusted_keys_count(desk: Desk) -> None:
     assert desk.broken([*chain.events, {**borrowed, "key_id": SIGNER.kid}], keys=KEYS) == chain.head[0] + 1
 
 
+def test_a_file_without_a_key_trusts_nobody(desk: Desk) -> None:
+    chain = sample()
+    for none in ({}, {"keys": {}}):
+        assert desk.broken(chain.lines(signer=STRANGER), keys=none) == chain.head[0] + 1
+
+
+def test_a_statement_speaks_of_an_organization(desk: Desk) -> None:
+    chain = sample()
+    nobodys = {name: value for name, value in chain.statement().items() if name != "organization_id"}
+    assert desk.broken([*chain.events, SIGNER.sign(nobodys)]) == chain.head[0] + 1
+    assert desk.broken(chain.lines(organization_id=None)) == chain.head[0] + 1
+
+
+def test_nothing_hides_on_the_line_of_the_statement(desk: Desk) -> None:
+    """Only the end of a file is looked at for the statement: the line that it stands on may begin before that."""
+    chain = sample()
+    whole, statement = as_file(chain.events), as_file([chain.statement()])
+    more = as_file([event(chain.head[0] + 1, chain.head[1])]).rstrip()
+    padding = b" " * (1024 * 1024 - len(statement))
+    assert desk.broken(whole + padding + statement) is None
+    assert desk.broken(whole + more + padding + b"  " + statement) == chain.head[0] + 1
+    assert desk.broken(whole + b"x" * (audit.LONGEST + 1) + padding + b"  " + statement) == chain.head[0] + 1
+
+
 @pytest.mark.parametrize(
     "proof",
     [
@@ -237,6 +261,9 @@ def test_it_goes_on_behind_an_earlier_file(desk: Desk) -> None:
     assert desk.broken(rest, "--after", f"3:{known}") == 4
     assert desk.broken([chain.statement()], "--after", f"4:{known}") == 5
     assert desk.verify([chain.statement()], "--after", ":".join(map(str, chain.head))) == HOLDS
+    older = Chain()
+    older.events = chain.events[:2]
+    assert desk.broken([older.statement()], "--after", f"4:{known}") == 3  # an older statement goes on with nothing
     with pytest.raises(SystemExit, match="2"):
         desk.verify(rest, "--after", "x")
 

@@ -123,6 +123,14 @@ def test_an_erasure_that_was_said_before_explains_nothing() -> None:
     assert check(chain) == 2
 
 
+def test_an_erasure_does_not_explain_itself() -> None:
+    chain = Chain()
+    chain.add()
+    chain.add(action="personal.erased", data={"events": [1, 2, 3]})
+    chain.events[1] = nulled(chain.events[1])
+    assert check(chain) == 2
+
+
 @pytest.mark.parametrize("listed", [None, "2", [True, "2", None, 2.0, [2], 2**60, -1], {"2": 2}])
 def test_an_erasure_lists_seqs(listed: Any) -> None:
     chain = Chain()
@@ -179,6 +187,9 @@ def test_points_and_head() -> None:
     assert Verifier(points=[Point(0, "b" * 64)]).broken == 1
     assert Verifier(points=[Point(3, "a" * 64), Point(3, "b" * 64)]).broken == 1  # an empty chain reaches neither
     assert Verifier(points=[Point(0, GENESIS)]).broken is None
+    assert Verifier(Point(7, "a" * 64), head=Point(7, "a" * 64)).broken is None
+    assert Verifier(Point(7, "a" * 64), head=Point(3, "b" * 64)).broken == 4
+    assert Verifier(Point(7, "a" * 64), head=Point(-3, "b" * 64)).broken == 1
 
 
 @settings(max_examples=40, deadline=None)
