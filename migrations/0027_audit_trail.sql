@@ -18,24 +18,6 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                         WHERE d.tenant_id = organization AND d.mode = 'whole')
 $$;
 
--- Events in an organization's chain by whom the caller has found out to be there. For definer functions alone: the
--- transaction is sealed for that moment, and afterwards as it was. `kind` and what follows as in a seal.
-CREATE FUNCTION platform.append_as(kind text, organization uuid, principal uuid, credential uuid, events jsonb)
-RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    before text := coalesce(current_setting('app.context', true), '');
-    seal text := concat_ws('.', kind, organization, coalesce(principal::text, ''), coalesce(credential::text, ''),
-                           pg_backend_pid(), (extract(epoch FROM transaction_timestamp()) * 1000000)::bigint);
-    mac bytea;
-BEGIN
-    SELECT sha256(outer_pad || sha256(inner_pad || convert_to(seal, 'UTF8'))) INTO mac FROM platform.seal_key;
-    PERFORM set_config('app.context', seal || '.' || encode(mac, 'hex'), true);
-    PERFORM app.append_audit(events);
-    PERFORM set_config('app.context', before, true);
-END
-$$;
-
 -- A refusal that stands outside of the refused transaction: of a member by her login session (or the federated identity
 -- in its place), or of an API key by its hash (no person), be the organization suspended, the session over or the key
 -- expired. False where nobody is known by the credential: then there is no chain to tell. NULL where the chain was
@@ -145,7 +127,6 @@ END
 $$;
 
 ALTER FUNCTION platform.takes_events(uuid) OWNER TO context_definer;
-ALTER FUNCTION platform.append_as(text, uuid, uuid, uuid, jsonb) OWNER TO context_definer;
 ALTER FUNCTION app.record_refusal(uuid, uuid, uuid, text, text, text, text, jsonb) OWNER TO context_definer;
 ALTER FUNCTION identity.tell_organizations(uuid, uuid[], jsonb) OWNER TO context_definer;
 ALTER FUNCTION identity.note_reset_mail(uuid, text) OWNER TO context_definer;
@@ -156,8 +137,6 @@ SET LOCAL ROLE context_definer;
 DROP FUNCTION platform.claim_deletion(uuid, text);
 -- squawk-ignore ban-drop-function
 DROP FUNCTION platform.end_deletion(uuid, text, text, text);
--- squawk-ignore ban-drop-function
-DROP FUNCTION platform.mark_export_expired(uuid);
 -- squawk-ignore ban-drop-function
 DROP FUNCTION platform.acknowledge_deletion(uuid, text);
 SET LOCAL ROLE context_owner;
@@ -261,23 +240,6 @@ BEGIN
 END
 $$;
 
--- The request is the scheduler's run, which works for all organizations.
-CREATE FUNCTION platform.mark_export_expired(job uuid, request text DEFAULT NULL) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    place uuid;
-BEGIN
-    UPDATE platform.exports SET status = 'expired'
-    WHERE id = job AND status = 'ready' AND expires_at <= clock_timestamp()
-    RETURNING organization_id INTO place;
-    PERFORM platform.export_removed(job);
-    IF platform.takes_events(place) THEN
-        PERFORM platform.record_event(
-            place, 'export.expired', 'export', job::text, '{}', coalesce(request, gen_random_uuid()::text));
-    END IF;
-END
-$$;
-
 -- Art. 19 GDPR: a processor says that it has erased too. Saying it again changes nothing, and is no event.
 CREATE FUNCTION platform.acknowledge_deletion(job uuid, who text, request text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -301,7 +263,6 @@ $$;
 
 ALTER FUNCTION platform.claim_deletion(uuid, text, text) OWNER TO context_definer;
 ALTER FUNCTION platform.end_deletion(uuid, text, text, text, text) OWNER TO context_definer;
-ALTER FUNCTION platform.mark_export_expired(uuid, text) OWNER TO context_definer;
 ALTER FUNCTION platform.acknowledge_deletion(uuid, text, text) OWNER TO context_definer;
 
 SET LOCAL ROLE context_definer;
@@ -311,6 +272,5 @@ GRANT EXECUTE ON FUNCTION identity.tell_organizations(uuid, uuid[], jsonb), iden
     TO auth_fn;
 GRANT EXECUTE ON FUNCTION platform.claim_deletion(uuid, text, text),
     platform.end_deletion(uuid, text, text, text, text) TO deletions_jobs_fn;
-GRANT EXECUTE ON FUNCTION platform.mark_export_expired(uuid, text) TO retention_fn;
 GRANT EXECUTE ON FUNCTION platform.acknowledge_deletion(uuid, text, text) TO deletions_fn;
 SET LOCAL ROLE context_owner;

@@ -458,8 +458,10 @@ BEGIN
 END
 $$;
 
--- The objects of an export are gone: as before, and the first who says so is counted.
-CREATE OR REPLACE FUNCTION platform.mark_export_expired(job uuid, request text DEFAULT NULL) RETURNS void
+-- The objects of an export are gone: as before, told in the organization's chain, and the first who says so is counted.
+-- squawk-ignore ban-drop-function
+DROP FUNCTION platform.mark_export_expired(uuid);
+CREATE FUNCTION platform.mark_export_expired(job uuid, request text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     removed CONSTANT timestamptz := (SELECT e.removed_at FROM platform.exports e WHERE e.id = job FOR UPDATE);
@@ -473,13 +475,13 @@ BEGIN
     FROM platform.exports e WHERE e.id = job AND e.removed_at IS NOT NULL AND removed IS NULL;
     IF platform.takes_events(place) THEN
         PERFORM platform.record_event(
-            place, 'export.expired', 'export', job::text, '{}', coalesce(request, gen_random_uuid()::text));
+            place, 'export.expired', 'export', job::text, '{}', request);
     END IF;
 END
 $$;
 
 GRANT EXECUTE ON FUNCTION platform.retire_partition(text), platform.partitioned_tables(),
     platform.retirable_tables(), platform.retirable(text), platform.report_retired(text),
-    platform.report_run(boolean, text) TO retention_fn;
+    platform.report_run(boolean, text), platform.mark_export_expired(uuid, text) TO retention_fn;
 GRANT EXECUTE ON FUNCTION platform.retention_plan() TO context_owner;
 SET LOCAL ROLE context_owner;

@@ -6,28 +6,7 @@ DROP FUNCTION platform.set_suspended(uuid, boolean, text, text);
 -- squawk-ignore ban-drop-function
 DROP FUNCTION platform.end_sessions(uuid, text, text);
 -- squawk-ignore ban-drop-function
-DROP FUNCTION platform.record_event(uuid, text, text, text, jsonb, text);
-
--- As before; what was refused or failed says so.
-CREATE FUNCTION platform.record_event(
-    organization uuid, done text, resource_type text, resource_id text, data jsonb, request text,
-    outcome text DEFAULT 'success'
-) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    before text := coalesce(current_setting('app.context', true), '');
-    seal text := concat_ws('.', 's', coalesce(organization, platform.organization_id()), '', '', pg_backend_pid(),
-                           (extract(epoch FROM transaction_timestamp()) * 1000000)::bigint);
-    mac bytea;
-BEGIN
-    SELECT sha256(outer_pad || sha256(inner_pad || convert_to(seal, 'UTF8'))) INTO mac FROM platform.seal_key;
-    PERFORM set_config('app.context', seal || '.' || encode(mac, 'hex'), true);
-    PERFORM app.append_audit(jsonb_build_array(jsonb_build_object(
-        'action', done, 'resource_type', resource_type, 'resource_id', resource_id, 'outcome', outcome,
-        'request_id', request, 'data', coalesce(data, '{}'), 'personal', NULL)));
-    PERFORM set_config('app.context', before, true);
-END
-$$;
+DROP FUNCTION platform.record_operator(uuid, text, text, uuid, text, text);
 
 -- An act in the chain of the organization that it concerns, if there is one, and in the platform's. A chain that was
 -- tampered with takes no event: no reason to keep the operator from shutting somebody out.
@@ -330,7 +309,6 @@ DECLARE
     signature text;
 BEGIN
     FOREACH signature IN ARRAY ARRAY[
-        'platform.record_event(uuid, text, text, text, jsonb, text, text)',
         'platform.record_act(uuid, text, text, text, jsonb, text)',
         'platform.set_suspended(uuid, boolean, jsonb, text)', 'platform.end_sessions(uuid, jsonb, text)',
         'platform.start_anew(uuid[], text[])', 'platform.jobs_to_see(interval, interval, boolean, integer)',
@@ -384,7 +362,6 @@ $$;
 
 -- The operator's: no function's login may call them.
 GRANT EXECUTE ON FUNCTION
-    platform.record_event(uuid, text, text, text, jsonb, text, text),
     platform.set_suspended(uuid, boolean, jsonb, text), platform.end_sessions(uuid, jsonb, text),
     platform.jobs_to_see(interval, interval, boolean, integer), platform.replay_job(uuid, interval, jsonb, text),
     platform.messages_to_see(interval, integer), platform.send_again(uuid, jsonb, text),
