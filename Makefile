@@ -22,7 +22,7 @@ demo: $(STAMP)  ## Tell the story of the product on a stack of its own, with che
 	@$(BIN)/python -m local.demo
 
 test: lint  ## Lint, then every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
 lint: $(STAMP)  ## Style, types, secrets, dependencies, and the rules about the code itself
 	@$(BIN)/ruff check --quiet .
