@@ -15,7 +15,7 @@ from common.connecting import PrivilegedLogin, connect, refuse_privileged_login
 from common.outbox import Message, send_now
 from common.settings import settings
 from common.tokens import Claim, context_token
-from common.wire import Connection, Step, sqlstate
+from common.wire import Connection, Step, sqlstate, violates
 
 RESET = "RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all()"
 CHECKOUT, CHECKOUT_READ_ONLY = Step(f"{RESET}; BEGIN"), Step(f"{RESET}; BEGIN READ ONLY")
@@ -31,6 +31,8 @@ OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
 POOL_WAIT_SECONDS = 5
 Heed: TypeAlias = Callable[[list[list[Any]]], None]
 CREDENTIAL_DEAD, CONNECTION_TAMPERED, SUSPENDED = "CX401", "CX402", "CX403"  # of app.authorize
+NEXT_EVENT = "audit_events_pkey"  # violated where the head of a chain was put back, which is tampering
+NO_EVENT = "Nothing was changed: the audit trail cannot record it. The operator is told."
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class Database:
             keep = True
             sent = tx.messages
         except (DatabaseError, InterfaceError) as error:
-            raise _as_problem(error) from error
+            raise _as_problem(error, claim) from error
         except errors.Problem:
             keep = True
             raise
@@ -236,7 +238,7 @@ class Database:
             keep = True
             return found[2]
         except (DatabaseError, InterfaceError) as error:
-            raise _as_problem(error) from error
+            raise _as_problem(error, claim) from error
         finally:
             self._give_back(connection, keep)
 
@@ -324,9 +326,12 @@ def _discard(connection: Connection) -> None:
         log.entry("INFO", "a dead connection was dropped")
 
 
-def _as_problem(error: Exception) -> Exception:
+def _as_problem(error: Exception, claim: Claim) -> Exception:
     """Credential and connection errors as answers; anything else stays what it is: a defect, answered 500."""
     code = sqlstate(error)
+    if violates(error, NEXT_EVENT):
+        log.security("CRITICAL", "an audit chain takes no event", organization_id=claim.tenant_id or None)
+        return errors.Problem("unavailable", NO_EVENT, headers={"Retry-After": "60"})
     if code == CREDENTIAL_DEAD:
         return errors.unauthenticated("The login session has ended or the membership is gone.")
     if code == SUSPENDED:

@@ -58,14 +58,14 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
 $$;
 
 -- Up to `most` events behind a seq, whole, of an organization's chain or, given none, the platform's: for the operator,
--- who checks all chains.
+-- who checks all chains. A double of the last one comes with it, lest it hide between two pages.
 CREATE FUNCTION platform.audit_page(organization uuid, after bigint, most integer) RETURNS SETOF json
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT app.audit_event_json(e) FROM app.audit_events e
     WHERE e.tenant_id = coalesce(organization, platform.organization_id())
         AND e.seq > greatest(after, (SELECT h.base_seq FROM app.audit_heads h
                                      WHERE h.tenant_id = coalesce(organization, platform.organization_id())))
-    ORDER BY e.seq LIMIT most
+    ORDER BY e.seq FETCH FIRST (most) ROWS WITH TIES
 $$;
 
 ALTER FUNCTION platform.append_as(text, uuid, uuid, uuid, jsonb) OWNER TO context_definer;

@@ -55,6 +55,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Up to `most` events behind a seq without their personal parts, as JSON text: what their hashes are over, and those.
+-- A double of the last one comes with it.
 CREATE FUNCTION platform.audit_links(organization uuid, after bigint, most integer) RETURNS SETOF text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT json_build_object(
@@ -63,7 +64,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         'resource', json_build_object('type', e.resource_type, 'id', e.resource_id), 'outcome', e.outcome,
         'request_id', e.request_id, 'data', e.data, 'personal_hash', e.personal_hash, 'prev_hash', e.prev_hash,
         'hash', e.hash)::text
-    FROM app.audit_events e WHERE e.tenant_id = organization AND e.seq > after ORDER BY e.seq LIMIT most
+    FROM app.audit_events e WHERE e.tenant_id = organization AND e.seq > after
+    ORDER BY e.seq FETCH FIRST (most) ROWS WITH TIES
 $$;
 
 -- An anchor of this base and this event is in the bucket.

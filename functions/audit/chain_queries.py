@@ -8,7 +8,7 @@ from common.audit import ORIGIN, Point
 from common.chain import Ends
 from common.db import Tx
 
-BATCH = 2000  # events that are checked at once
+BATCH = 2000  # events that are checked at once; WITH TIES, so that no double hides between two batches
 LINES = 500  # events that are copied at once
 
 
@@ -36,10 +36,11 @@ def chain(tx: Tx, base: int) -> Iterator[Any]:
     while seq is not None:
         events, seq = tx.rows(
             """
-            SELECT coalesce(json_agg(item ORDER BY seq), '[]'), CASE WHEN count(*) = :batch THEN max(seq) END
+            SELECT coalesce(json_agg(item ORDER BY seq), '[]'), CASE WHEN count(*) >= :batch THEN max(seq) END
             FROM (
                 SELECT e.seq, app.audit_event_json(e) AS item FROM app.audit_events e
-                WHERE e.tenant_id = :tenant_id AND e.seq > :seq ORDER BY e.seq LIMIT CAST(:batch AS integer)
+                WHERE e.tenant_id = :tenant_id AND e.seq > :seq
+                ORDER BY e.seq FETCH FIRST (CAST(:batch AS integer)) ROWS WITH TIES
             ) AS batch
             """,
             seq=seq,
@@ -53,12 +54,13 @@ def select_lines(tx: Tx, after: int, most: int) -> tuple[bytes, int | None, bool
     text, last, more = tx.rows(
         """
         SELECT coalesce(string_agg(line, '' ORDER BY seq) FILTER (WHERE size <= :most), ''),
-               max(seq) FILTER (WHERE size <= :most), coalesce(max(size) > :most, false) OR count(*) = :batch
+               max(seq) FILTER (WHERE size <= :most), coalesce(max(size) > :most, false) OR count(*) >= :batch
         FROM (
             SELECT seq, line, sum(octet_length(line)) OVER (ORDER BY seq) AS size
             FROM (
                 SELECT e.seq, app.audit_event_json(e)::text || E'\n' AS line FROM app.audit_events e
-                WHERE e.tenant_id = :tenant_id AND e.seq > :after ORDER BY e.seq LIMIT CAST(:batch AS integer)
+                WHERE e.tenant_id = :tenant_id AND e.seq > :after
+                ORDER BY e.seq FETCH FIRST (CAST(:batch AS integer)) ROWS WITH TIES
             ) AS found
         ) AS sized
         """,

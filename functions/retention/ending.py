@@ -6,6 +6,7 @@ Each step is a transaction of its own that counts what it removed; a run that di
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 
 from common import errors, log, storage
 from common.http import Call, Json, Table
@@ -66,14 +67,16 @@ def _done(what: str, act: Callable[[], object]) -> bool:
 
 
 def _expire_exports(request_id: str, deadline: float) -> int:
-    """Files first, then the mark: a run that dies between them finds no file and marks."""
+    """Files first, then the mark: a run that dies between them finds no file and marks.
+
+    So does one after an organization's chain was mended that takes no event now: it keeps no other from its end.
+    """
     expired = 0
     for export_id, prefix in queries.select_expired_exports():
         if time.monotonic() > deadline:
             break
         storage.delete_all(prefix)
-        queries.mark_export_expired(export_id, request_id)
-        expired += 1
+        expired += _done("exports", partial(queries.mark_export_expired, export_id, request_id))
     return expired
 
 

@@ -67,6 +67,12 @@ def forge_checkpoint(ledger: Ledger) -> None:
     )
 
 
+def head_before_base(ledger: Ledger) -> None:
+    """What is written from now on has a seq that nobody looks at any more, and that nothing keeps from being used."""
+    ledger.move_base(ANCHORED)
+    ledger.run(DELETE + "> 3", "UPDATE app.audit_heads SET seq = 1 WHERE tenant_id = :t")
+
+
 def point_of_base(ledger: Ledger) -> dict[str, Any]:
     (row,) = ledger.admin.run("SELECT base_seq, base_hash FROM app.audit_heads WHERE tenant_id = :t", t=ledger.id)
     return {"seq": row[0], "hash": row[1]}
@@ -123,6 +129,7 @@ ATTACKS = {
     "the base moved with another's signature": Attack(forge_checkpoint, 1, 1),
     "another organization's checkpoint": Attack(lambda ledger: ledger.move_base(3, organization_id="x"), 1, 1),
     "an anchor for a checkpoint": Attack(lambda ledger: ledger.move_base(3, kind="audit_anchor"), 1, 1),
+    "the head put back before the base": Attack(head_before_base, 2, NO_EXPORT),
     "another origin": Attack(by("UPDATE app.audit_heads SET base_hash = repeat('a', 64) WHERE tenant_id = :t"), 1, 1),
     "the chain of another organization": Attack(swap_organizations, 3, 3),
 }

@@ -156,7 +156,8 @@ def test_only_trusted_keys_count(desk: Desk) -> None:
 
 def test_a_file_without_a_key_trusts_nobody(desk: Desk) -> None:
     chain = sample()
-    for none in ({}, {"keys": {}}):
+    nothing: list[Document] = [{}, {"keys": {}}]
+    for none in nothing:
         assert desk.broken(chain.lines(signer=STRANGER), keys=none) == chain.head[0] + 1
 
 

@@ -83,6 +83,23 @@ def test_it_is_told_in_each_organization(api, admin, people, nora, link):
         assert len(events(admin, each)) == 2
 
 
+def test_a_chain_that_takes_no_event_does_not_have_the_mail_sent_again(api, admin, people, nora, link):
+    """Its head was put back; her other organization's chain tells of the mail, and the mail is done."""
+    second = people.organization()
+    people.join(nora.user_id, second, "viewer")
+    assert api.post("/v1/projects", json={"name": "Atlas"}, headers=nora).status_code == 201
+    admin.run("UPDATE app.audit_heads SET seq = 0 WHERE tenant_id = :t", t=nora.tenant_id)
+
+    link(nora.email)
+
+    wait_until(lambda: [e["action"] for e in events(admin, second)] == ["user.password_reset_mailed"], what="the event")
+    waiting = (
+        "SELECT count(*) FROM platform.outbox o JOIN identity.password_resets r ON r.id = o.reference"
+        " WHERE r.account_id = :id AND o.delivered_at IS NULL"
+    )
+    wait_until(lambda: admin.run(waiting, id=nora.user_id) == [[0]], what="the mail's end")
+
+
 def test_an_unknown_address_is_answered_the_same(api, admin, nora):
     known, unknown = forgot(api, nora.email), forgot(api, new_address())
 

@@ -113,6 +113,36 @@ def test_an_expired_export_loses_its_file(
     assert backstage.call("retention", "scheduler", RUN).json["expired_exports"] == 0
 
 
+def test_a_chain_that_takes_no_event_keeps_nothing_else_from_its_end(
+    api: Api, alice: Person, mallory: Person, backstage: Backstage, admin: pg8000.native.Connection
+) -> None:
+    """Its organization's export loses its file, and is marked by the first run after the chain was mended."""
+    put = "UPDATE app.audit_heads SET seq = :seq WHERE tenant_id = :t"
+    exports = []
+    for who in (alice, mallory):
+        exports.append(api.post("/v1/exports", json={"scope": "me", "format": "json"}, headers=who).json["id"])
+
+    def statuses() -> list[str]:
+        found = admin.run(
+            "SELECT id::text, status FROM platform.exports WHERE id = ANY (CAST(:ids AS uuid[]))", ids=exports
+        )
+        return [dict(map(tuple, found))[place] for place in exports]
+
+    wait_until(lambda: statuses() == ["ready", "ready"], what="the exports")
+    admin.run("UPDATE platform.exports SET expires_at = now() WHERE id = ANY (CAST(:ids AS uuid[]))", ids=exports)
+    (last,) = admin.run("SELECT seq FROM app.audit_heads WHERE tenant_id = :t", t=alice.tenant_id)[0]
+    admin.run(put, seq=0, t=alice.tenant_id)
+    over = registration(admin, 100)
+
+    assert backstage.call("retention", "scheduler", RUN).status_code == 200
+
+    assert statuses() == ["ready", "expired"]
+    assert admin.run("SELECT count(*) FROM identity.registrations WHERE id = :id", id=over) == [[0]]
+    admin.run(put, seq=last, t=alice.tenant_id)
+    assert backstage.call("retention", "scheduler", RUN).status_code == 200
+    assert statuses() == ["expired", "expired"]
+
+
 def test_proofs_are_kept_for_their_time(people: People, backstage: Backstage, admin: pg8000.native.Connection) -> None:
     old, young = backstage.queued(people.create("owner")), backstage.queued(people.create("owner"))
     open_one = backstage.queued(people.create("owner"))
