@@ -237,7 +237,7 @@ def open_points(incident: Json) -> list[str]:
 
 
 def words(incident: Json, organization: str) -> str:
-    """The same communication as plain paragraphs, for the mail; at most 10,000 characters. No point may be open."""
+    """The same communication as plain paragraphs, for the mail. No point may be open."""
     known = register().data
     kinds = ", ".join(known[name] for name in incident["data_classes"] if name in known)
     parts = [

@@ -7,7 +7,7 @@
 CREATE TABLE app.incidents (
     tenant_id uuid NOT NULL REFERENCES app.organizations,
     id uuid NOT NULL DEFAULT gen_random_uuid(),
-    title text NOT NULL CHECK (length(title) BETWEEN 1 AND 255),
+    title text NOT NULL CHECK (title ~ '\S' AND length(title) <= 255),
     description text NOT NULL DEFAULT '' CHECK (length(description) <= 10000),
     severity text NOT NULL CHECK (severity IN ('P0', 'P1', 'P2', 'P3')),
     status text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'contained', 'closed')),
@@ -137,7 +137,7 @@ GRANT SELECT (tenant_id, incident_id, user_id, events, resources, told_at, notic
 -- mails, to how many people there.
 CREATE TABLE platform.incidents (
     id uuid PRIMARY KEY,
-    title text NOT NULL CHECK (length(title) BETWEEN 1 AND 255),
+    title text NOT NULL CHECK (title ~ '\S' AND length(title) <= 255),
     description text NOT NULL DEFAULT '' CHECK (length(description) <= 10000),
     severity text NOT NULL CHECK (severity IN ('P0', 'P1', 'P2', 'P3')),
     detected_at timestamptz NOT NULL CHECK (isfinite(detected_at)),
@@ -200,7 +200,7 @@ RETURN aware + interval '72 hours';
 -- Whether the clock still asks for a decision: neither is the authority notified, nor is a reason written down why not.
 CREATE FUNCTION app.incident_undecided(i app.incidents) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT (i).status <> 'closed' AND NOT ((i).risk = 'unlikely' AND (i).no_notification_reason <> '')
+    SELECT (i).status <> 'closed' AND NOT ((i).risk = 'unlikely' AND (i).no_notification_reason ~ '\S')
         AND NOT EXISTS (SELECT FROM app.incident_notices n
                         WHERE n.tenant_id = (i).tenant_id AND n.incident_id = (i).id AND n.recipient = 'authority')
 $$;
@@ -216,9 +216,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         FROM app.incident_notices n WHERE n.tenant_id = (i).tenant_id AND n.incident_id = (i).id)
     SELECT CASE
         WHEN (i).risk = 'undecided' THEN 'risk'
-        WHEN t.authority = 0 AND NOT ((i).risk = 'unlikely' AND (i).no_notification_reason <> '') THEN 'notification'
+        WHEN t.authority = 0 AND NOT ((i).risk = 'unlikely' AND (i).no_notification_reason ~ '\S') THEN 'notification'
         WHEN t.first > platform.notify_by((i).detected_at) AND t.excused = 0 THEN 'delay_reason'
-        WHEN (i).risk = 'high' AND t.people = 0 AND (i).no_communication_reason = '' THEN 'communication' END
+        WHEN (i).risk = 'high' AND t.people = 0 AND (i).no_communication_reason !~ '\S' THEN 'communication' END
     FROM told t
 $$;
 
@@ -605,6 +605,8 @@ BEGIN
     ELSIF EXISTS (SELECT FROM unnest(organizations) o WHERE o = platform.organization_id()
                       OR NOT EXISTS (SELECT FROM app.organizations g WHERE g.tenant_id = o)) THEN
         RAISE EXCEPTION 'an organization is not known' USING ERRCODE = '22023';
+    ELSIF open_incident.title !~ '\S' OR length(open_incident.title) > 255 THEN
+        RAISE EXCEPTION 'a title has 1 to 255 characters' USING ERRCODE = '22023';
     END IF;
     INSERT INTO platform.incidents (id, title, severity, detected_at, data_classes, description)
     VALUES (incident, open_incident.title, open_incident.severity, open_incident.detected_at,
@@ -646,7 +648,7 @@ BEGIN
         total := total + 1;
         told := 0;
         PERFORM FROM app.organizations g WHERE g.tenant_id = place FOR KEY SHARE;
-        IF FOUND THEN -- else it is erased by now
+        IF FOUND AND platform.takes_events(place) THEN -- else it is erased by now, or being erased
             INSERT INTO app.incidents AS i (
                 tenant_id, title, description, severity, detected_at, first_detected_at, data_classes,
                 platform_incident_id, platform_detected_at)

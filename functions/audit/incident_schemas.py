@@ -30,6 +30,7 @@ SHOWN = {  # likewise
 }
 NAME = validate.Length(min=1, max=255)
 TEXT, REASON, CONTACT = validate.Length(max=10_000), validate.Length(max=2000), validate.Length(max=500)
+LONGEST_WORDS = 10_000
 COUNT = validate.Range(min=0, max=2**53 - 1)
 
 
@@ -37,6 +38,17 @@ def in_the_past(value: datetime | None) -> None:
     """Raise ValidationError for a time that is still to come."""
     if value is not None and value > datetime.now(UTC):
         raise ValidationError("Must not be in the future.")
+
+
+def not_blank(value: str | None) -> None:
+    """Raise ValidationError for blanks alone: they are no title, and no reason."""
+    if value is not None and not value.strip():
+        raise ValidationError("Must not be blank.")
+
+
+def nothing_or_words(value: str) -> None:
+    """Raise ValidationError for blanks alone; nothing at all takes back what was written."""
+    not_blank(value or None)
 
 
 def once_each(values: list[str]) -> None:
@@ -65,7 +77,7 @@ def data_classes(**options: Any) -> "fields.List[Any]":
 class IncidentChange(Schema):
     """PATCH /v1/privacy/incidents/{id}. `notify_by` follows from `detected_at` and cannot be set."""
 
-    title = fields.String(validate=NAME, metadata={"example": TITLE})
+    title = fields.String(validate=[NAME, not_blank], metadata={"example": TITLE})
     description = fields.String(validate=TEXT, metadata={"example": SHOWN["description"]})
     severity = fields.String(validate=validate.OneOf(SEVERITY))
     status = fields.String(validate=validate.OneOf(STATUS))
@@ -79,14 +91,18 @@ class IncidentChange(Schema):
     consequences = fields.String(validate=TEXT, metadata={"example": SHOWN["consequences"]})
     measures = fields.String(validate=TEXT, metadata={"example": SHOWN["measures"]})
     contact = fields.String(validate=CONTACT, metadata={"example": SHOWN["contact"]})
-    no_notification_reason = fields.String(validate=REASON, metadata={"example": SHOWN["no_notification_reason"]})
-    no_communication_reason = fields.String(validate=REASON, metadata={"example": SHOWN["no_communication_reason"]})
+    no_notification_reason = fields.String(
+        validate=[REASON, nothing_or_words], metadata={"example": SHOWN["no_notification_reason"]}
+    )
+    no_communication_reason = fields.String(
+        validate=[REASON, nothing_or_words], metadata={"example": SHOWN["no_communication_reason"]}
+    )
 
 
 class NewIncident(IncidentChange):
     """POST /v1/privacy/incidents. `detected_at`: when the organization became aware of it; the 72 hours begin then."""
 
-    title = fields.String(required=True, validate=NAME, metadata={"example": TITLE})
+    title = fields.String(required=True, validate=[NAME, not_blank], metadata={"example": TITLE})
     severity = fields.String(required=True, validate=validate.OneOf(SEVERITY))
     detected_at = Moment(required=True, validate=in_the_past, metadata={"example": DETECTED})
     status = fields.String(load_default="open", validate=validate.OneOf(("open", "contained")))
@@ -108,7 +124,9 @@ class NewNotice(Schema):
     told_at = Moment(load_default=None, validate=in_the_past, metadata={"example": TO})
     reference = fields.String(load_default=None, validate=NAME, metadata={"example": SHOWN["reference"]})
     delay_reason = fields.String(
-        load_default=None, validate=validate.Length(min=1, max=2000), metadata={"example": SHOWN["delay_reason"]}
+        load_default=None,
+        validate=[validate.Length(min=1, max=2000), not_blank],
+        metadata={"example": SHOWN["delay_reason"]},
     )
     people = fields.Integer(strict=True, load_default=None, validate=COUNT)
 
@@ -117,7 +135,9 @@ class Words(Schema):
     """POST /v1/privacy/incidents/{id}/notices/subjects; without `text` the draft is sent, if nothing in it is open."""
 
     text = fields.String(
-        load_default=None, validate=validate.Length(min=1, max=10_000), metadata={"example": SHOWN["text"]}
+        load_default=None,
+        validate=[validate.Length(min=1, max=LONGEST_WORDS), not_blank],
+        metadata={"example": SHOWN["text"]},
     )
 
 

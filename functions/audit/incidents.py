@@ -7,6 +7,7 @@ from common.http import Call, Json, Table
 from common.incident_drafts import open_points, words
 from functions.audit import incident_queries as queries
 from functions.audit.incident_schemas import (
+    LONGEST_WORDS,
     Incident,
     IncidentChange,
     IncidentFilter,
@@ -22,6 +23,7 @@ INCIDENTS = "/v1/privacy/incidents"
 INCIDENT = f"{INCIDENTS}/<uuid:incident_id>"
 NEEDS = "incident.manage"
 LATE = "The 72 hours were over: a first notice to the authority needs the reason for the delay (Art. 33(1) GDPR)."
+LONG = f"The draft is longer than the {LONGEST_WORDS:,} characters of a mail: shorten the fields, or give a text."
 NOBODY = "There is nobody to tell: give the incident a scope first; who was told already is not told again."
 
 
@@ -127,7 +129,7 @@ def tell_subjects(call: Call) -> Json:
     """Tell the people whom the incident concerns (Art. 34 GDPR): a mail to each, once, and a notice with their number.
 
     They are those of the scope who are members now; a later call tells those who came into the scope since. Without
-    `text` they get the draft, 409 `conflict` while something in it is open.
+    `text` they get the draft, 409 `conflict` while something in it is open or it is too long for a mail.
     """
     incident_id = call.path["incident_id"]
     facts, organization = queries.select_facts(call.tx, incident_id)
@@ -139,6 +141,8 @@ def tell_subjects(call: Call) -> Json:
                 "conflict", f"The draft is not complete: fill in {', '.join(missing)}, or give a text."
             )
         text = words(facts, organization)
+        if len(text) > LONGEST_WORDS:
+            raise errors.conflict("conflict", LONG)
     made = queries.tell_subjects(call.tx, incident_id, text)
     if made is None:
         raise errors.conflict("conflict", NOBODY)
