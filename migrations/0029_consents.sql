@@ -471,6 +471,7 @@ CREATE FUNCTION identity.unsubscribe(
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     last record;
+    state text;
     written uuid;
 BEGIN
     IF NOT app.is_nobody() THEN
@@ -480,18 +481,29 @@ BEGIN
     SELECT c.* INTO last FROM (
         SELECT c.version, c.granted, c.at FROM identity.consents c
         WHERE organization IS NULL AND c.account_id = person AND c.purpose = wanted
-        UNION ALL
+        UNION ALL -- what she told an organization has ended with her membership, and nothing is kept of her there
         SELECT c.version, c.granted, c.at FROM app.member_consents c
-        WHERE c.tenant_id = organization AND c.user_id = person AND c.purpose = wanted) AS c
+        JOIN app.members m ON m.tenant_id = c.tenant_id AND m.user_id = c.user_id AND c.at >= m.created_at
+        WHERE c.tenant_id = organization AND c.user_id = person AND c.purpose = wanted
+            AND platform.takes_events(organization)) AS c
     ORDER BY c.at DESC LIMIT 1;
-    IF last.granted IS NOT TRUE OR NOT EXISTS (SELECT FROM identity.accounts a WHERE a.id = person) THEN
+    SELECT a.status INTO state FROM identity.accounts a WHERE a.id = person;
+    IF last.granted IS NOT TRUE OR NOT FOUND THEN
         RETURN false; -- nothing to withdraw, or nobody
+    END IF;
+    IF state <> 'active' OR platform.is_frozen(person, organization) THEN -- her erasure has begun: no new trace of her
+        client := NULL;
+        agent := NULL;
     END IF;
     written := platform.record_consent(person, organization, wanted, last.version, false, 'unsubscribe', sign, client,
                                        agent);
-    PERFORM platform.record_event(
-        organization, 'consent.withdrawn', 'consent', written::text,
-        jsonb_build_object('purpose', wanted, 'version', last.version, 'source', 'unsubscribe'), request);
+    BEGIN
+        PERFORM platform.record_event(
+            organization, 'consent.withdrawn', 'consent', written::text,
+            jsonb_build_object('purpose', wanted, 'version', last.version, 'source', 'unsubscribe'), request);
+    EXCEPTION WHEN unique_violation THEN -- a chain that was tampered with: no reason to go on mailing her
+        RAISE WARNING 'the audit chain of organization % takes no event', organization;
+    END;
     RETURN true;
 END
 $$;

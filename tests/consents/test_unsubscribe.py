@@ -143,3 +143,61 @@ def test_a_link_that_is_not_ours(api: Api, vera: Person, mallory: Person, links:
     assert api.post(PATH).status_code == 422
     assert consents.given(vera, purpose)
     assert consents.given(vera, other)
+
+
+def test_what_ended_with_the_membership_leaves_no_new_trace(
+    api: Api, alice: Person, vera: Person, links: Links, consents: Consents
+) -> None:
+    purpose = consents.of_organization(alice)
+    consents.give(vera, purpose)
+    consents.admin.run("DELETE FROM app.members WHERE user_id = :u", u=vera.user_id)
+
+    assert api.post(f"{PATH}?token={links(vera, purpose, alice.tenant_id)}", **ONE_CLICK).status_code == 200
+
+    known = "SELECT granted FROM app.member_consents WHERE user_id = :u"
+    assert consents.admin.run(known, u=vera.user_id) == [[True]]
+
+
+def test_who_is_being_erased_withdraws_without_address_and_browser(
+    api: Api, vera: Person, links: Links, consents: Consents
+) -> None:
+    purpose = consents.of_platform()
+    consents.give(vera, purpose)
+    consents.admin.run("UPDATE identity.accounts SET status = 'frozen' WHERE id = :u", u=vera.user_id)
+
+    assert api.post(f"{PATH}?token={links(vera, purpose)}", **ONE_CLICK).status_code == 200
+
+    newest = (
+        "SELECT granted, ip, user_agent FROM identity.consents WHERE account_id = :u AND purpose = :p"
+        " ORDER BY at DESC LIMIT 1"
+    )
+    assert consents.admin.run(newest, u=vera.user_id, p=purpose) == [[False, None, None]]
+
+
+def test_a_chain_that_was_tampered_with_keeps_nobody_subscribed(
+    api: Api, alice: Person, vera: Person, links: Links, consents: Consents
+) -> None:
+    purpose = consents.of_organization(alice)
+    consents.give(vera, purpose)
+    put_back = "UPDATE app.audit_heads SET seq = seq - 1 WHERE tenant_id = :t"
+    consents.admin.run(put_back, t=alice.tenant_id)
+
+    assert api.post(f"{PATH}?token={links(vera, purpose, alice.tenant_id)}", **ONE_CLICK).status_code == 200
+
+    assert not consents.given(vera, purpose, to_organization=True)
+
+
+def test_what_comes_with_the_post_is_not_read(api: Api, vera: Person, links: Links, consents: Consents) -> None:
+    """RFC 8058 allows either form; whoever is logged in by a cookie, or with a token that is over, gets through."""
+    purpose = consents.of_platform()
+    path = f"{PATH}?token={links(vera, purpose)}"
+    posts = (
+        {"files": {"List-Unsubscribe": (None, "One-Click")}},
+        {"data": b"\xff{", "headers": {"Content-Type": "application/json"}},
+        {"headers": {"Cookie": "__Host-access=x; __Host-csrf=y"}},
+        {"headers": {"Authorization": "Bearer x"}},
+    )
+    for post in posts:
+        consents.give(vera, purpose)
+        assert api.post(path, **post).status_code == 200, post
+        assert not consents.given(vera, purpose), post
