@@ -61,7 +61,7 @@ class Campaign:
 
     def check(self) -> None:
         """Raises Refused for what no mail can be."""
-        if not 1 <= len(self.subject.strip()) <= LONGEST_SUBJECT or not self.subject.isprintable():
+        if not 1 <= len(self.subject.strip()) <= len(self.subject) <= LONGEST_SUBJECT or not self.subject.isprintable():
             raise Refused(f"a subject is one line of 1 to {LONGEST_SUBJECT} characters")
         if not 1 <= len(self.text.strip()) <= len(self.text) <= LONGEST_TEXT or "\x00" in self.text:
             raise Refused(f"a text has 1 to {LONGEST_TEXT} characters")
@@ -127,6 +127,13 @@ def _page(admin: pg8000.native.Connection, whose: dict[str, Any], after: str, mo
     return found
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"the file of the text cannot be read ({type(error).__name__})") from error
+
+
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
@@ -151,9 +158,8 @@ def main() -> int:
     """Send, or count with --dry-run, and print the counts as one line of JSON."""
     chosen = _arguments()
     organization = str(chosen.organization) if chosen.organization else None
-    text = chosen.text.read_text(encoding="utf-8")
-    campaign = Campaign(chosen.purpose, chosen.subject, text, organization, chosen.campaign)
     try:
+        campaign = Campaign(chosen.purpose, chosen.subject, _text(chosen.text), organization, chosen.campaign)
         if chosen.dry_run:
             counts = preview(admin_url(), campaign)
         else:

@@ -1,6 +1,7 @@
 """The arguments of every act."""
 
 import argparse
+import ipaddress
 import re
 import uuid
 from contextlib import suppress
@@ -8,10 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from common.register import register
+
 ADDRESS = re.compile(r"\S@\S")
 STAFF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 PURPOSE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 LONGEST_REASON = 500
+LONGEST_TITLE = 255
 MOST = 1000
 PROGRAM = "operator"
 
@@ -21,6 +25,20 @@ def reason(text: str) -> str:
     if not text.strip() or len(text) > LONGEST_REASON or ADDRESS.search(text) or not text.isprintable():
         raise argparse.ArgumentTypeError(f"one line of {LONGEST_REASON} characters at most, without personal data")
     return text
+
+
+def title(text: str) -> str:
+    """What happened, in one line that the organizations read."""
+    if not text.strip() or len(text) > LONGEST_TITLE or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"one line of {LONGEST_TITLE} characters at most")
+    return text
+
+
+def network(text: str) -> str:
+    """An address, or a network in CIDR form."""
+    with suppress(ValueError):
+        return str(ipaddress.ip_network(text, strict=False))
+    raise argparse.ArgumentTypeError("an address or a network, such as 192.0.2.0/24")
 
 
 def staff(text: str) -> str:
@@ -117,10 +135,17 @@ def _jobs(acts: Acts) -> None:
 def _incident(acts: Acts) -> None:
     within = acts.about("incident", "incidents of the platform (Art. 33 GDPR)")
     opened = acts.add("open", "open an incident in every organization that it touches", within)
-    opened.add_argument("--title", required=True, help="what happened, without personal data")
+    opened.add_argument("--title", required=True, type=title, help="what happened, without personal data")
     opened.add_argument("--severity", required=True, choices=("P0", "P1", "P2", "P3"))
     opened.add_argument("--detected-at", type=moment, help="when it became known; now")
-    opened.add_argument("--data-class", action="append", default=[], help="a class of the register; again for more")
+    opened.add_argument(
+        "--data-class",
+        action="append",
+        default=[],
+        choices=sorted(register().data),
+        metavar="CLASS",
+        help="a class of the register; again for more",
+    )
     opened.add_argument("--description", default="", help="more about it, without personal data")
     whose = opened.add_mutually_exclusive_group(required=True)
     whose.add_argument("--organization", type=uuid.UUID, action="append", help="an id; again for more")
@@ -128,7 +153,7 @@ def _incident(acts: Acts) -> None:
     whose.add_argument("--from", type=moment, dest="since", help="those whose chains show an event from then on")
     opened.add_argument("--to", type=moment, dest="until", help="until then; now")
     opened.add_argument("--actor", type=uuid.UUID, help="of this account or API key alone")
-    opened.add_argument("--ip", help="from this address or network alone; it is not kept")
+    opened.add_argument("--ip", type=network, help="from this address or network alone; it is not kept")
     acts.listing("list", "list incidents, the newest first", within)
     closed = acts.add("close", "say when the authority was told, or why it was not", within)
     closed.add_argument("incident", type=uuid.UUID, help="its id")
@@ -140,10 +165,10 @@ def check(chosen: argparse.Namespace) -> None:
     """What the parser cannot say of two arguments together. Ends the process as the parser does."""
     act = chosen.act
     if act == "incident" and chosen.within == "open":
-        chosen.until = chosen.until or datetime.now(UTC)
-        narrowed = chosen.actor is not None or chosen.ip is not None
+        narrowed = any(each is not None for each in (chosen.actor, chosen.ip, chosen.until))
         if narrowed and chosen.since is None:
-            parser().error("--actor and --ip narrow --from")
+            parser().error("--to, --actor and --ip narrow --from")
+        chosen.until = chosen.until or datetime.now(UTC)
         if chosen.since is not None and chosen.since >= chosen.until:
             parser().error("--from is before --to")
     if act == "consent-purpose" and (chosen.purpose is None) != (chosen.text is None):

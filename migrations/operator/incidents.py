@@ -36,6 +36,7 @@ def open_incident(desk: Desk, chosen: Namespace) -> Answer:
             organizations=organizations,
             description=chosen.description,
         )
+    progress(f"{incident} is noted: should this end here, the job `deadlines` tells the organizations that are left")
     opened = 0
     while True:
         with desk.transaction():

@@ -27,6 +27,8 @@ def consent_purpose(desk: Desk, chosen: Namespace) -> Answer:
         return _purposes(desk)
     text = _text(chosen.text)
     if not text:
+        with desk.transaction():
+            desk.record("purpose.published", "purpose", chosen.purpose, outcome=DENIED, result="no_text")
         return Answer(REFUSED, ["the file does not hold a text of 1 to 10,000 characters in UTF-8"], {})
     try:
         with desk.transaction():
@@ -58,9 +60,9 @@ def _purposes(desk: Desk) -> Answer:
 
 
 def _text(path: Path) -> str | None:
-    """The content of the file; None when it is no text of a fitting length."""
+    """The content of the file; None when it cannot be read, or is no text of a fitting length."""
     try:
         text = path.read_text(encoding="utf-8").strip()
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OSError):
         return None
     return text if 0 < len(text) <= LONGEST_TEXT and "\x00" not in text else None

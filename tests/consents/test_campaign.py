@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from migrations.campaign import Campaign, Refused, preview, send
+from migrations.campaign import Campaign, Refused, main, preview, send
 from tests.conftest import Api, Inbox, People, Person, wait_until
 from tests.consents.conftest import Consents
 
@@ -267,3 +267,23 @@ def test_the_command(stack, vera: Person, consents: Consents, post: Post, tmp_pa
     assert json.loads(sent.stdout.splitlines()[-1]) == {"consenting": 1, "mailed": 1, "skipped": 0, "withheld": 0}
     assert vera.email not in dry.stdout + dry.stderr + sent.stdout + sent.stderr
     assert post.queued(Campaign(purpose, subject, "Hello", None)) == [vera.user_id]
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"", b"x" * 100_001], ids=["none", "no UTF-8", "empty", "long"])
+def test_a_file_that_is_no_text(content, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Nothing is asked of the database, and nobody is shown a traceback."""
+    text = tmp_path / "text"
+    if content is not None:
+        text.write_bytes(content)
+    monkeypatch.setenv("DATABASE_ADMIN_URL", "postgresql://nobody@127.0.0.1:1/context")
+    monkeypatch.setattr(sys, "argv", ["campaign", "--purpose", "news", "--subject", "x", "--text", str(text)])
+
+    assert main() == 2
+
+    assert capsys.readouterr().err.startswith("nothing was done: ")
+
+
+@pytest.mark.parametrize("subject", ["", " ", "two\nlines", "Bcc: a\r\nTo: b", "x" * 201, " " * 200 + "x", "\u202eabc"])
+def test_a_subject_that_is_none(subject: str) -> None:
+    with pytest.raises(Refused):
+        mail("news", subject=subject).check()

@@ -55,6 +55,12 @@ def test_every_act_of_the_parser_has_a_place():
         ["incident", "open", "--title", "x", "--severity", "P9", "--all"],
         ["incident", "open", "--title", "x", "--severity", "P1", "--all", "--detected-at", "2026-01-01T00:00:00"],
         ["incident", "open", "--title", "x", "--severity", "P1", "--all", "--actor", "1" * 32],
+        ["incident", "open", "--title", "x", "--severity", "P1", "--all", "--to", "2026-01-01T00:00:00Z"],
+        ["incident", "open", "--title", "x", "--severity", "P1", "--all", "--data-class", "nonsense"],
+        ["incident", "open", "--title", " ", "--severity", "P1", "--all"],
+        ["incident", "open", "--title", "x" * 256, "--severity", "P1", "--all"],
+        ["incident", "open", "--title", "two\nlines", "--severity", "P1", "--all"],
+        ["incident", "open", "--title", "x", "--severity", "P1", "--from", "2026-01-01T00:00:00Z", "--ip", "bad"],
     ],
     ids=" ".join,
 )

@@ -38,8 +38,11 @@ def test_a_purpose_and_its_next_version(tmp_path, asked, told):
     assert told.one(refused["request_id"])[:2] == ("purpose.published", "denied")
 
 
-def test_a_file_that_is_no_text(tmp_path, asked):
+def test_a_file_that_is_no_text(tmp_path, asked, told):
     text = tmp_path / "text"
     for content in (b"", b"\xff\xfe\x00", b"x" * 10_001):
         text.write_bytes(content)
-        assert asked("consent-purpose", "news", "--text", str(text))["exit_code"] == 1
+        refused = asked("consent-purpose", "news", "--text", str(text))
+        assert refused["exit_code"] == 1
+        event = ("purpose.published", "denied", "news", {"result": "no_text"})
+        assert told.one(refused["request_id"]) == event, "what was refused is told too"
