@@ -1,5 +1,6 @@
 """The judgment of an audit chain by those who keep it: its rows, its events, and the anchors outside the database."""
 
+import json
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +19,14 @@ class Ends:
     base: Point
     head: Point
     checkpoint: Any
+
+
+def readable(text: str) -> Any:
+    """An event as the database wrote it; None, which is no event, for numbers and depths that nobody can read."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 Reading: TypeAlias = Callable[[], AbstractContextManager[tuple[Ends, Iterable[Any]]]]

@@ -34,7 +34,7 @@ def walk(organization_id: str, start: Point, end: int) -> Walked:
     while point.seq < end:
         links = queries.select_links(organization_id, point.seq, min(PAGE, end - point.seq))
         for link in links:
-            fits = (link["seq"], link["prev_hash"]) == (point.seq + 1, point.hash)
+            fits = (link.get("seq"), link.get("prev_hash")) == (point.seq + 1, point.hash)
             if not fits or link["hash"] != event_hash(link):
                 return Walked(point, point.seq + 1)
             point = Point(link["seq"], link["hash"])
@@ -46,7 +46,10 @@ def walk(organization_id: str, start: Point, end: int) -> Walked:
 def stands(organization_id: str, point: Point) -> bool:
     """Whether the event of a point stands in the chain and has the hash that it says and the point says."""
     links = queries.select_links(organization_id, point.seq - 1, 1)
-    return bool(links) and (links[0]["seq"], links[0]["hash"], event_hash(links[0])) == (*point, point.hash)
+    return bool(links and links[0]) and (links[0]["seq"], links[0]["hash"], event_hash(links[0])) == (
+        *point,
+        point.hash,
+    )
 
 
 def alarm(organization_id: str, seq: int, request_id: str) -> None:

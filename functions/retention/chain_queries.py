@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from common.audit import Point
+from common.chain import readable
 from common.db import database
 from common.tokens import Claim
 
@@ -49,7 +50,7 @@ def select_chains(organizations: list[str]) -> dict[str, Chain]:
 
 
 def select_links(organization_id: str, after: int, most: int) -> list[dict[str, Any]]:
-    """The next events behind a seq, without their personal parts."""
+    """The next events behind a seq, without their personal parts; nothing in the place of one that is unreadable."""
     rows = database().single(
         SYSTEM,
         "SELECT platform.audit_links(:organization, :after, :most)",
@@ -57,7 +58,7 @@ def select_links(organization_id: str, after: int, most: int) -> list[dict[str, 
         after=after,
         most=most,
     )
-    return [json.loads(row[0]) for row in rows]
+    return [readable(row[0]) or {} for row in rows]
 
 
 def mark_anchored(organization_id: str, base: int, head: int) -> None:

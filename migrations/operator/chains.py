@@ -122,13 +122,17 @@ def _events(desk: Desk, organization: str, after: int) -> Iterator[Any]:
     """Every event behind a seq, also those that stand behind the head."""
     while True:
         rows = desk.rows(
-            "SELECT platform.audit_page(CAST(:id AS uuid), :after, :most)", id=organization, after=after, most=EVENTS
+            "SELECT p.event::text, (p.event ->> 'seq')::bigint"
+            " FROM platform.audit_page(CAST(:id AS uuid), :after, :most) AS p (event)",
+            id=organization,
+            after=after,
+            most=EVENTS,
         )
-        for row in rows:
-            yield row[0]
+        for text, _seq in rows:
+            yield chain.readable(text)
         if len(rows) < EVENTS:
             return
-        after = rows[-1][0]["seq"]
+        after = rows[-1][1]
 
 
 def audit(desk: Desk, chosen: Namespace) -> Answer:

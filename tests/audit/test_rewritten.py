@@ -78,6 +78,7 @@ def point_of_base(ledger: Ledger) -> dict[str, Any]:
     return {"seq": row[0], "hash": row[1]}
 
 
+UNREADABLE = "UPDATE app.audit_events SET data = CAST({} AS jsonb) WHERE tenant_id = :t AND seq = 2"
 MOVE = (
     "UPDATE app.audit_heads h SET base_seq = 2, base_hash = e.hash FROM app.audit_events e"
     " WHERE h.tenant_id = :t AND e.tenant_id = :t AND e.seq = 2"
@@ -85,6 +86,8 @@ MOVE = (
 ATTACKS = {
     "a change, and all behind it hashed anew": Attack(by(ALTER + "2", rehash=2), 3, 3),
     "a change of the anchored event itself": Attack(by(ALTER + "3", rehash=3), 3, 3),
+    "a number that nobody can read": Attack(by(UNREADABLE.format("repeat('9', 5000)")), 2, 2),
+    "a depth that nobody can read": Attack(by(UNREADABLE.format("repeat('[', 3000) || repeat(']', 3000)")), 2, 2),
     "a change after the last anchor, hashed anew": Attack(by(ALTER + "4", rehash=4), None, None),
     "the whole chain invented": Attack(by(ALTER + "1", rehash=1), 3, 3),
     "a cut tail, and the head put back": Attack(by(HEAD.format(2), DELETE + "> 2"), 3, 3),

@@ -52,6 +52,18 @@ def test_one_among_many(api, asked, operator, told, alice, mallory, altered):
     assert (one.returncode, one.stdout.splitlines()[0]) == (1, f"{victim}: broken at seq {seq}: it was altered")
 
 
+def test_an_event_that_nobody_can_read(admin, operator, altered):
+    """Digits without end: Python refuses to read them."""
+    victim, seq = altered
+    admin.run(
+        "UPDATE app.audit_events SET data = CAST(repeat('9', 5000) AS jsonb) WHERE tenant_id = :id AND seq = :seq",
+        id=victim,
+        seq=seq,
+    )
+    answer = operator("verify", "--organization", victim)
+    assert (answer.returncode, answer.stdout.splitlines()[0]) == (1, f"{victim}: broken at seq {seq}: it is no event")
+
+
 def test_a_whole_one_holds(api, admin, asked, alice):
     write(api, alice, "Atlas")
     answer = asked("verify", "--organization", alice.tenant_id)

@@ -129,6 +129,14 @@ def alter_new(admin: Any, aging: Aging, tenant_id: str) -> None:
     admin.run("UPDATE app.audit_events SET outcome = 'failure' WHERE tenant_id = :t AND seq = 4", t=tenant_id)
 
 
+def unreadable(admin: Any, aging: Aging, tenant_id: str) -> None:
+    """A number that Python refuses to read: of this chain alone it says something."""
+    admin.run(
+        "UPDATE app.audit_events SET data = CAST(repeat('9', 5000) AS jsonb) WHERE tenant_id = :t AND seq = 4",
+        t=tenant_id,
+    )
+
+
 def alter_anchored(admin: Any, aging: Aging, tenant_id: str) -> None:
     admin.run("UPDATE app.audit_events SET outcome = 'failure' WHERE tenant_id = :t AND seq = 3", t=tenant_id)
 
@@ -141,7 +149,7 @@ def other_head(admin: Any, aging: Aging, tenant_id: str) -> None:
     admin.run("UPDATE app.audit_heads SET hash = repeat('a', 64) WHERE tenant_id = :t", t=tenant_id)
 
 
-ATTACKS = {rewrite: 3, cut: 2, drop: 1, alter_new: 4, alter_anchored: 3, remove_new: 4, other_head: 5}
+ATTACKS = {rewrite: 3, cut: 2, drop: 1, alter_new: 4, unreadable: 4, alter_anchored: 3, remove_new: 4, other_head: 5}
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
