@@ -65,6 +65,7 @@ class Tx:
         self.claim = _resolved(claim, self.granted)
         self.audit_events: list[dict[str, Any]] = []
         self.messages: list[Message] = []
+        self.settles = False  # what another transaction has just committed is acknowledged here: it is to be on disk
         self.first: list[list[Any]] = []  # the rows of the statement that came along with the checkout
         self._last: list[Step] = []
         self._next_claim: Claim | None = None
@@ -169,7 +170,7 @@ class Tx:
         """Outbox, audit and COMMIT in one flight; on return it is on disk. Raises what any of them raised."""
         if self._ahead:
             self.flight()
-        self._connection.flight([*self._last_steps(), COMMIT_CHAINED if self.audit_events else COMMIT])
+        self._connection.flight([*self._last_steps(), COMMIT_CHAINED if self.audit_events or self.settles else COMMIT])
 
 
 class Database:

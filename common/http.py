@@ -200,6 +200,7 @@ class Routes(Table):
         """The stored answer, or the handler's, which is stored beside its change."""
         replayed = idempotency.replay(call, tx.first[0][0])
         if replayed is not None:
+            tx.settles = True
             return replayed
         sealed_for = tx.claim
         response = render(call, call.route.handler(call))

@@ -56,6 +56,20 @@ def test_the_same_answer_and_one_change(api, admin, alice, key):
     assert admin.run(events, t=alice.tenant_id) == [[1]]
 
 
+def test_what_is_answered_again_is_on_disk(stack, api, alice, key):
+    """The first may still wait for the disk when it is sent again: no crash must take back the second answer."""
+    answers = [api.post("/v1/projects", json={"name": "Atlas"}, headers={**alice, **key})]
+    with database(stack["postgres"]["admin"]) as connection:
+        connection.run("SET synchronous_commit = off")
+        connection.run("SELECT pg_logical_emit_message(true, 'test', 'committed, and not on disk yet')")
+        (committed,) = connection.run("SELECT pg_current_wal_insert_lsn()::text")[0]
+        answers.append(api.post("/v1/projects", json={"name": "Atlas"}, headers={**alice, **key}))
+        on_disk = connection.run("SELECT pg_current_wal_flush_lsn() >= CAST(:lsn AS pg_lsn)", lsn=committed)
+
+    assert answers[1].headers["Idempotent-Replayed"] == "true"
+    assert on_disk == [[True]]
+
+
 def test_another_body_is_refused(api, admin, alice, key):
     headers = {**alice, **key}
     assert api.post("/v1/projects", json={"name": "Atlas"}, headers=headers).status_code == 201
