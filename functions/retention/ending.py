@@ -10,6 +10,7 @@ from functools import partial
 
 from common import errors, log, storage
 from common.http import Call, Json, Table
+from common.wire import DatabaseError, sqlstate
 from functions.retention import chain, queries
 from functions.retention.schemas import Report, Wish
 
@@ -57,11 +58,17 @@ def _report(removed: dict[str, int], *, expired: int, complete: bool, dry_run: b
 
 
 def _done(what: str, act: Callable[[], object]) -> bool:
-    """Whether it could be done; a table that somebody works with (a lock, a deadlock, a timeout) waits for later."""
+    """Whether it could be done; a table that somebody works with (a lock, a deadlock, a timeout) waits for later.
+
+    So does one whose rows cannot go, which is a defect and logged as one: it keeps no other from its end.
+    """
     try:
         act()
     except errors.Problem as problem:
         log.entry("WARNING", "retention waits", what=what, reason=problem.code)
+        return False
+    except DatabaseError as error:
+        log.entry("ERROR", "retention fails", what=what, code=sqlstate(error))
         return False
     return True
 

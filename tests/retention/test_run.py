@@ -143,6 +143,25 @@ def test_a_chain_that_takes_no_event_keeps_nothing_else_from_its_end(
     assert statuses() == ["expired", "expired"]
 
 
+def test_a_table_whose_rows_cannot_go_keeps_no_other_from_its_end(
+    backstage: Backstage, admin: pg8000.native.Connection, people: People, alice: Person
+) -> None:
+    """Something hangs on a row that the register does not know of: the run says that it is not complete."""
+    kept, over = registration(admin, 30), session(admin, people, alice, 91)
+    admin.run("CREATE TABLE public.hanging (registration uuid REFERENCES identity.registrations)")
+    admin.run("INSERT INTO public.hanging VALUES (:id)", id=kept)
+    try:
+        answer = backstage.call("retention", "scheduler", RUN)
+    finally:
+        admin.run("DROP TABLE public.hanging")
+
+    assert (answer.status_code, answer.json["complete"]) == (200, False)
+    assert present(admin, "identity.registrations", kept)
+    assert not present(admin, "identity.login_sessions", over)
+    assert backstage.call("retention", "scheduler", RUN).json["complete"]
+    assert not present(admin, "identity.registrations", kept)
+
+
 def test_proofs_are_kept_for_their_time(people: People, backstage: Backstage, admin: pg8000.native.Connection) -> None:
     old, young = backstage.queued(people.create("owner")), backstage.queued(people.create("owner"))
     open_one = backstage.queued(people.create("owner"))
