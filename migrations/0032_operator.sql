@@ -175,6 +175,9 @@ BEGIN
         WHEN (j).status = 'cancelled' THEN 'cancelled'
         WHEN EXISTS (SELECT FROM platform.privacy_queue q WHERE q.job_id = (j).id AND q.parked) THEN 'waits'
         WHEN (j).status = 'running' AND (j).heartbeat_at >= clock_timestamp() - silence THEN 'running'
+        WHEN (j).status = 'queued' AND (j).heartbeat_at >= clock_timestamp() - silence AND EXISTS (
+            SELECT FROM platform.outbox o
+            WHERE o.reference = (j).id AND o.kind = 'workflow' AND o.sent_at IS NULL) THEN 'starting'
         WHEN (j).status <> 'failed' THEN NULL
         WHEN e.id IS NOT NULL THEN CASE
             WHEN e.status <> 'failed' THEN 'finished'

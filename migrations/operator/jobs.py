@@ -11,6 +11,7 @@ JOB_WORDS = {
     "queued": "queued: the next drain of the outbox starts it, within a minute",
     "unknown": "there is no such job",
     "running": "it is running: nothing was done",
+    "starting": "it is about to start, within a minute: nothing was done",
     "finished": "it has finished: nothing was done",
     "cancelled": "it was cancelled: nothing was done",
     "waits": "it waits for its time or an approval: nothing was done",

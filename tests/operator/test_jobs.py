@@ -87,6 +87,10 @@ def test_what_runs_is_left_alone_until_it_is_silent(admin, alice, asked, told, e
     assert (status(admin, job), exporting.step(job, "plan", "dead").status_code) == ("queued", 409)
     waiting = "SELECT count(*) FROM platform.outbox WHERE reference = :id AND name = 'gdpr_export' AND sent_at IS NULL"
     assert admin.run(waiting, id=job) == [[1]]
+    again = asked("replay", job, *WHY)
+    assert (again["exit_code"], again["outcome"]) == (1, "starting")
+    assert told.one(again["request_id"])[:2] == ("job.replayed", "denied")
+    assert admin.run(waiting, id=job) == [[1]], "one that starts is not started twice"
 
 
 @pytest.mark.parametrize(
