@@ -88,3 +88,17 @@ def test_a_key_of_hers_decides_nothing(stack, alice: Person, consents: Consents)
     attacker.connection.close()
 
     assert consents.given(alice, purpose)
+
+
+def test_a_text_is_made_by_who_may(attacker: Attacker, alice: Person, vera: Person, consents: Consents) -> None:
+    """The route asks for the permission; so does the database, of whoever gets past that."""
+    purpose = consents.of_organization(alice)
+    attacker.begin_sealed(vera)
+
+    told = attacker.try_all([f"SELECT * FROM app.put_consent_text('{purpose}', 'Evil', NULL, NULL)"])
+
+    attacker.connection.run("COMMIT")
+    assert "42501" in told or "texts are made by who may" in told
+    texts = "SELECT text FROM app.consent_texts WHERE purpose = :p"
+    assert consents.admin.run(texts, p=purpose) != [["Evil"]]
+    assert len(consents.admin.run(texts, p=purpose)) == 1

@@ -269,6 +269,49 @@ def test_the_command(stack, vera: Person, consents: Consents, post: Post, tmp_pa
     assert post.queued(Campaign(purpose, subject, "Hello", None)) == [vera.user_id]
 
 
+def test_whose_part_in_an_organization_is_being_erased_gets_no_mail(
+    people: People, consents: Consents, alice: Person
+) -> None:
+    leaving, job = people.create("member", alice.tenant_id), str(uuid.uuid4())
+
+    def may(organization: str | None) -> bool:
+        sql = "SELECT platform.may_be_mailed(CAST(:a AS uuid), CAST(:o AS uuid))"
+        return bool(consents.admin.run(sql, a=leaving.user_id, o=organization)[0][0])
+
+    assert may(alice.tenant_id)
+    assert may(None)
+    consents.admin.run("INSERT INTO platform.jobs (id, kind, status) VALUES (:id, 'deletion', 'done')", id=job)
+    consents.admin.run(
+        "INSERT INTO platform.deletions (job_id, subject_id, tenant_id, requested_by, scope, execute_after, due_at,"
+        " receipt_hash, frozen_at) VALUES (:id, :a, :t, :by, 'user', now(), now(), 'x', now())",
+        id=job,
+        a=leaving.user_id,
+        t=alice.tenant_id,
+        by=alice.user_id,
+    )
+
+    assert not may(alice.tenant_id)
+    assert not may(None)
+
+
+def test_mails_leave_one_after_the_other(people: People, consents: Consents, post: Post) -> None:
+    """So many in a minute, over the batches as well."""
+    purpose = consents.of_platform()
+    for person in (people.create(), people.create(), people.create()):
+        consents.give(person, purpose)
+    campaign = mail(purpose)
+
+    send(post.url, campaign, print, per_minute=6000, batch=2)
+
+    rows = consents.admin.run(
+        "SELECT extract(epoch FROM not_before - lag(not_before) OVER (ORDER BY not_before))::float8"
+        " FROM platform.outbox WHERE name = :n ORDER BY not_before",
+        n=f"campaign.{campaign.id}",
+    )
+    assert len(rows) == 3
+    assert all(row[0] >= 0.01 for row in rows[1:]), rows
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"", b"x" * 100_001], ids=["none", "no UTF-8", "empty", "long"])
 def test_a_file_that_is_no_text(content, tmp_path: Path, monkeypatch, capsys) -> None:
     """Nothing is asked of the database, and nobody is shown a traceback."""

@@ -118,6 +118,39 @@ def test_a_consent_is_renewed_before_it_lapses(vera: Person, consents: Consents)
     assert consents.mine(vera, purpose) is None
 
 
+def test_a_consent_towards_an_organization_lapses_too(alice: Person, vera: Person, consents: Consents) -> None:
+    purpose = consents.of_organization(alice)
+    consents.give(vera, purpose)
+    old = "UPDATE app.member_consents SET at = at - interval '1 day' * :days WHERE user_id = :u"
+    consents.admin.run(
+        "UPDATE app.members SET created_at = created_at - interval '4 years' WHERE user_id = :u", u=vera.user_id
+    )
+    consents.admin.run(old, days=3 * 365 - 10, u=vera.user_id)
+    assert consents.given(vera, purpose, to_organization=True)
+
+    consents.admin.run(old, days=20, u=vera.user_id)
+
+    assert not consents.given(vera, purpose, to_organization=True)
+    assert consents.mine(vera, purpose) is None
+
+
+@pytest.mark.parametrize("to_organization", [False, True])
+def test_a_clock_that_was_put_back_changes_no_order(
+    alice: Person, vera: Person, consents: Consents, to_organization: bool
+) -> None:
+    purpose = consents.of_organization(alice) if to_organization else consents.of_platform()
+    consents.give(vera, purpose)
+    table = "app.member_consents" if to_organization else "identity.consents"
+    consents.admin.run(f"UPDATE {table} SET at = at + interval '1 hour' WHERE purpose = :p", p=purpose)
+
+    consents.withdraw(vera, purpose)
+
+    assert not consents.given(vera, purpose, to_organization=to_organization)
+    last, first = consents.history(vera, purpose)
+    assert (last["granted"], first["granted"]) == (False, True)
+    assert last["at"] > first["at"]
+
+
 def test_an_explicit_yes_counts_though_the_browser_signals(vera: Person, consents: Consents) -> None:
     purpose = consents.of_platform()
 

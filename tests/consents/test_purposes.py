@@ -169,3 +169,19 @@ def test_it_needs_the_permission(api: Api, people: People, alice: Person, vera: 
     assert api.patch(f"{PATH}/{purpose}", json={"text": "x"}, headers=vera).status_code == 403
     assert api.get(PATH, headers=vera).status_code == 200
     assert api.get(PATH).status_code == 401
+
+
+def test_there_is_one_set_of_names(alice: Person, consents: Consents) -> None:
+    """By whatever way a text comes in: a row of an import as well, and a purpose of the operator's."""
+    taken, own = consents.of_platform(), consents.of_organization(alice)
+    row = (
+        "INSERT INTO app.consent_texts (tenant_id, purpose, version, marketing, text, text_hash, created_by)"
+        " VALUES (:t, :p, 1, false, 'x', encode(sha256('x'), 'hex'), :u)"
+    )
+    with pytest.raises(DatabaseError) as refused:
+        consents.admin.run(row, t=alice.tenant_id, p=taken, u=alice.user_id)
+    assert refused.value.args[0]["C"] == "23505"
+
+    with pytest.raises(DatabaseError) as refused:
+        consents.admin.run("SELECT platform.put_consent_purpose(:p, true, 'x')", p=own)
+    assert refused.value.args[0]["C"] == "CX409"

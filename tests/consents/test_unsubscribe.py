@@ -174,6 +174,36 @@ def test_who_is_being_erased_withdraws_without_address_and_browser(
     assert consents.admin.run(newest, u=vera.user_id, p=purpose) == [[False, None, None]]
 
 
+@pytest.mark.parametrize(
+    ("scope", "kept"), [("user", [[True, False], [False, True]]), ("organization", [[True, False]])]
+)
+def test_nor_does_an_organization_where_one_is_erased(
+    api: Api, alice: Person, vera: Person, links: Links, consents: Consents, scope: str, kept: list
+) -> None:
+    """Her part in it, or all of it."""
+    purpose, job = consents.of_organization(alice), str(uuid.uuid4())
+    consents.give(vera, purpose)
+    run = consents.admin.run
+    run("INSERT INTO platform.jobs (id, kind, status) VALUES (:id, 'deletion', 'done')", id=job)
+    run(
+        "INSERT INTO platform.deletions (job_id, subject_id, tenant_id, requested_by, scope, execute_after, due_at,"
+        " receipt_hash, frozen_at) VALUES (:id, CAST(:u AS uuid), :t, :by, :scope, now(), now(), 'x', now())",
+        id=job,
+        u=vera.user_id if scope == "user" else None,
+        t=alice.tenant_id,
+        by=alice.user_id,
+        scope=scope,
+    )
+    if scope == "organization":
+        whole = "INSERT INTO platform.deletion_organizations (job_id, tenant_id, mode) VALUES (:id, :t, 'whole')"
+        run(whole, id=job, t=alice.tenant_id)
+
+    assert api.post(f"{PATH}?token={links(vera, purpose, alice.tenant_id)}", **ONE_CLICK).status_code == 200
+
+    rows = "SELECT granted, ip IS NULL AND user_agent IS NULL FROM app.member_consents WHERE user_id = :u ORDER BY at"
+    assert run(rows, u=vera.user_id) == kept
+
+
 def test_a_chain_that_was_tampered_with_keeps_nobody_subscribed(
     api: Api, alice: Person, vera: Person, links: Links, consents: Consents
 ) -> None:
