@@ -34,11 +34,13 @@ END
 $$;
 
 -- The chains to anchor, those that wait longest first: head or base have moved, or the last anchor is older than `idle`.
+-- Also one whose head was put back to nothing: that is found then.
 -- Not of an organization that is being erased as a whole: its events go one by one.
 CREATE FUNCTION platform.due_anchors(idle interval) RETURNS SETOF uuid
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT h.tenant_id FROM app.audit_heads h
-    WHERE h.seq > 0 AND (h.anchored_at IS NULL OR h.seq <> h.anchored_seq OR h.anchored_at < now() - idle)
+    WHERE (h.seq > 0 OR h.anchored_seq > 0)
+        AND (h.anchored_at IS NULL OR h.seq <> h.anchored_seq OR h.anchored_at < now() - idle)
         AND NOT EXISTS (SELECT FROM platform.deletion_organizations d
                         WHERE d.tenant_id = h.tenant_id AND d.mode = 'whole')
     ORDER BY h.anchored_at NULLS FIRST, h.tenant_id
@@ -49,7 +51,7 @@ CREATE FUNCTION platform.chain_ends(organizations uuid[])
 RETURNS TABLE (organization_id uuid, base_seq bigint, base_hash text, seq bigint, hash text, checkpoint jsonb)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT h.tenant_id, h.base_seq, h.base_hash, h.seq, h.hash, h.checkpoint FROM app.audit_heads h
-    WHERE h.tenant_id = ANY (organizations) AND h.seq > 0
+    WHERE h.tenant_id = ANY (organizations) AND (h.seq > 0 OR h.anchored_seq > 0)
         AND NOT EXISTS (SELECT FROM platform.deletion_organizations d
                         WHERE d.tenant_id = h.tenant_id AND d.mode = 'whole')
 $$;

@@ -145,11 +145,26 @@ def remove_new(admin: Any, aging: Aging, tenant_id: str) -> None:
     admin.run("DELETE FROM app.audit_events WHERE tenant_id = :t AND seq = 4", t=tenant_id)
 
 
+def put_back(admin: Any, aging: Aging, tenant_id: str) -> None:
+    """To before the first event."""
+    admin.run("UPDATE app.audit_heads SET seq = 0, hash = repeat('0', 64) WHERE tenant_id = :t", t=tenant_id)
+
+
 def other_head(admin: Any, aging: Aging, tenant_id: str) -> None:
     admin.run("UPDATE app.audit_heads SET hash = repeat('a', 64) WHERE tenant_id = :t", t=tenant_id)
 
 
-ATTACKS = {rewrite: 3, cut: 2, drop: 1, alter_new: 4, unreadable: 4, alter_anchored: 3, remove_new: 4, other_head: 5}
+ATTACKS = {
+    rewrite: 3,
+    cut: 2,
+    drop: 1,
+    alter_new: 4,
+    unreadable: 4,
+    alter_anchored: 3,
+    remove_new: 4,
+    put_back: 1,
+    other_head: 5,
+}
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
