@@ -10,7 +10,7 @@ import pytest
 
 from common import tokens
 from common.secrets import Key
-from tests.conftest import Api, Person
+from tests.conftest import Api, People, Person
 from tests.consents.conftest import Consents
 
 PATH = "/v1/consents/unsubscribe"
@@ -146,7 +146,7 @@ def test_a_link_that_is_not_ours(api: Api, vera: Person, mallory: Person, links:
 
 
 def test_what_ended_with_the_membership_leaves_no_new_trace(
-    api: Api, alice: Person, vera: Person, links: Links, consents: Consents
+    api: Api, people: People, alice: Person, vera: Person, links: Links, consents: Consents
 ) -> None:
     purpose = consents.of_organization(alice)
     consents.give(vera, purpose)
@@ -156,6 +156,9 @@ def test_what_ended_with_the_membership_leaves_no_new_trace(
 
     known = "SELECT granted FROM app.member_consents WHERE user_id = :u"
     assert consents.admin.run(known, u=vera.user_id) == [[True]]
+    people.join(vera.user_id, alice.tenant_id, "viewer")
+    assert api.post(f"{PATH}?token={links(vera, purpose, alice.tenant_id)}", **ONE_CLICK).status_code == 200
+    assert consents.admin.run(known, u=vera.user_id) == [[True]], "a new membership begins without"
 
 
 def test_who_is_being_erased_withdraws_without_address_and_browser(
