@@ -58,7 +58,7 @@ def test_what_the_logs_hold_is_said_and_reported(
 
     [entry] = logged(certificate)
     assert entry["rows"] >= 1
-    assert "30 days" in entry["until"]
+    assert "90 days" in entry["until"]
     assert certificate["scan"]["hits"] >= 1
     assert person.email.lower() not in json.dumps(certificate).lower()
     lines = (log.parent / "deletions-jobs.log").read_text().splitlines()

@@ -99,7 +99,7 @@ def test_the_jobs_of_the_file_are_listed(layout: Layout, start: Any) -> None:
         jobs = call(layout, "GET", "").json()["jobs"]
 
     names = [job["name"].rpartition("/")[2] for job in jobs]
-    assert names == ["outbox-drain", "retention", "stuck-jobs", "deadlines", "keys"]
+    assert names == ["outbox-drain", "retention", "stuck-jobs", "deadlines", "anchors", "keys"]
     assert jobs[0]["httpTarget"]["uri"] == f"{layout.run_url('retention')}/internal/outbox/drain"
     assert all(datetime.fromisoformat(job["scheduleTime"]) > datetime.now(UTC) for job in jobs)
 
@@ -202,4 +202,4 @@ def test_a_job_that_cannot_be_stops_the_start(change: dict[str, Any], error: typ
 
 
 def test_the_file_of_the_repository_loads() -> None:
-    assert [job.service for job in load(SCHEDULE)] == ["retention"] * 4 + ["keys"]
+    assert [job.service for job in load(SCHEDULE)] == ["retention"] * 5 + ["keys"]
