@@ -708,3 +708,103 @@ CREATE TRIGGER campaigns_go_too AFTER DELETE ON app.organizations
     FOR EACH ROW EXECUTE FUNCTION platform.forget_campaigns();
 CREATE TRIGGER purposes_stand_apart BEFORE INSERT ON app.consent_texts
     FOR EACH ROW EXECUTE FUNCTION app.keep_purposes_apart();
+
+-- As before; an id that the register lets stay, as that of nobody any more, is not what an erasure has left.
+SET LOCAL ROLE context_definer;
+CREATE OR REPLACE FUNCTION platform.scan_table(wanted text, phones text[] DEFAULT '{}') RETURNS bigint
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    request platform.deletions;
+    c platform.erasure_case;
+    own jsonb;
+    place record;
+    texts text[];
+    bytes text[];
+    ids text[];
+    joined text;
+    conditions text[] := '{}';
+    scope text := 'true';
+    hits bigint;
+BEGIN
+    SELECT d.* INTO STRICT request FROM platform.sealed_deletion() d;
+    SELECT coalesce(request.mail_to, p.mail_to), coalesce(request.name_to_find, p.name_to_find)
+    INTO request.mail_to, request.name_to_find
+    FROM (SELECT) AS one LEFT JOIN platform.deletions p ON p.job_id = request.parent_id;
+    SELECT n.nspname AS schema, r.relname AS name, r.oid INTO STRICT place
+    FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
+    WHERE n.nspname || '.' || r.relname = wanted AND n.nspname IN ('app', 'identity', 'platform')
+        AND r.relkind IN ('r', 'p');
+    SELECT g.rules INTO own FROM platform.register g WHERE g.name = wanted;
+    c := platform.case_of(request.subject_id, CASE place.schema WHEN 'app' THEN 'whole' ELSE 'account' END);
+    IF request.subject_id IS NULL THEN
+        IF place.schema <> 'app' OR own ->> 'whole' = 'keep' THEN
+            RETURN 0;
+        END IF;
+        EXECUTE format('SELECT count(*) FROM %s WHERE t.tenant_id = ($1).tenant AND (%s) IS NOT TRUE',
+                       platform.place_text(own, 't'), coalesce(platform.stays_text(wanted, 't', c, '{}'), 'false'))
+        INTO hits USING c;
+        RETURN hits;
+    END IF;
+    -- What people call themselves or their organizations is theirs to say, also another's name.
+    SELECT array_agg(format('t.%I::text', a.attname) ORDER BY a.attnum) FILTER (WHERE
+               a.atttypid IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype, 'json'::regtype,
+                              'jsonb'::regtype, 'xml'::regtype, 'text[]'::regtype, 'varchar[]'::regtype,
+                              'jsonb[]'::regtype)
+               AND (place.schema = 'app' OR a.attname NOT IN (
+                   'email', 'display_name', 'organization_name', 'user_agent'))),
+           array_agg(format('t.%I', a.attname)) FILTER (WHERE a.atttypid = 'bytea'::regtype),
+           array_agg(CASE WHEN a.atttypid = 'uuid'::regtype THEN format('t.%I = ($1).person', a.attname)
+                          ELSE format('($1).person = ANY (t.%I)', a.attname) END)
+               FILTER (WHERE a.atttypid IN ('uuid'::regtype, 'uuid[]'::regtype) AND a.attname <> 'tenant_id'
+                   AND NOT EXISTS (SELECT FROM jsonb_array_elements(own -> 'subjects') AS s
+                                   WHERE place.schema <> 'app' AND s ->> 'column' = a.attname
+                                       AND s ->> 'erase' IN ('keep', 'pseudonym')))
+    INTO texts, bytes, ids
+    FROM pg_attribute a WHERE a.attrelid = place.oid AND a.attnum > 0 AND NOT a.attisdropped;
+    joined := format('concat_ws(E''\n'', %s)', array_to_string(texts, ', '));
+    IF place.schema = 'app' THEN
+        scope := 't.tenant_id = ($1).tenant';
+    ELSIF wanted = 'platform.deletions' THEN -- open requests still need the address
+        scope := 't.subject_id = ($1).person AND t.finished_at IS NOT NULL';
+    ELSIF wanted = 'identity.accounts' AND c.holds THEN
+        scope := format('(%s) IS NOT TRUE', platform.held_text(wanted, own, 't'));
+    END IF;
+    IF EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = place.oid AND a.attname = 'created_at'
+                   AND a.atttypid = 'timestamptz'::regtype) AND request.frozen_at IS NOT NULL THEN
+        scope := scope || ' AND t.created_at <= $5';
+    END IF;
+    IF texts IS NOT NULL THEN
+        -- The cheap search first: the exact one, which knows where an address begins and ends, judges what it finds.
+        conditions := conditions || format('(strpos(lower(%1$s), $2) > 0 AND %1$s ~* $3)', joined);
+        IF phones <> '{}' THEN
+            conditions := conditions || format('EXISTS (SELECT FROM unnest($6) AS phone WHERE strpos(%s, phone) > 0)',
+                                               joined);
+        END IF;
+    END IF;
+    IF bytes IS NOT NULL AND request.mail_to IS NOT NULL THEN
+        conditions := conditions || array(
+            SELECT format('position(convert_to($2, ''UTF8'') IN %s) > 0', each) FROM unnest(bytes) AS each);
+    END IF;
+    IF place.schema <> 'app' AND EXISTS (
+        SELECT FROM pg_attribute a WHERE a.attrelid = place.oid AND a.attname = 'email' AND NOT a.attisdropped)
+    THEN
+        conditions := conditions || 'lower(t.email) = $2'::text;
+    END IF;
+    IF ids IS NOT NULL AND place.schema <> 'app' THEN
+        conditions := conditions || ids;
+    ELSIF ids IS NOT NULL AND texts IS NOT NULL THEN
+        conditions := conditions || format('((%s) AND %s ~ $4)', array_to_string(ids, ' OR '), joined);
+    END IF;
+    IF conditions = '{}' THEN
+        RETURN 0;
+    END IF;
+    EXECUTE format('SELECT count(*) FROM %I.%I t WHERE %s AND (%s)', place.schema, place.name, scope,
+                   array_to_string(conditions, ' OR '))
+    INTO hits
+    USING c, lower(request.mail_to),
+        '(?<![a-z0-9._%+-])' || platform.literal_pattern(request.mail_to) || '(?![a-z0-9-]|\.[a-z0-9])',
+        '(?<!\w)' || platform.literal_pattern(request.name_to_find) || '(?!\w)', request.frozen_at, phones;
+    RETURN hits;
+END
+$$;
+SET LOCAL ROLE context_owner;
