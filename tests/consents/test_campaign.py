@@ -255,7 +255,7 @@ def test_the_command(stack, vera: Person, consents: Consents, post: Post, tmp_pa
     text.write_text("Hello")
     subject = f"Hello {uuid.uuid4().hex[:8]}"
     root = str(Path(stack["path"]).parent)
-    command = [sys.executable, "-m", "local.campaign", "--root", root, "--purpose", purpose, "--subject", subject]
+    command = [sys.executable, "-m", "local.campaign", "--purpose", purpose, "--subject", subject, "--root", root]
 
     dry, sent = (
         subprocess.run([*command, "--text", str(text), *more], capture_output=True, text=True, check=False)

@@ -81,8 +81,9 @@ def test_no_database(monkeypatch, capsys):
     assert "DATABASE_ADMIN_URL is missing" in capsys.readouterr().out
 
 
-def test_no_stack(tmp_path):
-    command = [sys.executable, "-m", "local.operator", "jobs", "--root", str(tmp_path)]
+@pytest.mark.parametrize("command", [["local.operator", "jobs"], ["local.campaign", "--purpose", "news"]])
+def test_no_stack(tmp_path, command):
+    command = [sys.executable, "-m", *command, "--root", str(tmp_path)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "make run" in done.stderr
