@@ -38,6 +38,7 @@ class Caller:
     api_key: str | None = None
     by_cookie: bool = False
     outside: bool = False  # a token of a trusted issuer: the federated identity stands in the login session's place
+    expires_at: int | None = None  # of the access token, in Unix seconds; None for an API key
 
     @property
     def claim(self) -> Claim:
@@ -98,7 +99,7 @@ def authenticate(request: Request) -> Caller:
     outsider = None if by_cookie else issuers.outsider(credential)
     if outsider is not None:
         who, amr = (outsider.account_id, outsider.tenant_id, outsider.federated_identity_id), ["fed"]
-        return Caller(*who, outsider.auth_time, amr, outside=True)
+        return Caller(*who, outsider.auth_time, amr, outside=True, expires_at=outsider.expires_at)
     claims = tokens.read_access_token(credential)
     return Caller(
         claims["sub"],
@@ -107,6 +108,7 @@ def authenticate(request: Request) -> Caller:
         int(claims["auth_time"]),
         claims.get("amr", []),
         by_cookie=by_cookie,
+        expires_at=claims["exp"],
     )
 
 

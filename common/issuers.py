@@ -59,6 +59,7 @@ class Outsider:
     tenant_id: str
     federated_identity_id: str
     auth_time: int
+    expires_at: int
 
 
 @cache
@@ -102,7 +103,7 @@ def outsider(token: str) -> Outsider | None:
     )
     if not linked:
         raise errors.unauthenticated("The access token belongs to nobody here.")
-    return Outsider(str(linked[0][1]), tenant_id, str(linked[0][0]), _auth_time(issuer, claims))
+    return Outsider(str(linked[0][1]), tenant_id, str(linked[0][0]), _auth_time(issuer, claims), int(claims["exp"]))
 
 
 def _named(token: str) -> Issuer | None:
