@@ -28,11 +28,11 @@ lint: $(STAMP)  ## Style, types, secrets, dependencies, and the rules about the 
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive common functions migrations local
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive common functions sessions migrations local
 	@$(BIN)/squawk migrations/*.sql
 	@git ls-files -z ':!tests' | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 	@git ls-files -z tests | xargs -0 $(BIN)/detect-secrets-hook --disable-plugin KeywordDetector
-	@$(BIN)/deptry --no-ansi common functions migrations
+	@$(BIN)/deptry --no-ansi common functions sessions migrations
 	@$(BIN)/python -m pytest -qq tests/structure/test_imports.py tests/structure/test_openapi_document.py
 	@$(BIN)/python -m local.spectral
 
