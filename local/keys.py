@@ -16,7 +16,7 @@ from functions.keys import rings, wrapping
 from functions.keys.policies import WRAPPED
 from local.durable import replace
 from local.kms import Keeper
-from local.layout import catalog
+from local.layout import logins
 from local.secrets_store import SecretStore
 
 RINGS = ("refresh-key", "mail-key", "unsubscribe-key", "cursor-key", "certificate-key", "audit-key")
@@ -54,7 +54,7 @@ def seed(root: Path, environ: Mapping[str, str]) -> None:
 
 def roles() -> list[str]:
     """The database roles of the catalog."""
-    return sorted({str(entry["role"]) for entry in catalog().values()})
+    return sorted({str(entry["role"]) for entry in logins().values()})
 
 
 def processors(environ: Mapping[str, str]) -> list[str]:
@@ -103,11 +103,11 @@ def mount(root: Path, environ: Mapping[str, str] = MappingProxyType({})) -> None
 
     The services of erasures see the processors' secrets as well.
     """
-    for service, entry in catalog().items():
+    for service, entry in logins().items():
         folder = root / "mounts" / service
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        more = processors(environ) if entry["folder"] == "deletions" else []
+        more = processors(environ) if entry.get("folder") == "deletions" else []
         for id in [*entry["secrets"], context_key(entry["role"]), *more]:
             (folder / id).symlink_to(Path("..", "..", "secrets", id, "latest"))
     keys = root / "keys"

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from functions.keys.policies import WRAPPED
 from local.durable import locked, replace
 from local.identity import Issuer
-from local.layout import KEY, Layout, catalog, service_account
+from local.layout import KEY, Layout, logins, service_account
 from local.serving import arguments, bearer, http, refusal, stopped
 
 LARGEST = 64 * 1024
@@ -74,7 +74,7 @@ class Keeper:
 def granted() -> dict[str, set[str]]:
     """What each service account of the stack may do: who reads a wrapped ring decrypts, who rotates keys encrypts."""
     grants: dict[str, set[str]] = {service_account(name): set() for name in PLATFORM}
-    for name, entry in catalog().items():
+    for name, entry in logins().items():
         decrypts = {"decrypt"} if set(WRAPPED) & set(entry["secrets"]) else set()
         grants[service_account(name)] = decrypts | ({"encrypt"} if entry.get("secret_writer") else set())
     return grants

@@ -16,15 +16,29 @@ KEY = f"projects/{PROJECT}/locations/{REGION}/keyRings/main/cryptoKeys/fields"  
 
 def catalog() -> dict[str, dict[str, Any]]:
     """The Cloud Run services of functions/catalog.yaml by name."""
-    services: dict[str, dict[str, Any]] = yaml.safe_load(CATALOG.read_text())["services"]
-    return services
+    return _section("services")
+
+
+def workloads() -> dict[str, dict[str, Any]]:
+    """What functions/catalog.yaml runs on GKE, by name."""
+    return _section("workloads")
+
+
+def logins() -> dict[str, dict[str, Any]]:
+    """Whoever logs in to the database and reads secrets: Cloud Run services and workloads."""
+    return catalog() | workloads()
+
+
+def _section(name: str) -> dict[str, dict[str, Any]]:
+    entries: dict[str, dict[str, Any]] = yaml.safe_load(CATALOG.read_text())[name]
+    return entries
 
 
 @dataclass(frozen=True)
 class Layout:
     """One stack. `ports` keys: gateway, postgres, valkey, tasks, secrets, workflows, storage, scheduler, smtp, mail,
-    sms, cloudsql, logging, kms, and per Cloud Run service `metadata:<s>`, `function:<s>` (the server) and `run:<s>`
-    (its front, the part that a run.app address plays); `door` is the loopback address whose port 3307 is the Cloud SQL
+    sms, cloudsql, logging, kms, per Cloud Run service or workload `metadata:<s>`, and per Cloud Run service
+    `function:<s>` (the server) and `run:<s>` (its front, the part that a run.app address plays); `door` is the loopback address whose port 3307 is the Cloud SQL
     door.
     """
 

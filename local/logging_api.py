@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from local.identity import Issuer
-from local.layout import PROJECT, Layout, catalog, service_account
+from local.layout import PROJECT, Layout, logins, service_account
 from local.logging_filter import Filter, Unparsable, parse
 from local.serving import arguments, bearer, http, refusal, stopped
 
@@ -130,7 +130,7 @@ class Api:
 
     def __init__(self, logs: Logs) -> None:
         self.logs = logs
-        self.refused = {service_account(name) for name in catalog() if name not in READERS}
+        self.refused = {service_account(name) for name in logins() if name not in READERS}
 
     async def list(self, request: web.Request, caller: str) -> web.StreamResponse:
         """A page of entries, or Google's error. Nothing is logged: the filter holds what must stand nowhere."""

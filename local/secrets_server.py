@@ -11,7 +11,7 @@ from google.cloud import secretmanager_v1 as api
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from local.identity import Issuer
-from local.layout import PROJECT, Layout, catalog, service_account
+from local.layout import PROJECT, Layout, logins, service_account
 from local.secrets_store import (
     DESTROYED,
     DISABLED,
@@ -35,7 +35,7 @@ def readable() -> dict[str, set[str]]:
     The account that rotates keys is not among them: it reads and writes versions of all secrets.
     """
     grants: dict[str, set[str]] = {service_account(name): set() for name in PLATFORM}
-    for name, entry in catalog().items():
+    for name, entry in logins().items():
         if entry.get("secret_writer"):
             continue
         grants[service_account(name)] = {*entry["secrets"], f"context-key-{entry['role']}"}
@@ -51,7 +51,7 @@ class Secrets:
         self.issuer = Issuer(layout.root)
         self.store = SecretStore(layout.root)
         self.readable = readable()
-        self.writers = {service_account(name) for name, entry in catalog().items() if entry.get("secret_writer")}
+        self.writers = {service_account(name) for name, entry in logins().items() if entry.get("secret_writer")}
 
     def create_secret(self, request: api.CreateSecretRequest, caller: str) -> api.Secret:
         """Make a secret without versions."""

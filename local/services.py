@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 from local import postgres, stack
-from local.layout import Layout, catalog
+from local.layout import Layout, catalog, logins
 
 CHECKOUT = Path(__file__).parent.parent
 PORTS = (
@@ -64,7 +64,7 @@ class Service:
 def port_names() -> list[str]:
     """Every key of Layout.ports."""
     services = list(catalog())
-    names = [*PORTS, *(f"metadata:{name}" for name in (*services, *ACCOUNTS))]
+    names = [*PORTS, *(f"metadata:{name}" for name in (*logins(), *ACCOUNTS))]
     return names + [f"{part}:{name}" for part in ("function", "run") for name in services]
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from local import postgres
 from local.durable import replace
-from local.layout import HOST, KEY, PROJECT, REGION, Layout, catalog, login_role, service_account
+from local.layout import HOST, KEY, PROJECT, REGION, Layout, login_role, logins, service_account
 
 ANNOUNCEMENT = "stack.json"
 INSTANCE = f"{PROJECT}:{REGION}:main"
@@ -35,7 +35,7 @@ def login_passwords(root: Path) -> dict[str, str]:
     """Login role → password, made once, in `<root>/postgres/logins.json`; provisioning sets them in the database."""
     path = root / "postgres" / "logins.json"
     known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    absent = [role for role in map(login_role, catalog()) if role not in known]
+    absent = [role for role in map(login_role, logins()) if role not in known]
     if absent:
         known |= {role: secrets.token_urlsafe(24) for role in absent}
         replace(path, json.dumps(known, indent=1).encode())
@@ -59,7 +59,8 @@ def database_url(layout: Layout, service: str, route: str) -> str:
 
 
 def function_environment(layout: Layout, service: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Every setting of one function's process."""
+    """Every setting of one process of a function or a workload. A workload has no address but the public one."""
+    entry = logins()[service]
     metadata = f"{HOST}:{layout.ports[f'metadata:{service}']}"
     return inherited(environ) | {
         "SERVICE": service,
@@ -70,7 +71,7 @@ def function_environment(layout: Layout, service: str, environ: Mapping[str, str
         "GCE_METADATA_IP": metadata,
         "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(layout.path("tls", "ca.pem")),
         "DATABASE_URL": database_url(layout, service, environ.get("DATABASE_ROUTE", "direct")),
-        "DATABASE_POOL": str(catalog()[service]["concurrency"]),
+        "DATABASE_POOL": str(entry["concurrency"] if "concurrency" in entry else entry["pool"]),
         "SECRETS_DIR": str(layout.path("mounts", service)),
         "SQLADMIN_ENDPOINT": layout.url("cloudsql"),
         "SECRETMANAGER_ENDPOINT": f"{HOST}:{layout.ports['secrets']}",
@@ -89,7 +90,7 @@ def function_environment(layout: Layout, service: str, environ: Mapping[str, str
         "IDENTITY_JWKS_URL": layout.url("metadata:gateway") + "/certs",
         "PLATFORM_CHECKS_IDENTITY": environ.get("PLATFORM_CHECKS_IDENTITY", "false"),
         "PUBLIC_URL": layout.url("gateway"),
-        "SERVICE_URL": layout.run_url(service),
+        "SERVICE_URL": layout.url(f"run:{service}" if f"run:{service}" in layout.ports else "gateway"),
         "AUTH_URL": layout.run_url("auth"),
         "EXPORT_BUCKET": EXPORT_BUCKET,
         "LEDGER_BUCKET": LEDGER_BUCKET,
@@ -108,7 +109,7 @@ def describe(layout: Layout, pids: Mapping[str, int]) -> dict[str, Any]:
 
     root = layout.path()
     demo = root / "demo.json"
-    services = {str(entry["role"]): service for service, entry in catalog().items()}
+    services = {str(entry["role"]): service for service, entry in logins().items()}
     admin = {"admin": postgres.admin_dsn(root, layout.ports["postgres"])}
     return {
         "api": layout.url("gateway"),

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pg8000.native
@@ -74,9 +75,10 @@ def connected(url: str, database: str) -> Iterator[pg8000.native.Connection]:
         connection.close()
 
 
-def roles() -> list[str]:
-    """The database roles of the catalog's services."""
-    return [entry["role"] for entry in yaml.safe_load(CATALOG.read_text())["services"].values()]
+def logins() -> dict[str, dict[str, Any]]:
+    """The catalog's services and workloads, by name."""
+    catalog = yaml.safe_load(CATALOG.read_text())
+    return {**catalog["services"], **catalog["workloads"]}
 
 
 def bootstrap(url: str, database: str) -> None:
@@ -84,7 +86,7 @@ def bootstrap(url: str, database: str) -> None:
     with connected(url, "postgres") as admin:
         admin.run("SELECT pg_advisory_lock(:lock)", lock=LOCK)
         present = {row[0] for row in admin.run("SELECT rolname FROM pg_roles")}
-        for role in ["context_owner", "context_definer", *roles()]:
+        for role in ["context_owner", "context_definer", *(entry["role"] for entry in logins().values())]:
             if role not in present:
                 admin.run(f"CREATE ROLE {pg8000.native.identifier(role)} NOLOGIN")
         admin.run("GRANT context_owner, context_definer TO CURRENT_USER")

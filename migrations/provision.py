@@ -1,4 +1,4 @@
-"""Give each service's login its role and its context keys: `python -m migrations.provision`, after migrations.apply.
+"""Give each login its role and its context keys: `python -m migrations.provision`, after migrations.apply.
 
 In the cloud the logins are IAM users that Terraform made; the keys come from Secret Manager. Safe to run again: that is
 how a rotated key gets into the database before a function signs with it.
@@ -9,22 +9,19 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
 from pg8000.native import identifier
 
 from common.settings import admin_url, provision_sources
-from migrations.apply import CATALOG, LOCK, connected
+from migrations.apply import LOCK, connected, logins
 
 
 def provision(url: str, secret: Callable[[str], bytes], login: Callable[[str], str]) -> None:
-    """Grant and store keys for every service. `secret(id)` is a payload, `login(service)` a login role's name."""
+    """Grant and store keys for every service and workload. `secret(id)` is a payload, `login(service)` a login role's name."""
     with connected(url, urlsplit(url).path.lstrip("/")) as admin:
         admin.run("SELECT pg_advisory_lock(:lock)", lock=LOCK)
-        services: dict[str, dict[str, Any]] = yaml.safe_load(CATALOG.read_text())["services"]
-        for name, entry in services.items():
+        for name, entry in logins().items():
             admin.run(f"GRANT {identifier(entry['role'])} TO {identifier(login(name))}")
             database = identifier(urlsplit(url).path.lstrip("/"))
             admin.run(f"GRANT CONNECT ON DATABASE {database} TO {identifier(entry['role'])}")

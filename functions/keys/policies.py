@@ -30,14 +30,14 @@ NOT_ROTATED: Final[dict[str, str]] = {
 
 
 @cache
-def _services() -> dict[str, dict[str, Any]]:
-    services: dict[str, dict[str, Any]] = yaml.safe_load(CATALOG.read_text())["services"]
-    return services
+def _logins() -> dict[str, dict[str, Any]]:
+    catalog = yaml.safe_load(CATALOG.read_text())
+    return {**catalog["services"], **catalog["workloads"]}
 
 
 def secret_ids() -> list[str]:
     """Every secret of the catalog, the context keys of all roles included."""
-    entries = _services().values()
+    entries = _logins().values()
     return sorted({id for entry in entries for id in entry["secrets"]} | {CONTEXT + entry["role"] for entry in entries})
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from local import tls
 from local.identity import Issuer
-from local.layout import HOST, Layout, catalog
+from local.layout import HOST, Layout, catalog, logins
 from local.ports import choose, reserve
 
 CHECKOUT = Path(__file__).parents[2]
@@ -29,8 +29,8 @@ Start = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Iterator[Layout]:
-    services = catalog()
-    names = [*NAMES, "metadata:gateway", *(f"{part}:{s}" for part in ("metadata", "function", "run") for s in services)]
+    names = [*NAMES, *(f"metadata:{name}" for name in ("gateway", *logins()))]
+    names += [f"{part}:{service}" for part in ("function", "run") for service in catalog()]
     block, mark = reserve()
     layout = Layout(str(tmp_path), choose(names, {}, {}, block), HOST)
     layout.save()
