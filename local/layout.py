@@ -38,8 +38,8 @@ def _section(name: str) -> dict[str, dict[str, Any]]:
 class Layout:
     """One stack. `ports` keys: gateway, postgres, valkey, tasks, secrets, workflows, storage, scheduler, smtp, mail,
     sms, cloudsql, logging, kms, per Cloud Run service or workload `metadata:<s>`, and per Cloud Run service
-    `function:<s>` (the server) and `run:<s>` (its front, the part that a run.app address plays); `door` is the loopback address whose port 3307 is the Cloud SQL
-    door.
+    `function:<s>` (the server) and `run:<s>` (its front, the part that a run.app address plays); `door` is the
+    loopback address whose port 3307 is the Cloud SQL door.
     """
 
     root: str

@@ -18,7 +18,7 @@ from migrations.apply import LOCK, connected, logins
 
 
 def provision(url: str, secret: Callable[[str], bytes], login: Callable[[str], str]) -> None:
-    """Grant and store keys for every service and workload. `secret(id)` is a payload, `login(service)` a login role's name."""
+    """Grant and store keys for every service and workload. `secret(id)` is a payload, `login(name)` a login role."""
     with connected(url, urlsplit(url).path.lstrip("/")) as admin:
         admin.run("SELECT pg_advisory_lock(:lock)", lock=LOCK)
         for name, entry in logins().items():
