@@ -70,6 +70,12 @@ class Settings:
     rate_ip: str = "1000/minute"
     rate_organization: str = "10000/minute"
 
+    host: str = "0.0.0.0"  # noqa: S104 - of a container
+    port: int = 8080
+    drain_seconds: int = 20
+    session_idle_seconds: int = 1800
+    streams_per_organization: int = 1000
+
     secrets_cache_seconds: int = 60
     key_rotation_seconds: int = 7_776_000
     key_settle_seconds: int = 3600

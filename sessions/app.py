@@ -1,0 +1,240 @@
+"""The session API as an ASGI application: every request through the same route table and boundary as a function's.
+
+A request, the handshake of a stream or WebSocket too, becomes a werkzeug request and is answered in a thread, where its
+transaction runs. What its answer asks for beyond itself (sessions/outcomes.py) is done here, after the commit.
+Source: https://asgi.readthedocs.io/en/latest/specs/www.html
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from io import BytesIO
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.types import Message, Receive, Scope, Send
+from werkzeug.wrappers import Request, Response
+
+from common import answers, errors, log
+from common.db import database
+from common.reading import MAX_BODY
+from common.settings import settings
+from common.tokens import Claim
+from sessions import fanout, queries, seats, socket, stream, watch
+from sessions.hub import Hub
+from sessions.main import routes
+from sessions.outcomes import Appended, Ended, Opening, Place
+
+SERVING = "/health/serving"
+BEARER = b"bearer."
+WAITING = 5000  # requests that may wait for a thread
+VIEW = "session.view"
+BODY_SECONDS = 30
+
+
+class Application:
+    """One replica: its hub, its threads, and what it owes to whom it answers."""
+
+    def __init__(self) -> None:
+        size = max(settings().database_pool, 2)
+        self.threads = ThreadPoolExecutor(size - 1, "request")  # a connection of the pool for each
+        self.watcher = ThreadPoolExecutor(1, "watch")  # revocation does not wait behind requests
+        self.hub = Hub(self.read)
+        self.seats = seats.Seats()
+        self.waiting = 0
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """Follow the other replicas and the database for as long as the replica lives."""
+        fan = fanout.Fanout(self.hub)
+        self.hub.fan = fan
+        watching = watch.Watch(self.hub, self.run_watch, self.run)
+        tasks = [asyncio.create_task(each) for each in (self.hub.tick(), fan.run(), self.seats.run(), watching.run())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def run(self, function: Callable[..., Any], *given: Any) -> Any:
+        """Call a function that uses the database in a thread. Raises Problem 503 when too many wait."""
+        if self.waiting >= WAITING:
+            raise errors.Problem("unavailable", headers={"Retry-After": "1"})
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.threads, function, *given)
+        finally:
+            self.waiting -= 1
+
+    async def run_watch(self, function: Callable[..., Any], *given: Any) -> Any:
+        """Call a function in the watcher's own thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.watcher, function, *given)
+
+    async def read(self, claim: Claim, place: Place, after: int) -> tuple[int, list[bytes]]:
+        """A page of the events of a session, for whom the claim means. Raises Problem."""
+        found: tuple[int, list[bytes]] = await self.run(_page, claim, place, after)
+        return found
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request or handshake."""
+        if scope["type"] == "http" and scope["path"] == SERVING:
+            return await _send(send, _serving(self.hub), "http.response")
+        body = await _body(receive) if scope["type"] == "http" else b""
+        if body is None:
+            return None
+        request = request_of(scope, body)
+        try:
+            response: Response = await self.run(routes.answer, request)
+        except errors.Problem as problem:
+            response = answers.problem_document(problem, "none")
+        await self._follow_up(request, response, scope, receive, send)
+
+    async def _follow_up(self, request: Request, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        is_socket = scope["type"] == "websocket"
+        if isinstance(response, Appended):
+            self.hub.tell(response.place, response.first_seq, response.events)
+        elif isinstance(response, Ended):
+            self.hub.tell_end(response.place, response.code)
+        elif isinstance(response, Opening) and request.method != "HEAD":
+            seat = await self.seats.take(response.place.tenant_id)
+            if seat is not None:
+                try:
+                    if is_socket:
+                        await socket.serve(self, response, scope, receive, send)
+                    else:
+                        await self._stream(response, scope, send)
+                finally:
+                    self.seats.give_back(response.place.tenant_id, seat)
+                return
+            response = _full(request, response)
+        await _send(send, response, "websocket.http.response" if is_socket else "http.response")
+
+    async def _stream(self, opening: Opening, scope: Scope, send: Send) -> None:
+        connection = scope["extensions"]["connection"]
+        reader = self.hub.join(opening, connection.abort)
+        connection.when_lost = lambda: reader.cut(stream.GONE)
+
+        async def put(data: bytes) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+        try:
+            headers = [*_headers(opening), (b"x-accel-buffering", b"no")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await stream.serve(self.hub, reader, put)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self.hub.part(reader)
+            connection.part()
+
+
+def _page(claim: Claim, place: Place, after: int) -> tuple[int, list[bytes]]:
+    with database().transaction(claim, read_only=True) as tx:
+        if tx.granted.get("mfa") is False or VIEW not in tx.granted.get("permissions", ()):
+            raise errors.Problem("permission_denied")
+        return queries.page_behind(tx, place.session_id, after)
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The body, cut one byte behind what is refused anyway; None when the client has left or takes too long."""
+    parts = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while len(parts) <= MAX_BODY + 1:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                parts += message.get("body", b"")
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        return None
+    return bytes(parts[: MAX_BODY + 2])
+
+
+def request_of(scope: Scope, body: bytes) -> Request:
+    """The ASGI scope as a werkzeug request; the caller's credential stands where the gateway puts it."""
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope.get("method", "GET"),
+        "SCRIPT_NAME": "",
+        "PATH_INFO": scope["path"].encode("utf-8", "surrogateescape").decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": "sessions",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": BytesIO(body),
+        "wsgi.input_terminated": True,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "context.websocket": scope["type"] == "websocket",
+    }
+    for name, value in scope["headers"]:
+        key = name.decode("latin-1").upper().replace("-", "_")
+        if b"_" in name or key == "X_FORWARDED_AUTHORIZATION":
+            continue  # what the gateway would have dropped
+        if key not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+            key = f"HTTP_{key}"
+        text = value.decode("latin-1")
+        between = "; " if key == "HTTP_COOKIE" else ","
+        environ[key] = f"{environ[key]}{between}{text}" if key in environ else text
+    credential = environ.pop("HTTP_AUTHORIZATION", None) or _offered(environ)
+    if credential is not None:
+        environ["HTTP_X_FORWARDED_AUTHORIZATION"] = credential
+    return Request(environ)
+
+
+def _offered(environ: dict[str, Any]) -> str | None:
+    """The token that a browser's WebSocket offers as a subprotocol, as the header that it cannot set."""
+    if environ["context.websocket"]:
+        for offered in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "").split(","):
+            name, _, token = offered.strip().partition(".")
+            if name == "bearer" and token:
+                return f"Bearer {token}"
+    return None
+
+
+def _headers(response: Response) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+
+
+async def _send(send: Send, response: Response, kind: str) -> None:
+    body = b"" if response.status_code == 204 else response.get_data()  # noqa: PLR2004
+    start: Message = {"type": f"{kind}.start", "status": response.status_code, "headers": _headers(response)}
+    await send(start)
+    await send({"type": f"{kind}.body", "body": body, "more_body": False})
+
+
+def _serving(hub: Hub) -> Response:
+    """For load balancers: whether new streams may come here. Asks nothing else: every replica has the same database."""
+    if hub.draining:
+        return Response(json.dumps({"status": "draining"}), 503, content_type="application/json")
+    return Response(json.dumps({"status": "ok"}), content_type="application/json")
+
+
+def _full(request: Request, opening: Opening) -> Response:
+    """429: the organization has as many open streams as it may."""
+    problem = errors.Problem(
+        "rate_limited",
+        f"The organization has {settings().streams_per_organization} open streams, which is all it may have.",
+        headers={"Retry-After": "10"},
+    )
+    given = {name: opening.headers[name] for name in ("RateLimit", "RateLimit-Policy") if name in opening.headers}
+    shown = opening.headers["X-Request-Id"]
+    response = answers.problem_document(problem, shown)
+    response.headers.extend(given)
+    log.security("INFO", "no seat for a stream", organization_id=opening.place.tenant_id)
+    return answers.finish(request, response, shown)
+
+
+def application() -> Starlette:
+    """The application that uvicorn serves; `state.replica` is the Application."""
+    replica = Application()
+    app = Starlette(lifespan=replica.lifespan)
+    app.router.default = replica
+    app.state.replica = replica
+    return app

@@ -1,0 +1,358 @@
+"""Events in memory on their way to the streams of this replica: one topic per session that somebody watches here.
+
+The database is the truth. A topic knows the last seq up to which it has seen every event (`tip`) and keeps the newest
+events for a few seconds, once, for all its readers: a reader is a position, not a buffer. Whoever falls off the kept
+events is cut and resumes later; a hole before an event that arrives is read from the database. Everything here runs on
+the event loop's thread.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Protocol
+
+from common import errors, log
+from common.tokens import Claim
+from sessions.outcomes import Opening, Place
+
+KEPT_SECONDS = 10
+KEPT_BYTES = 512 * 1024  # of one topic
+CHUNK_BYTES = 64 * 1024  # what a stream is given at once
+EARLY = 256  # batches of a topic that wait for the one before them
+PATIENCE_SECONDS = 0.05  # how long a hole may stay one before it is read from the database
+HEARTBEAT_SECONDS = 15
+STALLED_SECONDS = 15  # a reader that takes nothing for so long is cut
+FLUSHED = frozenset({"session_closed"})  # ends before which the events that are left are still delivered
+
+Read = Callable[[Claim, Place, int], Awaitable[tuple[int, list[bytes]]]]  # the first one's seq, and the events
+
+
+class Fan(Protocol):
+    """The way to the other replicas: nothing in it blocks or raises."""
+
+    def follow(self, place: Place) -> None: ...
+    def leave(self, place: Place) -> None: ...
+    def tell(self, place: Place, first_seq: int, events: Sequence[bytes]) -> None: ...
+    def tell_end(self, place: Place, code: str) -> None: ...
+
+
+class Behind(Exception):
+    """The position lies before what the topic keeps: what follows it stands in the database."""
+
+
+class Chunk:
+    """Some events that follow one another, shared by all who read them."""
+
+    __slots__ = ("_frames", "events", "first_seq")
+
+    def __init__(self, first_seq: int, events: Sequence[bytes]) -> None:
+        self.first_seq = first_seq
+        self.events = events
+        self._frames: bytes | None = None
+
+    @property
+    def last_seq(self) -> int:
+        """The seq of the last one."""
+        return self.first_seq + len(self.events) - 1
+
+    @property
+    def frames(self) -> bytes:
+        """As server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+        if self._frames is None:
+            numbered = enumerate(self.events, self.first_seq)
+            self._frames = b"".join(b"id: %d\ndata: %b\n\n" % each for each in numbered)
+        return self._frames
+
+
+class Topic:
+    """The events of one session as far as this replica has seen them, and who reads them."""
+
+    __slots__ = ("_chunk", "_early", "_kept", "_kept_bytes", "_repair", "code", "place", "readers", "seen", "tip")
+
+    def __init__(self, place: Place, tip: int) -> None:
+        self.place = place
+        self.tip = tip  # every event up to here has been seen
+        self.seen = tip  # there are events up to here
+        self.code: str | None = None  # why the session's streams end
+        self.readers: set[Reader] = set()
+        self._kept: deque[tuple[float, bytes]] = deque()  # the newest events, the last of them has the seq `tip`
+        self._kept_bytes = 0
+        self._early: dict[int, Sequence[bytes]] = {}
+        self._chunk: tuple[int, Chunk] = (0, Chunk(0, ()))
+        self._repair: asyncio.Task[None] | None = None
+
+    def add(self, first_seq: int, events: Sequence[bytes]) -> bool:
+        """Take events in; those that are known are ignored. False when some before them are missing."""
+        last = first_seq + len(events) - 1
+        self.seen = max(self.seen, last)
+        if first_seq > self.tip + 1:
+            if len(self._early) < EARLY:
+                self._early[first_seq] = events
+            return False
+        if last > self.tip:
+            self._append(events[self.tip + 1 - first_seq :])
+        while self._early:
+            first = min(self._early)
+            if first > self.tip + 1:
+                return False
+            early = self._early.pop(first)
+            self._append(early[self.tip + 1 - first :])
+        return self.tip >= self.seen
+
+    def _append(self, events: Sequence[bytes]) -> None:
+        if not events:
+            return
+        now = asyncio.get_running_loop().time()
+        for event in events:
+            self._kept.append((now, event))
+            self._kept_bytes += len(event)
+        self.tip += len(events)
+        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+            self._kept_bytes -= len(self._kept.popleft()[1])
+        for reader in self.readers:
+            reader.wake()
+
+    @property
+    def first_kept(self) -> int:
+        """The seq of the oldest event that is kept."""
+        return self.tip - len(self._kept) + 1
+
+    def skip_to(self, seq: int) -> None:
+        """Everything up to there has gone for its age."""
+        if seq > self.tip + 1:
+            self.tip = seq - 1
+            self._kept.clear()
+            self._kept_bytes = 0
+
+    def nothing_more(self) -> None:
+        """The database has nothing behind the tip."""
+        self.seen = self.tip
+        self._early.clear()
+
+    def forget(self, before: float) -> None:
+        """Let go of what arrived before this moment of the loop's clock."""
+        while self._kept and self._kept[0][0] < before:
+            self._kept_bytes -= len(self._kept.popleft()[1])
+
+    def after(self, position: int) -> Chunk | None:
+        """The events behind a position, as many as go at once; None when there are none yet. Raises Behind."""
+        if position >= self.tip:
+            return None
+        tip, chunk = self._chunk
+        if tip == self.tip and chunk.first_seq == position + 1:
+            return chunk
+        start = len(self._kept) - (self.tip - position)
+        if start < 0:
+            raise Behind
+        events: list[bytes] = []
+        size = 0
+        for place in range(start, len(self._kept)):
+            event = self._kept[place][1]
+            size += len(event)
+            if events and size > CHUNK_BYTES:
+                break
+            events.append(event)
+        chunk = Chunk(position + 1, events)
+        self._chunk = (self.tip, chunk)
+        return chunk
+
+    def end(self, code: str) -> None:
+        """The session is over for its readers here."""
+        self.code = self.code or code
+        for reader in self.readers:
+            reader.cut(code)
+
+
+class Reader:
+    """One open stream: whose it is, how far it has come, and why it has to end."""
+
+    __slots__ = ("_waiting", "abort", "beat", "beats", "claim", "code", "expires_at", "live", "position", "sending", "topic")
+
+    def __init__(self, topic: Topic, opening: Opening, beats: "set[Reader]", abort: Callable[[], None]) -> None:
+        self.topic = topic
+        self.beats = beats  # whoever has a heartbeat in the same second
+        self.claim = opening.claim
+        self.expires_at = opening.expires_at
+        self.position = opening.after
+        self.live = False  # it has come as far as the topic once
+        self.code: str | None = topic.code
+        self.beat = False  # a heartbeat is due
+        self.sending: float | None = None  # since when it takes nothing
+        self.abort = abort  # ends the connection without waiting for the other side
+        self._waiting: asyncio.Future[None] | None = None
+
+    @property
+    def place(self) -> Place:
+        """The session that it reads."""
+        return self.topic.place
+
+    def wake(self) -> None:
+        """Something has changed for it."""
+        waiting = self._waiting
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    async def changed(self) -> None:
+        """Return when somebody has woken it."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        await self._waiting
+
+    def cut(self, code: str) -> None:
+        """End the stream; the first reason counts."""
+        if self.code is None or (self.code in FLUSHED and code not in FLUSHED):
+            self.code = code
+        self.wake()
+
+
+class Hub:
+    """All topics of this replica. `read(claim, place, after)` reads a page from the database for whom the claim means."""
+
+    def __init__(self, read: Read) -> None:
+        self.read = read
+        self.fan: Fan | None = None
+        self.draining = False
+        self._topics: dict[Place, Topic] = {}
+        self._beats: list[set[Reader]] = [set() for _ in range(HEARTBEAT_SECONDS)]
+        self._joined = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def topics(self) -> Sequence[Topic]:
+        """Whatever is watched here."""
+        return tuple(self._topics.values())
+
+    def readers(self) -> Iterator[Reader]:
+        """Every open stream."""
+        for topic in self.topics():
+            yield from tuple(topic.readers)
+
+    def join(self, opening: Opening, abort: Callable[[], None]) -> Reader:
+        """A reader for a stream that has just been opened."""
+        topic = self._topics.get(opening.place)
+        if topic is None:
+            topic = self._topics[opening.place] = Topic(opening.place, opening.tip)
+            if self.fan is not None:
+                self.fan.follow(opening.place)
+        self._joined += 1
+        reader = Reader(topic, opening, self._beats[self._joined % HEARTBEAT_SECONDS], abort)
+        topic.readers.add(reader)
+        reader.beats.add(reader)
+        self.seen(opening.place, opening.tip)
+        if opening.closed:
+            reader.cut("session_closed")
+        if self.draining:
+            reader.cut("draining")
+        return reader
+
+    def part(self, reader: Reader) -> None:
+        """The stream has ended."""
+        topic = reader.topic
+        topic.readers.discard(reader)
+        reader.beats.discard(reader)
+        if not topic.readers and self._topics.get(topic.place) is topic:
+            del self._topics[topic.place]
+            if self.fan is not None:
+                self.fan.leave(topic.place)
+
+    def offer(self, place: Place, first_seq: int, events: Sequence[bytes]) -> None:
+        """Events of a session: appended here, or told by another replica."""
+        topic = self._topics.get(place)
+        if topic is not None and not topic.add(first_seq, events):
+            self._mend(topic)
+
+    def end(self, place: Place, code: str) -> None:
+        """The session is over: closed, or deleted."""
+        topic = self._topics.get(place)
+        if topic is None:
+            return
+        if code in FLUSHED:  # what was said until then is still delivered
+            topic.seen = max(topic.seen, topic.tip + 1)
+            self._mend(topic, then=code)
+        else:
+            topic.end(code)
+
+    def seen(self, place: Place, last_seq: int) -> None:
+        """The database says that the session has events up to there."""
+        topic = self._topics.get(place)
+        if topic is not None and last_seq > topic.tip:
+            topic.seen = max(topic.seen, last_seq)
+            self._mend(topic)
+
+    def followed(self, place: Place) -> None:
+        """From now on the session's events are told here: what was said until then may have been missed."""
+        topic = self._topics.get(place)
+        if topic is not None:
+            self.seen(place, topic.tip + 1)
+
+    def tell(self, place: Place, first_seq: int, events: Sequence[bytes]) -> None:
+        """Events that were appended here: to the streams of this replica and of the others."""
+        self.offer(place, first_seq, events)
+        if self.fan is not None:
+            self.fan.tell(place, first_seq, events)
+
+    def tell_end(self, place: Place, code: str) -> None:
+        """A session that was ended here, likewise."""
+        self.end(place, code)
+        if self.fan is not None:
+            self.fan.tell_end(place, code)
+
+    def _mend(self, topic: Topic, then: str | None = None) -> None:
+        if then is None and topic._repair is not None and not topic._repair.done():
+            return
+        task = topic._repair = asyncio.get_running_loop().create_task(self._repaired(topic, then))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _repaired(self, topic: Topic, then: str | None) -> None:
+        """Read what is missing, unless it arrives in time, by the claim of one of the readers; end them `then`."""
+        await asyncio.sleep(0 if then else PATIENCE_SECONDS)
+        while topic.tip < topic.seen and topic.readers:
+            reader = next(iter(topic.readers))
+            wanted = topic.seen
+            try:
+                first, events = await self.read(reader.claim, topic.place, topic.tip)
+            except errors.Problem as problem:
+                if problem.code in CUTS:
+                    reader.cut(problem.code)
+                    topic.readers.discard(reader)  # it is on its way out: the next one's claim is asked
+                    continue
+                log.entry("WARNING", "missing events could not be read yet", code=problem.code)
+                break  # the watcher will say again that they are there
+            if events:
+                topic.skip_to(first)
+                topic.add(first, events)
+            elif topic.seen == wanted:
+                topic.nothing_more()
+            else:
+                await asyncio.sleep(PATIENCE_SECONDS)
+        if then:
+            topic.end(then)
+
+    async def tick(self) -> None:
+        """Once a second, for ever: heartbeats, readers that take nothing, events that are kept no longer."""
+        loop = asyncio.get_running_loop()
+        second = 0
+        while True:
+            await asyncio.sleep(1)
+            second += 1
+            now = loop.time()
+            for topic in self.topics():
+                topic.forget(now - KEPT_SECONDS)
+            for reader in tuple(self._beats[second % HEARTBEAT_SECONDS]):
+                reader.beat = True
+                reader.wake()
+            for reader in self.readers():
+                if reader.sending is not None and now - reader.sending > STALLED_SECONDS:
+                    reader.cut("slow_reader")
+                    reader.abort()
+
+    async def drain(self, seconds: float) -> None:
+        """End every stream with a hint to come back, spread over so many seconds; new ones end at once."""
+        self.draining = True
+        readers = list(self.readers())
+        for place, reader in enumerate(readers):
+            reader.cut("draining")
+            if place % 50 == 49:  # noqa: PLR2004 - a handful at a time
+                await asyncio.sleep(seconds * 50 / max(len(readers), 50))
+
+
+CUTS = frozenset({"invalid_token", "organization_suspended", "permission_denied", "not_found"})
