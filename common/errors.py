@@ -39,6 +39,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "team_name_taken": (409, "The team name is taken"),
     "invitation_pending": (409, "An invitation is waiting already"),
     "already_member": (409, "The person is a member already"),
+    "session_closed": (409, "The session is closed"),
     "idempotency_in_progress": (409, "A request with this Idempotency-Key is still running"),
     "precondition_failed": (412, "The version has changed"),
     "body_too_large": (413, "The body is too large"),

@@ -52,8 +52,13 @@ def parse(request: Request, raw: bytes | None) -> Any:
         return {}
     if request.mimetype != "application/json":
         raise errors.Problem("unsupported_media_type", "Send application/json.")
+    return json_of(raw)
+
+
+def json_of(raw: bytes | str) -> Any:
+    """What a JSON text says. Raises 400."""
     try:
-        return json.loads(raw.decode(), parse_constant=_refuse_constant)
+        return json.loads(raw.decode() if isinstance(raw, bytes) else raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise errors.Problem("malformed_request", "The body is not valid JSON in UTF-8.") from error
 

@@ -30,17 +30,31 @@ def record(call: Call, problem: errors.Problem) -> None:
     claim = call.acting
     if claim is None or problem.commits or problem.code not in RECORDED:
         return
+    tell(
+        claim,
+        problem.code,
+        route=f"{call.route.method} {call.route.path}",
+        needs=call.needed,
+        request_id=call.request_id,
+        personal=call.personal,
+    )
+
+
+def tell(
+    claim: Claim, reason: str, *, route: str, needs: str, request_id: str, personal: dict[str, str | None]
+) -> None:
+    """Write the event of a refusal."""
     told = database().single(
         Claim("u"),
         RECORD,
         organization=claim.tenant_id or None,
         person=claim.principal_id or None,
         credential=claim.login_session_id,
-        route=f"{call.route.method} {call.route.path}",
-        reason=problem.code,
-        needs=call.needed,
-        request=call.request_id,
-        personal=json.dumps(call.personal),
+        route=route,
+        reason=reason,
+        needs=needs,
+        request=request_id,
+        personal=json.dumps(personal),
     )[0][0]
     if told is None:
         log.security("CRITICAL", "an audit chain takes no event", organization_id=claim.tenant_id or None)

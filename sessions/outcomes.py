@@ -7,11 +7,15 @@ Each is the answer itself, so that it passes through the one boundary like any o
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Response
 
 from common.db import Written
 from common.tokens import Claim
+
+if TYPE_CHECKING:
+    from sessions.appending import Sender
 
 EVENT_STREAM = "text/event-stream"
 
@@ -65,3 +69,4 @@ class Opening(Response):
         self.tip = tip
         self.closed = closed
         self.expires_at = expires_at
+        self.sender: Sender | None = None  # of a WebSocket
