@@ -92,7 +92,9 @@ class Application:
             response = answers.problem_document(problem, "none")
         await self._follow_up(request, response, scope, receive, send)
 
-    async def _follow_up(self, request: Request, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _follow_up(
+        self, request: Request, response: Response, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         is_socket = scope["type"] == "websocket"
         if isinstance(response, Appended):
             self.hub.tell(response.place, response.first_seq, response.events)
@@ -203,7 +205,7 @@ def _headers(response: Response) -> list[tuple[bytes, bytes]]:
 
 
 async def _send(send: Send, response: Response, kind: str) -> None:
-    body = b"" if response.status_code == 204 else response.get_data()  # noqa: PLR2004
+    body = b"" if response.status_code == 204 else response.get_data()
     start: Message = {"type": f"{kind}.start", "status": response.status_code, "headers": _headers(response)}
     await send(start)
     await send({"type": f"{kind}.body", "body": body, "more_body": False})

@@ -21,6 +21,7 @@ CHUNK_BYTES = 64 * 1024  # what a stream is given at once
 EARLY = 256  # batches of a topic that wait for the one before them
 PATIENCE_SECONDS = 0.05  # how long a hole may stay one before it is read from the database
 HEARTBEAT_SECONDS = 15
+UNKNOWN = 2**63  # how many events there are, until the database has said it
 STALLED_SECONDS = 15  # a reader that takes nothing for so long is cut
 FLUSHED = frozenset({"session_closed"})  # ends before which the events that are left are still delivered
 
@@ -166,7 +167,19 @@ class Topic:
 class Reader:
     """One open stream: whose it is, how far it has come, and why it has to end."""
 
-    __slots__ = ("_waiting", "abort", "beat", "beats", "claim", "code", "expires_at", "live", "position", "sending", "topic")
+    __slots__ = (
+        "_waiting",
+        "abort",
+        "beat",
+        "beats",
+        "claim",
+        "code",
+        "expires_at",
+        "live",
+        "position",
+        "sending",
+        "topic",
+    )
 
     def __init__(self, topic: Topic, opening: Opening, beats: "set[Reader]", abort: Callable[[], None]) -> None:
         self.topic = topic
@@ -205,7 +218,7 @@ class Reader:
 
 
 class Hub:
-    """All topics of this replica. `read(claim, place, after)` reads a page from the database for whom the claim means."""
+    """All topics of this replica. `read(claim, place, after)` reads a page from the database by that claim."""
 
     def __init__(self, read: Read) -> None:
         self.read = read
@@ -265,7 +278,7 @@ class Hub:
         if topic is None:
             return
         if code in FLUSHED:  # what was said until then is still delivered
-            topic.seen = max(topic.seen, topic.tip + 1)
+            topic.seen = UNKNOWN
             self._mend(topic, then=code)
         else:
             topic.end(code)
@@ -281,7 +294,7 @@ class Hub:
         """From now on the session's events are told here: what was said until then may have been missed."""
         topic = self._topics.get(place)
         if topic is not None:
-            self.seen(place, topic.tip + 1)
+            self.seen(place, UNKNOWN)
 
     def tell(self, place: Place, first_seq: int, events: Sequence[bytes]) -> None:
         """Events that were appended here: to the streams of this replica and of the others."""
@@ -351,7 +364,7 @@ class Hub:
         readers = list(self.readers())
         for place, reader in enumerate(readers):
             reader.cut("draining")
-            if place % 50 == 49:  # noqa: PLR2004 - a handful at a time
+            if place % 50 == 49:
                 await asyncio.sleep(seconds * 50 / max(len(readers), 50))
 
 

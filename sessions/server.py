@@ -1,6 +1,5 @@
 """What a replica runs: uvicorn with one application, and an end that sends its streams to the others."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
