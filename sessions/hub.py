@@ -29,7 +29,9 @@ Read = Callable[[Claim, Place, int], Awaitable[tuple[int, list[bytes]]]]  # the 
 
 
 class Fan(Protocol):
-    """The way to the other replicas: nothing in it blocks or raises."""
+    """The way to the other replicas: nothing in it blocks or raises. `up`: it works for now."""
+
+    up: bool
 
     def follow(self, place: Place) -> None: ...
     def leave(self, place: Place) -> None: ...

@@ -28,7 +28,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins: give it a way to its connection."""
         super().on_message_begin()
-        self.scope["extensions"] = {"connection": self}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {"connection": self}  # type: ignore[dict-item]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The other side has gone."""
