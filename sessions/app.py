@@ -7,6 +7,7 @@ Source: https://asgi.readthedocs.io/en/latest/specs/www.html
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -52,6 +53,8 @@ class Application:
         self.hub.fan = fan
         watching = watch.Watch(self.hub, self.run_watch, self.run)
         tasks = [asyncio.create_task(each) for each in (self.hub.tick(), fan.run(), self.seats.run(), watching.run())]
+        for task in tasks:
+            task.add_done_callback(_stop)
         try:
             yield
         finally:
@@ -130,6 +133,13 @@ class Application:
         finally:
             self.hub.part(reader)
             connection.part()
+
+
+def _stop(task: "asyncio.Task[None]") -> None:
+    """Without one of its tasks a replica is of no use: streams would go on whose access has ended."""
+    if not task.cancelled():
+        log.entry("CRITICAL", "a task of the replica has ended", error=type(task.exception()).__name__)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _page(claim: Claim, place: Place, after: int) -> tuple[int, list[bytes]]:
