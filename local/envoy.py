@@ -18,6 +18,7 @@ from local.envoy_parts import (
     set_header,
     typed,
 )
+from local.envoy_workloads import STREAM_BYTES, workload_clusters, workload_routes
 from local.identity import ISSUER
 from local.layout import Layout, service_account
 
@@ -85,6 +86,7 @@ def configuration(
             "clusters": [
                 cluster("metadata", layout.ports["metadata:gateway"]),
                 *(_backend_cluster(target) for target in targets.values()),
+                *workload_clusters(layout),
                 *(cluster(f"function:{name}", layout.ports[f"function:{name}"]) for name in catalog),
             ],
         },
@@ -122,20 +124,19 @@ def _backend_cluster(target: Target) -> Json:
 
 
 def _gateway(layout: Layout, document: Json, targets: dict[str, Target]) -> Json:
-    filters = [
+    load_balancer = [header_mutation("client", set_header("x-client-ip", CLIENT_ADDRESS)), _edge_key(layout)]
+    api_gateway = [
         header_mutation(
+            "authorization",
             set_header("x-forwarded-authorization", "%REQ(AUTHORIZATION)%"),
             {"remove": "authorization"},
-            set_header("x-client-ip", CLIENT_ADDRESS),
         ),
-        _edge_key(layout),
         named(
             "body_size_limit",
             typed("extensions.filters.http.body_size_limit.v3.BodySizeLimit", max_request_bytes=BODY_BYTES),
         ),
         _own_token(),
         lua(GATEWAY_LUA % BODY_BYTES),
-        router(),
     ]
     spoofable = [
         {"remove_on_match": {"key_matcher": {kind: text, "ignore_case": True}}}
@@ -143,14 +144,15 @@ def _gateway(layout: Layout, document: Json, targets: dict[str, Target]) -> Json
         for text in texts
     ]
     early = typed("extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=spoofable)
-    routes = _routes(document, targets)
+    routes = [*workload_routes([each["name"] for each in api_gateway]), *_routes(document, targets)]
     return manager(
         "gateway",
         layout.ports["gateway"],
         routes,
-        filters,
+        [*load_balancer, *api_gateway, router()],
         log=access_log("gateway"),
         early=[named("spoofable", early)],
+        buffer_bytes=STREAM_BYTES,
     )
 
 
@@ -236,7 +238,8 @@ def _route(name: str, match: Json, target: Target) -> Json:
     }
     if target.constant:
         action["regex_rewrite"] = {"pattern": {"regex": "^.*$"}, "substitution": parts.path}
-    return {"name": name, "match": match, "route": action}
+    # The API Gateway collects whole answers; the load balancer before it collects nothing.
+    return {"name": name, "match": match, "route": action, "request_body_buffer_limit": BODY_BYTES}
 
 
 def _front(layout: Layout, name: str, entry: Json, platform_checks_identity: bool) -> Json:

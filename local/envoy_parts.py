@@ -45,10 +45,10 @@ def set_header(name: str, value: str) -> Json:
     return {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
 
 
-def header_mutation(*mutations: Json) -> Json:
+def header_mutation(name: str, *mutations: Json) -> Json:
     """A filter that changes the request's headers, in order."""
     changes = {"request_mutations": list(mutations)}
-    return named("headers", typed("extensions.filters.http.header_mutation.v3.HeaderMutation", mutations=changes))
+    return named(name, typed("extensions.filters.http.header_mutation.v3.HeaderMutation", mutations=changes))
 
 
 def lua(source: str) -> Json:
@@ -62,9 +62,20 @@ def router() -> Json:
 
 
 def manager(
-    name: str, port: int, routes: list[Json], filters: list[Json], *, log: Json, early: list[Json] | None = None
+    name: str,
+    port: int,
+    routes: list[Json],
+    filters: list[Json],
+    *,
+    log: Json,
+    early: list[Json] | None = None,
+    buffer_bytes: int = BODY_BYTES,
 ) -> Json:
-    """A listener on a loopback port with one HTTP connection manager."""
+    """A listener on a loopback port with one HTTP connection manager.
+
+    `buffer_bytes`: what a connection may hold of an answer that its client does not take (with what a filter collects,
+    whole bodies of BODY_BYTES, unless the route says otherwise).
+    """
     host = {"name": name, "domains": ["*"], "routes": routes}
     config = typed(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -87,7 +98,7 @@ def manager(
     return {
         "name": name,
         "address": {"socket_address": {"address": HOST, "port_value": port}},
-        "per_connection_buffer_limit_bytes": BODY_BYTES,
+        "per_connection_buffer_limit_bytes": buffer_bytes,
         "filter_chains": [{"filters": [named("http", config)]}],
     }
 
@@ -144,9 +155,9 @@ def access_log(listener: str) -> Json:
     )
 
 
-def cluster(name: str, port: int) -> Json:
-    """One HTTP/1.1 server on a loopback port. Idle connections are given up before a server would close them."""
-    address = {"socket_address": {"address": HOST, "port_value": port}}
+def cluster(name: str, *ports: int) -> Json:
+    """HTTP/1.1 servers on loopback ports. Idle connections are given up before a server would close them."""
+    addresses = [{"socket_address": {"address": HOST, "port_value": port}} for port in ports]
     options = typed(
         "extensions.upstreams.http.v3.HttpProtocolOptions",
         common_http_protocol_options={"idle_timeout": "20s"},
@@ -161,6 +172,6 @@ def cluster(name: str, port: int) -> Json:
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         "load_assignment": {
             "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}} for address in addresses]}],
         },
     }

@@ -29,6 +29,15 @@ def logins() -> dict[str, dict[str, Any]]:
     return catalog() | workloads()
 
 
+def replicas() -> dict[str, str]:
+    """Process → workload, e.g. `sessions-1` → `sessions`; a process listens on the port of its name."""
+    return {
+        f"{name}-{number}": name
+        for name, entry in workloads().items()
+        for number in range(1, int(entry["min_replicas"]) + 1)
+    }
+
+
 def _section(name: str) -> dict[str, dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = yaml.safe_load(CATALOG.read_text())[name]
     return entries
@@ -38,8 +47,8 @@ def _section(name: str) -> dict[str, dict[str, Any]]:
 class Layout:
     """One stack. `ports` keys: gateway, postgres, valkey, tasks, secrets, workflows, storage, scheduler, smtp, mail,
     sms, cloudsql, logging, kms, per Cloud Run service or workload `metadata:<s>`, and per Cloud Run service
-    `function:<s>` (the server) and `run:<s>` (its front, the part that a run.app address plays); `door` is the
-    loopback address whose port 3307 is the Cloud SQL door.
+    `function:<s>` (the server) and `run:<s>` (its front, the part that a run.app address plays), and per replica of a
+    workload its name; `door` is the loopback address whose port 3307 is the Cloud SQL door.
     """
 
     root: str

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 from local import postgres, stack
-from local.layout import Layout, catalog, logins
+from local.layout import HOST, Layout, catalog, logins, replicas
 
 CHECKOUT = Path(__file__).parent.parent
 PORTS = (
@@ -33,6 +33,7 @@ STAND_INS = {  # module of local/: the ports it listens on
 }
 MODULES = {"secrets": "secrets_server", "logging": "logging_api"}  # pragma: allowlist secret
 JOBS = ("exports-jobs", "deletions-jobs")
+FUNCTION_NEEDS = ("migrations", "provision", "metadata", "secrets", "kms")
 
 
 class Ready(Enum):
@@ -41,7 +42,7 @@ class Ready(Enum):
     LISTENS = "its ports accept connections"
     ENDED = "it ran to its end with exit code 0"
     POSTGRES = "its postmaster.pid says so"
-    HEALTHY = "its address answers 200"
+    HEALTHY = "its health answers 200"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Service:
 def port_names() -> list[str]:
     """Every key of Layout.ports."""
     services = list(catalog())
-    names = [*PORTS, *(f"metadata:{name}" for name in (*logins(), *ACCOUNTS))]
+    names = [*PORTS, *replicas(), *(f"metadata:{name}" for name in (*logins(), *ACCOUNTS))]
     return names + [f"{part}:{name}" for part in ("function", "run") for name in services]
 
 
@@ -84,6 +85,7 @@ def table(layout: Layout, environ: Mapping[str, str], *, fast: bool = False) -> 
     found = [_postgres(layout, environ, fast=fast), *_database_steps(layout, environ)]
     found += [_stand_in(layout, name, environ) for name in STAND_INS]
     found += [_function(layout, name, environ) for name, entry in catalog().items() if _is_built(entry["folder"])]
+    found += [_replica(layout, name, workload, environ) for name, workload in replicas().items()]
     found += _gateway(layout, environ)
     return [service for service in found if service.command[1] != "-m" or exists(service.command[2])]
 
@@ -138,9 +140,18 @@ def _function(layout: Layout, name: str, environ: Mapping[str, str]) -> Service:
         *("--log-level", "error", "--workers-kill-timeout", "2"),
         *("--factory", "common.server:app"),
     )
-    needs = ("migrations", "provision", "metadata", "secrets", "kms")
     environment = stack.function_environment(layout, name, environ)
-    return Service(name, command, (port,), needs, environment=environment)
+    return Service(name, command, (port,), FUNCTION_NEEDS, environment=environment)
+
+
+def _replica(layout: Layout, name: str, workload: str, environ: Mapping[str, str]) -> Service:
+    """One pod of a workload: ready when it says so. Its streams are ended within the second, as nothing else is."""
+    port = layout.ports[name]
+    environment = {"DRAIN_SECONDS": "1", **stack.function_environment(layout, workload, environ)}
+    environment |= {"HOST": HOST, "PORT": str(port), "HOSTNAME": name}
+    health = layout.url(name) + "/health/ready"
+    command = (sys.executable, "-m", f"{workload}.server")
+    return Service(name, command, (port,), FUNCTION_NEEDS, Ready.HEALTHY, environment, health)
 
 
 def _gateway(layout: Layout, environ: Mapping[str, str]) -> list[Service]:

@@ -1,5 +1,6 @@
 """A real gateway in front of fake functions that say what reached them."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -12,11 +13,11 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from common.openapi import gateway
 from local.identity import Issuer
-from local.layout import HOST, Layout, catalog
+from local.layout import HOST, Layout, catalog, replicas
 from local.ports import choose, reserve
 from local.secrets_store import SecretStore
 
@@ -85,12 +86,42 @@ class Answer:
 
 
 class Echo(BaseHTTPRequestHandler):
-    """A function: says its name and what it got; the query makes it slow or its answer large."""
+    """A function: says its name and what it got; the query makes it slow or its answer large.
+
+    As a replica it streams what `say` is told, one line at a time, and answers an upgrade by sending back every byte.
+    """
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     name = ""
     count = 0
+    serving = True
+    sent = 0  # bytes of streams
+    go = threading.Semaphore(0)
+    open: ClassVar[set[socket.socket]] = set()
+
+    def setup(self) -> None:
+        """A connection begins."""
+        super().setup()
+        self.open.add(self.connection)
+
+    def finish(self) -> None:
+        """A connection ends; its client may have left in the middle of an answer."""
+        self.open.discard(self.connection)
+        with contextlib.suppress(OSError):
+            super().finish()
+
+    def get(self) -> None:
+        if self.path == "/health/serving":
+            self.send_response(200 if self.serving else 503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif self.headers.get("Upgrade") == "websocket":
+            self.echo_bytes()
+        elif "lines=" in self.path:
+            self.stream()
+        else:
+            self.answer()
 
     def answer(self) -> None:
         type(self).count += 1
@@ -118,7 +149,40 @@ class Echo(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer
+    def stream(self) -> None:
+        """As many lines as the query says, all at once if they have a size; else each after the first waits for a go."""
+        lines, _, given = self.path.partition("?lines=")[2].partition("&size=")
+        size = int(given or "1")
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("X-Replica", self.name)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number in range(int(lines)):
+            if number and size == 1:
+                self.go.acquire(timeout=READY_SECONDS)
+            part = (str(number) * size)[:size].encode() + b"\n"
+            try:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            except OSError:  # the client has left
+                self.close_connection = True
+                return
+            type(self).sent += len(part)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def echo_bytes(self) -> None:
+        """Agree to the upgrade, then return what comes until the other side has enough."""
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("X-Replica", self.name)
+        self.end_headers()
+        while data := self.connection.recv(1024):
+            self.connection.sendall(data)
+        self.close_connection = True
+
+    do_GET = get
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""
@@ -186,7 +250,9 @@ def until(what: Any, seconds: float = READY_SECONDS) -> Any:
 @contextmanager
 def function(name: str, port: int) -> Iterator[type[Echo]]:
     """A fake function on its port."""
-    handler = type(f"Echo_{name}", (Echo,), {"name": name, "count": 0})
+    handler = type(
+        f"Echo_{name}", (Echo,), {"name": name, "count": 0, "sent": 0, "go": threading.Semaphore(0), "open": set()}
+    )
     server = ThreadingHTTPServer((HOST, port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -194,6 +260,9 @@ def function(name: str, port: int) -> Iterator[type[Echo]]:
     finally:
         server.shutdown()
         server.server_close()
+        for connection in [*handler.open]:  # as of a process that ended
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -210,7 +279,7 @@ def process(log: Path, *arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
 
 def new_layout(root: Path) -> tuple[Layout, socket.socket]:
     """A layout with the ports that the gateway and the metadata server need, and the mark that keeps them ours."""
-    names = ["gateway", "metadata:gateway"]
+    names = ["gateway", "metadata:gateway", *replicas()]
     names += [f"{kind}:{service}" for kind in ("run", "function") for service in catalog()]
     block, mark = reserve()
     layout = Layout(str(root), choose(names, {}, {}, block), HOST)
@@ -222,7 +291,7 @@ def new_layout(root: Path) -> tuple[Layout, socket.socket]:
 def stack(
     root: Path, *options: str, deadline: float = 15.0, up: tuple[str, ...] = ("auth", "projects")
 ) -> Iterator[Stack]:
-    """A whole gateway; the functions named in `up` run."""
+    """A whole gateway; the functions and replicas named in `up` run."""
     layout, mark = new_layout(root)
     SecretStore(root).add("edge-key", b"edge-one")
     document = gateway(TABLES, {name: layout.run_url(name) for name in catalog()})
@@ -234,7 +303,8 @@ def stack(
     with mark, ExitStack() as running:
         metadata = running.enter_context(process(root / "metadata.log", "local.metadata", *shared))
         until(lambda: open_port(layout.ports["metadata:gateway"]))
-        functions = {name: running.enter_context(function(name, layout.ports[f"function:{name}"])) for name in up}
+        ports = {name: layout.ports.get(f"function:{name}") or layout.ports[name] for name in up}
+        functions = {name: running.enter_context(function(name, port)) for name, port in ports.items()}
         log = root / "gateway.log"
         own = running.enter_context(process(log, "local.gateway", *shared, "--document", str(path), *options))
         made = Stack(layout, Issuer(root), log, own, metadata, functions)
