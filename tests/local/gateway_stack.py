@@ -150,7 +150,7 @@ class Echo(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def stream(self) -> None:
-        """As many lines as the query says, all at once if they have a size; else each after the first waits for a go."""
+        """As many lines as the query says; without a size each after the first waits for a go."""
         lines, _, given = self.path.partition("?lines=")[2].partition("&size=")
         size = int(given or "1")
         self.send_response(200)
@@ -250,9 +250,8 @@ def until(what: Any, seconds: float = READY_SECONDS) -> Any:
 @contextmanager
 def function(name: str, port: int) -> Iterator[type[Echo]]:
     """A fake function on its port."""
-    handler = type(
-        f"Echo_{name}", (Echo,), {"name": name, "count": 0, "sent": 0, "go": threading.Semaphore(0), "open": set()}
-    )
+    own = {"name": name, "count": 0, "sent": 0, "go": threading.Semaphore(0), "open": set()}
+    handler: type[Echo] = type(f"Echo_{name}", (Echo,), own)
     server = ThreadingHTTPServer((HOST, port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
