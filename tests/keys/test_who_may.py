@@ -11,7 +11,7 @@ from google.api_core import exceptions
 
 from common.settings import settings
 from functions.keys import policies
-from local.layout import PROJECT, catalog
+from local.layout import PROJECT, logins
 from tests.conftest import database
 
 PRIVATE = "jwt-keyring"
@@ -23,11 +23,11 @@ def path(id):
 
 
 def test_auth_alone_has_the_signing_ring():
-    assert [name for name, entry in catalog().items() if PRIVATE in entry["secrets"]] == ["auth"]
+    assert [name for name, entry in logins().items() if PRIVATE in entry["secrets"]] == ["auth"]
 
 
 def test_one_service_writes_secrets_and_only_the_scheduler_calls_it():
-    writers = {name: entry for name, entry in catalog().items() if entry.get("secret_writer")}
+    writers = {name: entry for name, entry in logins().items() if entry.get("secret_writer")}
     assert list(writers) == ["keys"]
     assert (writers["keys"]["ingress"], writers["keys"]["invokers"], writers["keys"]["paths"]) == (
         "internal",
@@ -36,7 +36,7 @@ def test_one_service_writes_secrets_and_only_the_scheduler_calls_it():
     )
 
 
-@pytest.mark.parametrize("service", [name for name in catalog() if name != "keys"])
+@pytest.mark.parametrize("service", [name for name in logins() if name != "keys"])
 def test_other_services_change_no_secret_and_list_no_versions(client, service):
     manager = client(service)
     for call in (
@@ -110,7 +110,7 @@ FORGERIES = [
 ]
 
 
-@pytest.mark.parametrize("role", sorted({entry["role"] for entry in catalog().values()}))
+@pytest.mark.parametrize("role", sorted({entry["role"] for entry in logins().values()}))
 def test_no_role_brings_keys_of_its_own(stack, safe, role):
     """For others these functions do not exist; for the rotation's role they are nothing without a system's seal."""
     kid = safe.ring("context-key-auth_fn")["active"]

@@ -12,7 +12,7 @@ import pytest
 
 from common.settings import Settings
 from local import keys, stack
-from local.layout import Layout, catalog
+from local.layout import Layout, catalog, logins
 from local.ports import Occupied, choose, reserve
 from local.secrets_store import SecretStore
 from local.services import port_names
@@ -32,11 +32,11 @@ def layout(tmp_path: Path, block: range) -> Layout:
 
 def test_every_function_gets_every_setting_that_has_no_default(layout: Layout) -> None:
     needed = {field.name.upper() for field in fields(Settings) if field.default is MISSING}
-    for service in catalog():
+    for service in logins():
         given = stack.function_environment(layout, service, {})
         assert needed <= set(given)
         assert given["SERVICE"] == service
-        assert given["SERVICE_URL"] == layout.run_url(service)
+        assert given["SERVICE_URL"] == (layout.run_url(service) if service in catalog() else layout.url("gateway"))
 
 
 def test_settings_of_make_run_arrive_and_what_steers_libraries_does_not(layout: Layout) -> None:
@@ -73,7 +73,7 @@ def test_a_service_sees_its_own_secrets_and_their_newest_versions(layout: Layout
     keys.seed(root, {})
     keys.mount(root)
 
-    for service, entry in catalog().items():
+    for service, entry in logins().items():
         mounted = {path.name: path.read_bytes() for path in (root / "mounts" / service).iterdir()}
         assert set(mounted) == {*entry["secrets"], f"context-key-{entry['role']}"}
     SecretStore(root).add("edge-key", b"rotated")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from local.layout import catalog
+from local.layout import logins
 
-ROLES = sorted({entry["role"] for entry in catalog().values()})
+ROLES = sorted({entry["role"] for entry in logins().values()})
 OURS = "('app', 'identity', 'platform')"
 # What only an owner of tables can do, and nothing else: see migrations/0030_retention.sql.
 OF_THE_OWNER = {

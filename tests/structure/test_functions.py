@@ -9,7 +9,7 @@ import pytest
 import yaml
 from werkzeug.routing import Map, Rule
 
-from local.layout import catalog
+from local.layout import catalog, workloads
 from tests.structure.sources import CHECKOUT, python_of, read, tree_of
 from tests.structure.test_routes import TABLES
 
@@ -56,8 +56,18 @@ def test_routes_lie_under_the_paths_of_the_catalog(service, entry):
     assert [path for path in public if not any((path + "/").startswith(given + "/") for given in entry["paths"])] == []
 
 
-def test_paths_of_the_catalog_belong_to_one_function():
-    given = [path for entry in SERVICES.values() for path in entry["paths"]]
+@pytest.mark.parametrize(("workload", "entry"), workloads().items(), ids=list(workloads()))
+def test_a_workload_is_named_like_its_folder_and_fits_its_entry(workload, entry):
+    assert (CHECKOUT / workload / "main.py").exists()
+    assert entry["role"] == f"{workload}_fn"
+    assert 1 < entry["min_replicas"] < entry["max_replicas"]
+    assert "p" not in entry["kinds"]
+    public = [route.path for route in TABLES[workload].routes if not route.path.startswith("/health/")]
+    assert [path for path in public if not any((path + "/").startswith(given + "/") for given in entry["paths"])] == []
+
+
+def test_paths_of_the_catalog_belong_to_one_of_them():
+    given = [path for entry in [*SERVICES.values(), *workloads().values()] for path in entry["paths"]]
     assert len(given) == len(set(given))
 
 
@@ -129,7 +139,7 @@ def constants_of(tree):
     return bound | {name for name in taken if name.isupper()}
 
 
-@pytest.mark.parametrize("path", [path for path in python_of("functions", "common") if path.name != "db.py"], ids=str)
+@pytest.mark.parametrize("path", [path for path in python_of("functions", "common", "sessions") if path.name != "db.py"], ids=str)
 def test_sql_is_literal(path):
     tree = tree_of(path)
     built = [ast.unparse(node) for node in sql_arguments(tree) if not literal(node, constants_of(tree))]

@@ -7,9 +7,9 @@ import pytest
 
 from common import access, errors
 from common.http import Routes
-from local.layout import catalog
+from local.layout import catalog, logins, workloads
 
-SERVICES = catalog()
+SERVICES = logins()
 PERMISSIONS = {
     *("organizations.view", "organizations.edit", "organizations.delete", "users.invite", "users.remove"),
     *("user.manage", "team.manage", "role.manage", "apikey.manage", "billing.view", "billing.edit"),
@@ -21,8 +21,9 @@ PERMISSIONS = {
 
 
 def tables():
-    for entry in SERVICES.values():
-        importlib.import_module(f"functions.{entry['folder']}.main")
+    functions = [f"functions.{entry['folder']}.main" for entry in catalog().values()]
+    for module in [*functions, *(f"{workload}.main" for workload in workloads())]:
+        importlib.import_module(module)
     return {table.service: table for table in Routes.tables if table.service in SERVICES}
 
 

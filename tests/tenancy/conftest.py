@@ -13,13 +13,13 @@ import pg8000.native
 import pytest
 
 from common import apikeys
-from local.layout import catalog
+from local.layout import logins
 from tests.conftest import People, Person, database
 
-ROLES = [entry["role"] for entry in catalog().values()]
-KINDS = {entry["role"]: entry["kinds"] for entry in catalog().values()}
+ROLES = [entry["role"] for entry in logins().values()]
+KINDS = {entry["role"]: entry["kinds"] for entry in logins().values()}
 AS = [(role, kind) for role in ROLES for kind in KINDS[role]]  # every role, as every kind of caller that it may serve
-SIGNS_IN = {entry["role"]: entry.get("signs_in", False) for entry in catalog().values()}
+SIGNS_IN = {entry["role"]: entry.get("signs_in", False) for entry in logins().values()}
 
 
 # A row of each kind, beside a project and its task; `:name` is the text that nobody else knows.
@@ -31,6 +31,10 @@ MORE = (
     "INSERT INTO app.billing (tenant_id, company) SELECT :t, :name WHERE CAST(:u AS uuid) IS NOT NULL",
     "INSERT INTO app.invoices (tenant_id, number, issued_at, total, currency, status, billed_to)"
     " SELECT :t, :name, now(), 1, 'EUR', 'open', '{}' WHERE CAST(:u AS uuid) IS NOT NULL",
+    "INSERT INTO app.sessions (tenant_id, project_id, title, created_by, closes_at)"
+    " SELECT p.tenant_id, p.id, :name, :u, now() + interval '1 hour' FROM app.projects p WHERE p.tenant_id = :t",
+    "INSERT INTO app.session_events (tenant_id, session_id, seq, type, data, created_by)"
+    " SELECT s.tenant_id, s.id, 1, :name, to_json(CAST(:name AS text)), :u FROM app.sessions s WHERE s.tenant_id = :t",
 )
 
 

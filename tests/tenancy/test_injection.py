@@ -94,6 +94,8 @@ ATTACKS = {
         "SELECT lead(name) OVER () FROM app.projects",
         "SELECT * FROM app.projects FOR UPDATE",
         "SELECT * FROM app.projects FOR KEY SHARE",
+        "SELECT app.session_event_json(e) FROM app.session_events e",
+        "SELECT app.session_json(s) FROM app.sessions s",
     ],
     "catalogs and activity": [
         "SELECT * FROM pg_stats",
@@ -147,6 +149,14 @@ ATTACKS = {
         "UPDATE app.organizations SET name = 'planted'",
         "UPDATE app.organizations SET tenant_id = '{tenant}'",
         "DELETE FROM app.tasks",
+        "INSERT INTO app.sessions (tenant_id, project_id, title, created_by, closes_at)"
+        " SELECT '{tenant}', id, 'planted', '{user}', now() FROM app.projects",
+        "UPDATE app.sessions SET title = 'planted', last_seq = 0, closed_at = now()",
+        "DELETE FROM app.sessions",
+        "INSERT INTO app.session_events (tenant_id, session_id, seq, type, data, created_by)"
+        " SELECT '{tenant}', id, 2, 'planted', '1', '{user}' FROM app.sessions",
+        "UPDATE app.session_events SET data = '1'",
+        "DELETE FROM app.session_events",
         "DELETE FROM app.projects",
         "UPDATE app.members SET role = 'viewer'",
         "INSERT INTO app.api_keys (tenant_id, name, prefix, key_hash, permissions, created_by, expires_at)"
