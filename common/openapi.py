@@ -15,6 +15,7 @@ from common.openapi_parts import (
     ALWAYS_SENT,
     ANSWER_HEADERS,
     COOKIES_PARAMETER,
+    EVENT_STREAM,
     HEADER_PARAMETERS,
     INFO,
     PROBLEM_SCHEMA,
@@ -144,6 +145,7 @@ def _parameters(route: RouteLike, *, versioned: bool) -> list[Any]:
         (versioned and route.method in {"PATCH", "DELETE"}, "IfMatch"),
         (route.idempotent, "IdempotencyKey"),
         (route.path in KEPT, "IfNoneMatch"),
+        (route.media == EVENT_STREAM, "LastEventId"),
     )
     return parameters + [name for applies, name in rules if applies]
 

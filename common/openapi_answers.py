@@ -8,7 +8,7 @@ from marshmallow import Schema
 
 from common.access import PUBLIC, SIGNED_IN
 from common.errors import CODES
-from common.openapi_parts import REF
+from common.openapi_parts import EVENT_STREAM, REF, STREAMED
 from common.openapi_route import PLACEHOLDER, RouteLike
 
 Json = dict[str, Any]
@@ -72,6 +72,11 @@ def paged(schema: type[Schema] | None) -> bool:
     return schema is not None and "cursor" in schema._declared_fields
 
 
+def limited(schema: type[Schema] | None) -> bool:
+    """Whether a query is that of a list that is given in parts, by cursors or by the place of what comes next."""
+    return schema is not None and "limit" in schema._declared_fields
+
+
 def has_version(schema: SchemaLike | None) -> bool:
     """Whether an answer is an object with a version, and so has an ETag."""
     return schema is not None and "version" in schema._declared_fields
@@ -100,7 +105,7 @@ def _success(route: RouteLike, status: int, schemas: list[SchemaLike]) -> Json:
     schema = schemas[0] if schemas else None
     rules = (
         (has_version(schema) or route.path in KEPT, "ETag"),
-        (paged(route.query) or route.media == "application/x-ndjson", "Link"),
+        (limited(route.query) or route.media == "application/x-ndjson", "Link"),
         (status in {201, 202, 302, 303}, "Location"),
         (route.idempotent, "Idempotent-Replayed"),
         (route.path.startswith(COOKIES_BELOW), "Set-Cookie"),
@@ -111,7 +116,9 @@ def _success(route: RouteLike, status: int, schemas: list[SchemaLike]) -> Json:
     if schema is not None:
         answer["content"] = {kind: {"schema": schema if len(schemas) == 1 else {"oneOf": schemas}}}
     elif kind != "application/json" and status == 200:
-        answer["content"] = {kind: {"schema": {"type": "string"}}}
+        answer["content"] = {
+            kind: {"schema": {"type": "string"}} | ({"example": STREAMED} if kind == EVENT_STREAM else {})
+        }
     return answer
 
 

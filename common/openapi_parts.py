@@ -6,6 +6,11 @@ from common.errors import CODES
 
 Json = dict[str, Any]
 REF = "#/components/"
+EVENT_STREAM = "text/event-stream"
+STREAMED = (  # what a stream looks like
+    'retry: 1000\n: open\n\nid: 42\ndata: {"seq":42,"type":"message.sent","data":{"text":"Hello"}}\n\n'
+    'event: end\ndata: {"code":"session_closed","resume_after":42}\n\n'
+)
 
 INFO: Json = {
     "summary": "A multi-tenant backend whose tenant isolation and GDPR duties can be proven.",
@@ -85,6 +90,12 @@ HEADER_PARAMETERS: dict[str, tuple[str, Json, str, str]] = {  # component: name,
         "8e03978e-40d5-43e8-bc93-6894a57f9324",
         "The same key and body replays the stored answer, for 24 hours; another body is 422.",
     ),
+    "LastEventId": (
+        "Last-Event-ID",
+        WORDS | {"pattern": "^[0-9]{1,19}$"},
+        "41",
+        "The stream begins behind this event; `0` means from the start. It wins over `after`.",
+    ),
 }
 COOKIES_PARAMETER: Json = {
     "name": "cookies",
@@ -129,6 +140,7 @@ ALWAYS_SENT = frozenset({"X-Request-Id"})
 PARAMETERS: dict[str, str] = {  # what a parameter means that does not say so itself; an id is that of the thing
     "limit": "How many at most.",
     "cursor": "`next_cursor` of the page before; only with the same filter.",
+    "after": "Only what comes behind the event with this `seq`.",
     "status": "Only those in this state.",
     "kind": "Only those of this kind.",
     "overdue": "`true`: only what is open after its time; `false`: all the rest.",

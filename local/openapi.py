@@ -5,13 +5,14 @@ from pathlib import Path
 
 from common.openapi import public
 from local.gateway import tables
+from sessions.main import routes as sessions
 
 TARGET = Path(__file__).parent.parent / "functions" / "auth" / "openapi.json"
 
 
 def document() -> str:
     """The document as it stands in the file that the auth function serves."""
-    return json.dumps(public(tables()), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(public([*tables(), sessions]), indent=1, ensure_ascii=False) + "\n"
 
 
 def main() -> None:

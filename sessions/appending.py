@@ -48,16 +48,15 @@ class Sender:
         route = f"{call.route.method} {call.route.path}"
         return cls(place, call.caller.claim, route, call.request_id, call.personal)
 
-    def send(self, message: str) -> Appended:
-        """Append one message, on disk when this returns. Blocks for the database.
+    def send(self, events: Sequence[str]) -> Appended:
+        """Append what `event_of` made of messages, on disk when this returns. Blocks for the database.
 
-        Raises Problem: 400, 401, 403, 404, 409 `session_closed`, 422, 503.
+        Raises Problem: 401, 403, 404, 409 `session_closed`, 503.
         """
-        event = event_of(message)
         try:
             with database().transaction(self.claim) as tx:
                 _authorize(tx)
-                return append(tx, self.place.session_id, [event])
+                return append(tx, self.place.session_id, events)
         except errors.Problem as problem:
             if not self.refused and problem.code in refusals.RECORDED:
                 self.refused = True

@@ -20,7 +20,7 @@ from sessions.schemas import (
     SessionChange,
     SessionEventPage,
     SessionFilter,
-    SessionPage,
+    Sessions,
     StreamStart,
 )
 
@@ -31,7 +31,7 @@ WHOLE = re.compile(r"[0-9]{1,19}")
 WEBSOCKET = "context.websocket"  # in the environment of a handshake
 
 
-@routes.on("GET", "/v1/sessions", needs="session.view", query=SessionFilter, body=None, answers=SessionPage)
+@routes.on("GET", "/v1/sessions", needs="session.view", query=SessionFilter, body=None, answers=Sessions)
 def list_sessions(call: Call) -> Json:
     """List sessions, newest first."""
     query, status = call.query, call.query["status"]
@@ -72,8 +72,9 @@ def change_session(call: Call) -> Json | Response:
         if call.body == {"status": "closed"}:
             return queries.select_session(call.tx, session_id)
         raise errors.conflict("session_closed", queries.CLOSED)
-    if set(call.body) != {"status"} or not closes:
-        call.audit("session.updated", session.id, fields=sorted(call.body))
+    fields = sorted(set(call.body) - {"status"} if closes else call.body)
+    if fields or not closes:
+        call.audit("session.updated", session.id, fields=fields)
     if not closes:
         return session
     call.audit("session.closed", session.id, reason="request")

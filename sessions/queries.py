@@ -229,6 +229,7 @@ def list_events(tx: Tx, session_id: str, *, after: int, limit: int) -> tuple[str
             FROM (
                 SELECT * FROM app.session_events known
                 WHERE known.tenant_id = :tenant_id AND known.session_id = :session_id AND known.seq > :after
+                    AND known.created_at > s.created_at - interval '1 day' AND known.created_at < now() + interval '1 day'
                 ORDER BY known.seq LIMIT CAST(:limit AS integer)
             ) AS e
         ) AS page
@@ -247,7 +248,8 @@ def list_events(tx: Tx, session_id: str, *, after: int, limit: int) -> tuple[str
 def page_behind(tx: Tx, session_id: str, after: int) -> tuple[int, list[bytes]]:
     """The first seq behind `after` and the JSON text of that event and of those that follow it without a gap.
 
-    At most 100, and 256 KiB unless the first alone is longer; (0, []) when there is none.
+    At most 100, and 256 KiB unless the first alone is longer; (0, []) when there is none. The bounds of time spare
+    the partitions of other months; the days are for clocks that step.
     """
     rows = tx.rows(
         """
@@ -258,6 +260,11 @@ def page_behind(tx: Tx, session_id: str, after: int) -> tuple[int, list[bytes]]:
             FROM (
                 SELECT * FROM app.session_events known
                 WHERE known.tenant_id = :tenant_id AND known.session_id = :session_id AND known.seq > :after
+                    AND known.created_at < now() + interval '1 day'
+                    AND known.created_at > (
+                        SELECT s.created_at - interval '1 day' FROM app.sessions s
+                        WHERE s.tenant_id = :tenant_id AND s.id = :session_id
+                    )
                 ORDER BY known.seq LIMIT 100
             ) AS e
         ) AS page

@@ -45,14 +45,14 @@ class Session(Schema):
     project_id = fields.UUID(required=True)
     title = fields.String(required=True, validate=TITLE)
     status = fields.String(required=True, validate=validate.OneOf(STATUS))
-    created_by = fields.UUID(required=True, allow_none=True)
+    created_by = fields.UUID(required=True)
     created_at = Moment(required=True)
     last_event_at = Moment(required=True, allow_none=True)
     closed_at = Moment(required=True, allow_none=True)
     version = fields.Integer(required=True)
 
 
-class SessionPage(Schema):
+class Sessions(Schema):
     """A page of sessions, newest first."""
 
     items = fields.List(fields.Nested(Session), required=True)
@@ -67,7 +67,7 @@ class NewSessionEvent(Schema):
 
 
 class NewSessionEvents(Schema):
-    """POST /v1/sessions/{id}/events: 1 to 100 events of at most 64 KiB each. Loads to the compact JSON of each."""
+    """POST /v1/sessions/{id}/events: 1 to 100 events of at most 64 KiB each."""
 
     events = fields.List(fields.Nested(NewSessionEvent), required=True, validate=validate.Length(min=1, max=MAX_BATCH))
 
@@ -99,7 +99,7 @@ class SessionEvent(Schema):
     seq = fields.Integer(required=True)
     type = fields.String(required=True, validate=TYPE)
     data = fields.Raw(required=True, allow_none=True)
-    created_by = fields.UUID(required=True, allow_none=True)
+    created_by = fields.UUID(required=True)
     created_at = Moment(required=True)
 
 

@@ -13,7 +13,7 @@ from common.http import Route
 from tests.structure.test_routes import PERMISSIONS, SERVICES, TABLES
 
 EVERY = [route for service in SERVICES for route in TABLES[service].routes]
-PUBLIC_SERVICES = [service for service, entry in SERVICES.items() if entry["ingress"] == "all"]
+PUBLIC_SERVICES = [service for service, entry in SERVICES.items() if entry.get("ingress", "all") == "all"]
 ROUTES = list(
     {
         (route.method, route.path): route
@@ -63,7 +63,7 @@ OF_TYPE: list[tuple[type[fields.Field], Callable[[], Any]]] = [
     (fields.Integer, lambda: 1),
     (fields.Mapping, dict),
     (fields.AwareDateTime, lambda: "2100-01-01T00:00:00Z"),
-    (fields.Field, lambda: f"Thing {uuid.uuid4().hex}"),
+    (fields.Field, lambda: f"Thing-{uuid.uuid4().hex}"),
 ]
 
 

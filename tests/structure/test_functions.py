@@ -139,7 +139,9 @@ def constants_of(tree):
     return bound | {name for name in taken if name.isupper()}
 
 
-@pytest.mark.parametrize("path", [path for path in python_of("functions", "common", "sessions") if path.name != "db.py"], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in python_of("functions", "common", "sessions") if path.name != "db.py"], ids=str
+)
 def test_sql_is_literal(path):
     tree = tree_of(path)
     built = [ast.unparse(node) for node in sql_arguments(tree) if not literal(node, constants_of(tree))]

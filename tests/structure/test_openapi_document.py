@@ -108,7 +108,7 @@ def test_an_answer_says_what_it_is(operation: dict[str, Any]) -> None:
     assert [
         status
         for status, answer in successes.items()
-        if ("content" in answer) == (status in {"204", "302", "303", "304"})
+        if ("content" in answer) == (status in {"101", "204", "302", "303", "304"})
     ] == []
 
 
@@ -148,6 +148,16 @@ def test_what_comes_in_is_bounded(operation: dict[str, Any]) -> None:
         given["body"] = operation["requestBody"]["content"]["application/json"]["schema"]
     parts = [each for name, schema in given.items() for each in below(name, schema)]
     assert [place for place, schema in parts if unbounded(schema)] == []
+
+
+def test_the_streams_are_told() -> None:
+    """What API Gateway's document cannot hold stands in the public one: an open answer, and a change of protocol."""
+    stream, socket = (OPERATIONS[f"GET /v1/sessions/{{session_id}}/{name}"] for name in ("stream", "ws"))
+    assert list(stream["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert {"$ref": "#/components/parameters/LastEventId"} in stream["parameters"]
+    assert "204" in stream["responses"]
+    assert "101" in socket["responses"]
+    assert "200" not in socket["responses"]
 
 
 def test_the_gateway_passes_what_the_document_tells() -> None:
