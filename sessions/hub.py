@@ -46,12 +46,13 @@ class Behind(Exception):
 class Chunk:
     """Some events that follow one another, shared by all who read them."""
 
-    __slots__ = ("_frames", "events", "first_seq")
+    __slots__ = ("_frames", "_messages", "events", "first_seq")
 
     def __init__(self, first_seq: int, events: Sequence[bytes]) -> None:
         self.first_seq = first_seq
         self.events = events
         self._frames: bytes | None = None
+        self._messages: bytes | None = None
 
     @property
     def last_seq(self) -> int:
@@ -65,6 +66,23 @@ class Chunk:
             numbered = enumerate(self.events, self.first_seq)
             self._frames = b"".join(b"id: %d\ndata: %b\n\n" % each for each in numbered)
         return self._frames
+
+    @property
+    def messages(self) -> bytes:
+        """As WebSocket messages: a server masks nothing, so the bytes are the same for everybody."""
+        if self._messages is None:
+            self._messages = b"".join(map(_message, self.events))
+        return self._messages
+
+
+def _message(text: bytes) -> bytes:
+    """An unfragmented text frame (RFC 6455, section 5.2)."""
+    size = len(text)
+    if size < 126:
+        return b"\x81%c%b" % (size, text)
+    if size < 65_536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), text)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), text)
 
 
 class Topic:
