@@ -229,7 +229,8 @@ def list_events(tx: Tx, session_id: str, *, after: int, limit: int) -> tuple[str
             FROM (
                 SELECT * FROM app.session_events known
                 WHERE known.tenant_id = :tenant_id AND known.session_id = :session_id AND known.seq > :after
-                    AND known.created_at > s.created_at - interval '1 day' AND known.created_at < now() + interval '1 day'
+                    AND known.created_at > s.created_at - interval '1 day'
+                    AND known.created_at < now() + interval '1 day'
                 ORDER BY known.seq LIMIT CAST(:limit AS integer)
             ) AS e
         ) AS page
