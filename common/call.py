@@ -50,6 +50,7 @@ class Route:
     by_scope: tuple[tuple[str, str], ...] = ()  # the permission that a `scope` in the body needs, with step-up
     while_suspended: bool = False  # for her own data: open to members of a suspended organization too
     mailed: bool = False  # reached by a mailed link that proves itself: counts as anonymous only when it fails
+    appends: bool = False  # appends events, which have a limit of their own
     media: str | None = None  # what a success is written in, where that is not JSON
 
     def beyond(self, body: Any) -> str | None:
@@ -90,6 +91,7 @@ class Call:
     parsed: Any = None  # the body's JSON as it came
     body: dict[str, Any] = field(default_factory=dict)
     query: dict[str, Any] = field(default_factory=dict)
+    appended: int = 0  # events, by the handler: counted when they stand
     acting: Claim | None = None  # as whom it works, once somebody is known: a refusal is hers
     _caller: access.Caller | None = None
     _tx: Tx | None = None

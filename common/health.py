@@ -4,12 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 from marshmallow import Schema, fields, validate
 
-from common import errors
+from common import cache, errors
 from common.db import database
 from common.settings import settings
 
 if TYPE_CHECKING:
     from common.http import Call
+
+
+CACHE_SECONDS = 1.0  # longer than that is no answer
 
 
 class Alive(Schema):
@@ -50,10 +53,7 @@ def _database() -> bool:
 def _cache() -> bool:
     if not settings().valkey_url:
         return True
-    import valkey  # noqa: PLC0415 - only readiness needs it
-
     try:
-        with valkey.Valkey.from_url(settings().valkey_url, socket_timeout=1, socket_connect_timeout=1) as client:
-            return bool(client.ping())
-    except valkey.ValkeyError:
+        return bool(cache.client(CACHE_SECONDS).ping())
+    except cache.failures():
         return False

@@ -17,7 +17,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.wrappers import Request, Response
 
-from common import access, answers, cookies, errors, health, idempotency, limits, log, reading, refusals
+from common import access, answers, cookies, denylist, errors, health, idempotency, limits, log, reading, refusals
 from common.call import Call, Handler, Json, Later, Route
 from common.db import Tx, Written, database
 from common.tokens import Claim
@@ -135,12 +135,17 @@ class Routes(Table):
     def _counted(self, call: Call, tally: limits.Tally) -> Response:
         """The answer; how it ends decides whether it counts as a failed log-in or as a request without a valid key."""
         try:
+            if tally.revoked and call._caller is not None:
+                call.acts_as(call.caller.claim)
+                raise denylist.refusal()
             response = self._within_transaction(call)
         except errors.Problem as problem:
             tally.end(problem.status)
             refusals.record(call, problem)
             raise
         tally.end(response.status_code)
+        if call.appended:
+            tally.appended(call.caller.tenant_id, call.appended)
         return response
 
     def _match(self, request: Request) -> tuple[Route | None, dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Rate limits: named policies, counted in Valkey by all instances together, in one round trip for all that apply.
 
-Sliding window counters with the keys and the arithmetic of the library's own strategy, whose scripts take one round
-trip per policy and again per look. Without Valkey everything passes: counters are not truth.
+The same round trip asks for the caller's log-in in the denylist (common/denylist.py). Sliding window counters with the
+keys and the arithmetic of the library's own strategy, whose scripts take one round trip per policy and again per look.
+Without Valkey everything passes, for counters are not truth; but for events, which each process then counts alone.
 Sources: https://limits.readthedocs.io/en/stable/strategies.html#sliding-window-counter,
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (the headers, as structured fields).
 """
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from limits import RateLimitItem, parse
 
-from common import errors, log
+from common import cache as valkey
+from common import denylist, errors, local_counts, log
 from common.settings import settings
 
 if TYPE_CHECKING:
@@ -22,17 +24,19 @@ if TYPE_CHECKING:
     from common.access import Caller
     from common.call import Route
 
-NAMES = ("anonymous", "ip", "user", "organization")
+NAMES = ("anonymous", "ip", "user", "organization", "events")
 EXEMPT = ("/health/", "/docs", "/v1/openapi.json", "/.well-known/jwks.json")  # of the anonymous policy
 HEALTH = "/health/"
 UNAUTHENTICATED = 401
 TIMEOUT_SECONDS = 0.25
 PAUSE_SECONDS = 2.0  # after a failure nobody waits for Valkey, and then one request tries
 KNOWN_KEYS = 10_000
+LOCAL = frozenset({"events"})  # what a process counts alone without Valkey
 
-# KEYS: the previous and the current window of each subject. ARGV, for each: limit, window in ms, whether to count, and
-# whether to refuse. Answer: which subject refuses, 0 for none (it and those behind it are not counted), and for each
-# what is left and the ms until one more passes or, while some are left, until the window ends.
+# KEYS: the previous and the current window of each subject, and perhaps one that is there when the log-in was revoked.
+# ARGV, for each subject: limit, window in ms, how many to count, and whether to refuse. Answer: which subject refuses,
+# 0 for none (it and those behind it are not counted), for each what is left and the ms until one more passes or, while
+# some are left, until the window ends, and 1 at the end when the log-in was revoked.
 SCRIPT = """
 local refused, counts, state = 0, {}, {}
 for i = 1, #KEYS / 2 do
@@ -54,14 +58,15 @@ end
 local answer = {refused}
 for i, known in ipairs(state) do
   local limit, window, current, current_left, previous, previous_left, used = unpack(known)
-  if (refused == 0 or i < refused) and ARGV[4 * i - 1] == '1' then
+  local counted = tonumber(ARGV[4 * i - 1])
+  if (refused == 0 or i < refused) and counted > 0 then
     if current_left > 0 then
-      redis.call('INCR', KEYS[2 * i])
+      redis.call('INCRBY', KEYS[2 * i], counted)
     else
-      redis.call('SET', KEYS[2 * i], 1, 'PX', 2 * window)
+      redis.call('SET', KEYS[2 * i], counted, 'PX', 2 * window)
       current_left = 2 * window
     end
-    current, used = current + 1, used + 1
+    current, used = current + counted, used + counted
   end
   local rest = current_left > 0 and current_left - window or 0
   local wait = rest
@@ -75,16 +80,17 @@ for i, known in ipairs(state) do
   answer[2 * i] = math.max(limit - used, 0)
   answer[2 * i + 1] = math.max(math.ceil(wait), 0)
 end
+answer[#answer + 1] = #KEYS % 2 == 1 and redis.call('EXISTS', KEYS[#KEYS]) or 0
 return answer
 """
 
 
 class Subject(NamedTuple):
-    """Whom a policy counts in this request, and whether the request counts and may be refused by it."""
+    """Whom a policy counts in this request, how much the request counts, and whether it may be refused by it."""
 
     policy: str
     key: str
-    counts: bool = True
+    counts: int = 1
     refuses: bool = True
 
 
@@ -116,16 +122,13 @@ def address(client: str | None) -> str:
 class Counters:
     """The counters in Valkey. A failure is logged once and answered with None, by everybody for a moment."""
 
-    def __init__(self, url: str) -> None:
-        import valkey  # noqa: PLC0415 - 35 ms, and services behind no public address count nothing
-
-        options = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
-        self._failures = (valkey.ValkeyError, OSError)
-        self._run = valkey.Valkey.from_url(url, **options).register_script(SCRIPT)
+    def __init__(self) -> None:
+        self._failures = valkey.failures()
+        self._run = valkey.client(TIMEOUT_SECONDS).register_script(SCRIPT)
         self._down = False
         self._try_at = 0.0
 
-    def take(self, subjects: list[Subject]) -> list[int] | None:
+    def take(self, subjects: list[Subject], login_session_id: str = "") -> list[int] | None:
         """The script's answer, None when Valkey cannot be asked."""
         now = time.monotonic()
         if self._down:
@@ -138,7 +141,9 @@ class Counters:
             before, after, limit, window = _pattern(subject.policy)
             current = before + subject.key + after
             keys += [f"{current}/-1", current]
-            arguments += [limit, window, int(subject.counts), int(subject.refuses)]
+            arguments += [limit, window, subject.counts, int(subject.refuses)]
+        if login_session_id:
+            keys.append(denylist.key(login_session_id))
         try:
             answer: list[int] = self._run(keys, arguments)
         except self._failures as error:
@@ -156,7 +161,46 @@ class Counters:
 @cache
 def counters() -> Counters | None:
     """The process's counters; none without a cache."""
-    return Counters(settings().valkey_url) if settings().valkey_url else None
+    return Counters() if settings().valkey_url else None
+
+
+def _alone(subjects: list[Subject]) -> list[int]:
+    """What the script answers, without Valkey: everything is left, but of what is counted here."""
+    answer = [0]
+    for place, subject in enumerate(subjects, start=1):
+        _, _, limit, window = _pattern(subject.policy)
+        left, wait = limit, window
+        if subject.policy in LOCAL:
+            left, wait = local_counts.look(subject.key, limit, window)
+            if left == 0 and subject.refuses and not answer[0]:
+                answer[0] = place
+            elif not answer[0]:
+                local_counts.count(subject.key, window, subject.counts)
+                left = max(left - subject.counts, 0)
+        answer += [left, wait]
+    return [*answer, 0]
+
+
+def _ask(subjects: list[Subject], login_session_id: str = "") -> list[int]:
+    store = counters()
+    return (store.take(subjects, login_session_id) if store else None) or _alone(subjects)
+
+
+def _used_up(policy: str, wait: int) -> errors.Problem:
+    return errors.Problem(
+        "rate_limited",
+        f"The limit {policy!r} is used up for now.",
+        headers={"Retry-After": str(max(_seconds(wait), 1))},
+    )
+
+
+def count_events(tenant_id: str, login_session_id: str = "", number: int = 1) -> None:
+    """Count events that come by an open connection, before they are appended. Raises 429, 401 for a revoked log-in."""
+    answer = _ask([Subject("events", tenant_id, number)], login_session_id)
+    if answer[0]:
+        raise _used_up("events", answer[2])
+    if answer[-1]:
+        raise denylist.refusal()
 
 
 _organizations: dict[str, str] = {}
@@ -180,6 +224,7 @@ class Tally:
         self._exempt = self._path.startswith("/internal/") or (client is None and self._path.startswith(HEALTH))
         self._left: dict[str, tuple[int, int]] = {}  # policy → what is left, and ms
         self._owed: Subject | None = None  # counted when the request fails
+        self.revoked = False  # the denylist has the caller's log-in
 
     def begin(self, route: "Route | None", caller: "Caller | None") -> None:
         """Count a request before anything is done for it; what has no route is counted and never refused.
@@ -189,19 +234,19 @@ class Tally:
         if self._exempt:
             return
         if self._path.startswith(HEALTH):
-            self._count([Subject("ip", self._address, counts=False, refuses=False)])
+            self._count([Subject("ip", self._address, counts=0, refuses=False)])
             return
         known = route is not None
         subjects = [Subject("ip", self._address, refuses=known)]
         if caller is not None:
-            subjects += _of_caller(caller, known)
+            subjects += _of_caller(caller, route)
             self._owed = Subject("anonymous", self._address) if caller.api_key else None
         elif not (self._preflight or self._path.startswith(EXEMPT)):
             anonymous = Subject("anonymous", self._address, refuses=known)
             later = route is not None and (route.tokens or route.mailed)
-            subjects.append(anonymous._replace(counts=not later))
+            subjects.append(anonymous._replace(counts=int(not later)))
             self._owed = anonymous._replace(refuses=False) if later else None
-        self._count(subjects)
+        self._count(subjects, caller.login_session_id if caller else "")
 
     def end(self, status: int) -> None:
         """Count a log-in that failed, and a request whose API key is none: that one is refused too. Raises 429."""
@@ -209,21 +254,19 @@ class Tally:
         if owed is not None and (status == UNAUTHENTICATED if owed.refuses else 400 <= status < 500):
             self._count([owed])
 
-    def _count(self, subjects: list[Subject]) -> None:
-        store = counters()
-        answer = store.take(subjects) if store else None
+    def appended(self, tenant_id: str, number: int) -> None:
+        """Count the events of a request that stands: it is the next one that is refused."""
+        self._count([Subject("events", tenant_id, number, refuses=False)])
+
+    def _count(self, subjects: list[Subject], login_session_id: str = "") -> None:
+        answer = _ask(subjects, login_session_id)
         for place, subject in enumerate(subjects):
-            item = policies()[subject.policy]
-            left = (item.amount, item.get_expiry() * 1000)
-            self._left[subject.policy] = (answer[2 * place + 1], answer[2 * place + 2]) if answer else left
-        if answer and answer[0]:
+            self._left[subject.policy] = (answer[2 * place + 1], answer[2 * place + 2])
+        if answer[0]:
             refused = subjects[answer[0] - 1].policy
             self._owed = None
-            raise errors.Problem(
-                "rate_limited",
-                f"The limit {refused!r} is used up for now.",
-                headers={"Retry-After": str(max(_seconds(self._left[refused][1]), 1))},
-            )
+            raise _used_up(refused, self._left[refused][1])
+        self.revoked = self.revoked or bool(answer[-1])
 
     def headers(self) -> dict[str, str]:
         """RateLimit-Policy and RateLimit; none for a request that nothing counts."""
@@ -233,11 +276,14 @@ class Tally:
         return {"RateLimit-Policy": _stated(tuple(self._left)), "RateLimit": ", ".join(left)}
 
 
-def _of_caller(caller: "Caller", known: bool) -> list[Subject]:
+def _of_caller(caller: "Caller", route: "Route | None") -> list[Subject]:
+    known = route is not None
     subjects = [Subject("user", caller.api_key or caller.user_id, refuses=known)]
     tenant_id = caller.tenant_id or _organizations.get(caller.api_key or "")
     if tenant_id:
         subjects.append(Subject("organization", tenant_id, refuses=known))
+        if route is not None and route.appends:
+            subjects.append(Subject("events", tenant_id, counts=0))
     return subjects
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from functions_framework import create_app
 
-from common import issuers, limits, webhooks
+from common import cache, issuers, limits, webhooks
 from common.connecting import PrivilegedLogin
 from common.db import database
 from common.settings import settings
@@ -24,8 +24,9 @@ def app() -> Any:
         raise SystemExit(f"OIDC_PROVIDERS, TRUSTED_ISSUERS or PROCESSORS: {error}") from error
     try:
         limits.policies()
+        cache.check()
     except ValueError as error:
-        raise SystemExit(f"a RATE_ setting is not a number per time: {error}") from error
+        raise SystemExit(f"a RATE_ setting is not a number per time, or VALKEY_ is wrong: {error}") from error
     try:
         database().open_first()
     except PrivilegedLogin as error:

@@ -64,11 +64,14 @@ class Settings:
     sms_from: str = ""
     sms_prefixes: str = ""
     valkey_url: str = ""
+    valkey_ca: str = ""
+    valkey_iam: bool = False
 
     rate_anonymous: str = "100/hour"
     rate_user: str = "1000/hour"
     rate_ip: str = "1000/minute"
     rate_organization: str = "10000/minute"
+    rate_events: str = "60000/minute"
 
     host: str = "0.0.0.0"  # noqa: S104 - of a container
     port: int = 8080
