@@ -194,6 +194,7 @@ class Reader:
         "beats",
         "claim",
         "code",
+        "due",
         "expires_at",
         "live",
         "position",
@@ -206,6 +207,7 @@ class Reader:
         self.beats = beats  # whoever has a heartbeat in the same second
         self.claim = opening.claim
         self.expires_at = opening.expires_at
+        self.due = 0.0  # when the watcher asks the database about it
         self.position = opening.after
         self.live = False  # it has come as far as the topic once
         self.code: str | None = topic.code

@@ -39,7 +39,6 @@ class Watch:
         self._looks = 0
         self._truth_at = 0.0
         self._doubt = False  # a look has failed: what was committed meanwhile may have been another server's
-        self._due: dict[Reader, float] = {}
 
     async def run(self) -> None:
         """Watch for as long as the replica lives."""
@@ -64,14 +63,11 @@ class Watch:
         """Cut whose token has expired, and everybody when the database has been silent for too long."""
         clock = time.time()
         silent = now - self._truth_at > TRUTH_SECONDS
-        due: dict[Reader, float] = {}
         for reader in self.hub.readers():
             if reader.expires_at is not None and reader.expires_at <= clock:
                 reader.cut(OVER)
             elif silent:
                 reader.cut("unavailable")
-            due[reader] = self._due.get(reader, 0.0)
-        self._due = due
 
     def _heed(self, looked: "asyncio.Task[Any] | None") -> None:
         """A look that failed does not end the watch: it is repeated, and in the end the streams are cut."""
@@ -89,7 +85,7 @@ class Watch:
         tips = []
         if fan is None or not fan.up or self._looks % TIPS_EVERY == 0:
             tips = [(topic.place, topic.tip) for topic in self.hub.topics()]
-        asked = _by_claim((reader for reader, at in self._due.items() if at <= now), AT_ONCE)
+        asked = _by_claim((reader for reader in self.hub.readers() if reader.due <= now), AT_ONCE)
         look: Look = await self._look(watch_queries.look, self._seen, tips, list(asked))
         everybody, self._doubt = look.everybody or self._doubt, False
         self._seen, self._truth_at = look.seen, now
@@ -124,8 +120,7 @@ class Watch:
                     cut[answer.refusal] = cut.get(answer.refusal, 0) + 1
                 elif answer.ends_at is not None:
                     reader.expires_at = min(answer.ends_at, reader.expires_at or answer.ends_at)
-                if reader in self._due:
-                    self._due[reader] = now + RENEW_SECONDS * random.uniform(0.5, 1)  # noqa: S311 - spread
+                reader.due = now + RENEW_SECONDS * random.uniform(0.5, 1)  # noqa: S311 - spread
         for code, streams in cut.items():
             log.security("INFO", "streams were cut", code=code, streams=streams)
 
