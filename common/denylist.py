@@ -24,7 +24,7 @@ def refusal() -> errors.Problem:
     return errors.unauthenticated("The login session has ended or the membership is gone.")
 
 
-def write(login_session_ids: Iterable[str]) -> bool:
+def add(login_session_ids: Iterable[str]) -> bool:
     """List log-ins that the database has ended for good, in one round trip. False when Valkey cannot be asked.
 
     Blocks for a quarter of a second at most. Writing one again changes nothing but its time.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import marshmallow
 
-from common import errors, reading, refusals
+from common import errors, limits, reading, refusals
 from common.call import Call
 from common.db import Tx, database
 from common.tokens import Claim
@@ -51,9 +51,11 @@ class Sender:
     def send(self, events: Sequence[str]) -> Appended:
         """Append what `event_of` made of messages, on disk when this returns. Blocks for the database.
 
-        Raises Problem: 401, 403, 404, 409 `session_closed`, 503.
+        Raises Problem: 401, 403, 404, 409 `session_closed`, 429, 503.
         """
+        log_in = self.claim.login_session_id if self.claim.kind == "u" else ""
         try:
+            limits.count_events(self.place.tenant_id, log_in, len(events))
             with database().transaction(self.claim) as tx:
                 _authorize(tx)
                 return append(tx, self.place.session_id, events)

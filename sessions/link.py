@@ -95,9 +95,9 @@ class Link:
         return True
 
     async def run(self) -> None:
-        """Keep the connection, for ever. Returns at once where there is no cache."""
+        """Keep the connection, for ever. Where there is no cache there is none."""
         if not settings().valkey_url:
-            return
+            await asyncio.Event().wait()
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:

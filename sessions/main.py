@@ -97,6 +97,7 @@ def delete_session(call: Call) -> Response:
     answers=AppendedEvents,
     status=201,
     errors=("session_closed",),
+    appends=True,
 )
 def append_events(call: Call) -> Appended:
     """Append 1 to 100 events, all or none.
@@ -104,6 +105,7 @@ def append_events(call: Call) -> Appended:
     They get consecutive `seq`s, whoever else appends at the same time. An event may be 64 KiB long, as compact JSON.
     """
     appended = appending.append(call.tx, call.path["session_id"], call.body["events"])
+    call.appended = len(appended.events)
     call.headers["Location"] = f"{call.request.path}?{urlencode({'after': appended.first_seq - 1})}"
     return appended
 
