@@ -1,4 +1,5 @@
-# One image for every function and for the migrations: SERVICE says which function it is.
+# One image for every function, for the session API and for the migrations: SERVICE says which function it is; a pod of
+# the session API starts with the command `python3 -m sessions.server` instead.
 # A release gives both images by digest: --build-arg BUILDER=…@sha256:… --build-arg RUNTIME=…@sha256:…
 ARG BUILDER=debian:bookworm-slim
 ARG RUNTIME=gcr.io/distroless/python3-debian12:nonroot
@@ -12,8 +13,9 @@ RUN python3 -m pip install --no-cache-dir --no-compile --require-hashes --only-b
 COPY common common
 COPY functions functions
 COPY migrations migrations
+COPY sessions sessions
 # Byte-code that never looks at its sources again.
-RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash lib common functions migrations
+RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash lib common functions migrations sessions
 
 FROM ${RUNTIME}
 WORKDIR /app
