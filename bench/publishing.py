@@ -33,8 +33,13 @@ def follow(port: int, channel: str, url: str, headers: dict[str, str]) -> None:
 
 def post(connection: http.client.HTTPConnection, path: str, body: bytes, headers: dict[str, str]) -> None:
     """Append once. Raises SystemExit unless that is answered 201."""
-    connection.request("POST", path, body, headers)
-    answer = connection.getresponse()
+    try:
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+    except (http.client.HTTPException, OSError):  # a new replica has taken the old one's place
+        connection.close()
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
     text = answer.read()
     if answer.status != CREATED:
         raise SystemExit(f"appending was answered {answer.status}: {text.decode()}")
