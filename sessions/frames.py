@@ -74,7 +74,7 @@ class Frames(WebSocketsSansIOProtocol):
         """The handshake: the application gets a way to its connection."""
         super().handle_connect(event)
         if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            self.scope["extensions"]["connection"] = self  # type: ignore[index,typeddict-unknown-key]
+            self.scope["extensions"]["connection"] = self  # type: ignore[assignment]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The other side has gone."""
@@ -120,12 +120,14 @@ class Frames(WebSocketsSansIOProtocol):
         data, self.frames = b"".join(self.frames), []
         if self.close_sent:
             return
-        try:
-            told = {"text": data.decode()} if self.curr_msg_data_type == "text" else {"bytes": data}
-        except UnicodeDecodeError:
-            self._refuse(CloseCode.INVALID_DATA, "malformed_request")
-            return
-        self.queue.put_nowait({"type": "websocket.receive", **told})  # type: ignore[typeddict-item]
+        if self.curr_msg_data_type == "text":
+            try:
+                self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
+            except UnicodeDecodeError:
+                self._refuse(CloseCode.INVALID_DATA, "malformed_request")
+                return
+        else:
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
         if not self.read_paused:
             self.read_paused = True
             self.transport.pause_reading()

@@ -1,0 +1,217 @@
+"""A WebSocket: the events of a session one way, events to append to it the other.
+
+Reading and writing wait for nobody but themselves: a client that only listens or only speaks is one. What it says is
+appended in order; what arrives meanwhile goes into the next transaction, and no more is read than fits there.
+Source: https://www.rfc-editor.org/rfc/rfc6455
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.utils import ClientDisconnected
+
+from common import errors, limits, log
+from common.settings import settings
+from sessions.appending import Sender, event_of
+from sessions.frames import Frames
+from sessions.hub import Chunk, Hub, Reader
+from sessions.outcomes import Appended, Opening
+from sessions.stream import GONE, is_over, next_chunk
+
+if TYPE_CHECKING:
+    from sessions.app import Application
+
+PROTOCOL, BEARER = "dev-context.v1", "bearer."
+MESSAGES, CHARACTERS = 100, 256 * 1024  # of a client that wait to be appended
+FINISH_SECONDS = 5.0  # for what was said before the end
+LONGEST_PAUSE_SECONDS = 5.0  # in which nothing is read of a client over its limit
+SHOWN = frozenset({"x-request-id", "ratelimit", "ratelimit-policy"})  # headers of the answer to the handshake
+POLICY_VIOLATION = 1008
+CODES: Final[dict[str, int]] = {
+    "session_closed": 1000,
+    "not_found": 1000,
+    "draining": 1001,
+    "unsupported_media_type": 1003,
+    "internal_error": 1011,
+    "slow_reader": 1013,
+    "unavailable": 1013,
+}
+ENDS = frozenset({"invalid_token", "organization_suspended", "not_found", "session_closed"})
+
+
+class Refused(NamedTuple):
+    """A message that was not appended: its number, and why."""
+
+    number: int
+    problem: errors.Problem
+
+
+class Inbox:
+    """Messages that wait to be appended."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._characters = 0
+        self._filled, self._room = asyncio.Event(), asyncio.Event()
+        self._room.set()
+        self._over = False
+
+    async def put(self, text: str) -> None:
+        """Add a message; return when there is room for another one."""
+        self._texts.append(text)
+        self._characters += len(text)
+        if not self._over and (len(self._texts) >= MESSAGES or self._characters >= CHARACTERS):
+            self._room.clear()
+        self._filled.set()
+        await self._room.wait()
+
+    async def take(self) -> list[str]:
+        """Everything that waits, once there is something; nothing at the end."""
+        await self._filled.wait()
+        texts, self._texts, self._characters = self._texts, [], 0
+        self._room.set()
+        if not self._over:
+            self._filled.clear()
+        return texts
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self._over = True
+        self._filled.set()
+        self._room.set()
+
+
+async def serve(replica: "Application", opening: Opening, scope: Scope, receive: Receive, send: Send) -> None:
+    """Accept the handshake and serve the connection until one side ends it."""
+    connection: Frames = scope["extensions"]["connection"]
+    reader = replica.hub.join(opening, connection.abort)
+    connection.when_lost = lambda: reader.cut(GONE)
+    try:
+        await receive()
+        headers = [(name.lower().encode(), value.encode()) for name, value in opening.headers if name.lower() in SHOWN]
+        await send({"type": "websocket.accept", "subprotocol": _selected(scope["subprotocols"]), "headers": headers})
+        inbox = Inbox()
+        listening = asyncio.create_task(_listen(receive, inbox, reader))
+        speaking = asyncio.create_task(_speak(replica, opening, inbox, reader, connection))
+        for task in (listening, speaking):
+            task.add_done_callback(lambda ended: _look(ended, reader))
+        try:
+            await _tell(replica.hub, reader, connection)
+        finally:
+            if reader.code != GONE:
+                listening.cancel()
+            await asyncio.wait({listening}, timeout=FINISH_SECONDS)
+            inbox.end()
+            await asyncio.wait({speaking}, timeout=FINISH_SECONDS)
+        if reader.code != GONE:
+            connection.end(CODES.get(reader.code or "", POLICY_VIOLATION), reader.code or "")
+    except ClientDisconnected:
+        reader.cut(GONE)
+    finally:
+        replica.hub.part(reader)
+        connection.part()
+
+
+def _selected(offered: Sequence[str]) -> str | None:
+    """The subprotocol of the answer: a browser that offers some insists on one of them."""
+    if PROTOCOL in offered:
+        return PROTOCOL
+    return next((each for each in offered if each.startswith(BEARER)), None)
+
+
+async def _tell(hub: Hub, reader: Reader, connection: Frames) -> None:
+    """Send events until the stream ends."""
+    loop = asyncio.get_running_loop()
+    while not is_over(reader):
+        chunk = await next_chunk(hub, reader)
+        if chunk is not None:
+            reader.sending = loop.time()
+            await connection.put(chunk.messages)
+            reader.sending = None
+            reader.position = chunk.last_seq
+        elif not is_over(reader):
+            await reader.changed()
+
+
+async def _listen(receive: Receive, inbox: Inbox, reader: Reader) -> None:
+    """Take in what the client says until it has gone."""
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return reader.cut(GONE)
+        if message.get("text") is None:
+            return reader.cut("unsupported_media_type")
+        await inbox.put(message["text"])
+
+
+async def _speak(replica: "Application", opening: Opening, inbox: Inbox, reader: Reader, connection: Frames) -> None:
+    """Append what the client has said, and say what was refused."""
+    if opening.sender is None:
+        raise AssertionError("the handshake names who speaks")
+    first = 1
+    try:
+        while texts := await inbox.take():
+            appended, refused = await _appended(replica, opening.sender, first, texts)
+            if appended is not None:
+                replica.hub.tell(appended.place, appended.first_seq, appended.events)
+            for each in refused:
+                if each.problem.code in ENDS:
+                    return reader.cut(each.problem.code)
+                await connection.put(_answer(opening.sender, each))
+            first += len(texts)
+            await asyncio.sleep(max((_pause(each.problem) for each in refused), default=0))
+    except ClientDisconnected:
+        reader.cut(GONE)
+
+
+async def _appended(
+    replica: "Application", sender: Sender, first: int, texts: list[str]
+) -> tuple[Appended | None, list[Refused]]:
+    try:
+        found: tuple[Appended | None, list[Refused]] = await replica.run(_append, sender, first, texts)
+    except errors.Problem as problem:  # no thread is free
+        return None, [Refused(number, problem) for number in range(first, first + len(texts))]
+    return found
+
+
+def _append(sender: Sender, first: int, texts: list[str]) -> tuple[Appended | None, list[Refused]]:
+    """Append messages in one transaction, but those that are no events; they count for the limit all the same."""
+    log.begin(sender.request_id, None)
+    refused: list[Refused] = []
+    events: dict[int, str] = {}
+    try:
+        limits.count_events(sender.place.tenant_id, number=len(texts))
+        for number, text in enumerate(texts, first):
+            try:
+                events[number] = event_of(text)
+            except errors.Problem as problem:
+                refused.append(Refused(number, problem))
+        return sender.send(list(events.values())) if events else None, refused
+    except errors.Problem as problem:
+        among = events or range(first, first + len(texts))
+        refused += [Refused(number, problem) for number in among]
+        return None, sorted(refused, key=lambda each: each.number)
+
+
+def _answer(sender: Sender, refused: Refused) -> bytes:
+    """What is said of a refused message: the problem, and which message of this connection it was, counted from 1."""
+    problem = refused.problem.body(sender.request_id, settings().public_url) | {"message": refused.number}
+    if "Retry-After" in refused.problem.headers:
+        problem["retry_after"] = int(refused.problem.headers["Retry-After"])
+    return Chunk(0, [json.dumps({"problem": problem}).encode()]).messages
+
+
+def _pause(problem: errors.Problem) -> float:
+    """How long nothing is read of a client whose message was refused."""
+    return min(float(problem.headers.get("Retry-After", 0)), LONGEST_PAUSE_SECONDS)
+
+
+def _look(task: "asyncio.Task[None]", reader: Reader) -> None:
+    """A defect ends the connection, not in silence."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.failure(error)
+        reader.cut("internal_error")
