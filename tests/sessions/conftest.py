@@ -1,13 +1,16 @@
 """A session in a project of Alice's, and what tests do with it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import pg8000.native
 import pytest
 
 from tests.conftest import Answer, Api, Person
 from tests.sessions.clients import Sse
+
+
+Headers: TypeAlias = dict[str, str] | None
 
 
 @dataclass
@@ -26,19 +29,20 @@ class Room:
     def get(self, path: str = "", by: Person | None = None) -> Answer:
         return self.api.get(self.path + path, headers=by or self.owner)
 
-    def patch(self, body: dict[str, Any], by: Person | None = None, **headers: str) -> Answer:
-        return self.api.patch(self.path, json=body, headers={**(by or self.owner), **headers})
+    def patch(self, body: dict[str, Any], headers: Headers = None, by: Person | None = None) -> Answer:
+        return self.api.patch(self.path, json=body, headers={**(by or self.owner), **(headers or {})})
 
     def delete(self, by: Person | None = None) -> Answer:
         return self.api.delete(self.path, headers=by or self.owner)
 
-    def post(self, events: list[Any], by: Person | None = None, **headers: str) -> Answer:
+    def post(self, events: list[Any], headers: Headers = None, by: Person | None = None) -> Answer:
         """Append events as they are given."""
-        return self.api.post(f"{self.path}/events", json={"events": events}, headers={**(by or self.owner), **headers})
+        given = {**(by or self.owner), **(headers or {})}
+        return self.api.post(f"{self.path}/events", json={"events": events}, headers=given)
 
     def say(self, *data: Any, by: Person | None = None) -> int:
         """Append an event with each of these; the seq of the first."""
-        answer = self.post([{"type": "said", "data": each} for each in data], by)
+        answer = self.post([{"type": "said", "data": each} for each in data], by=by)
         assert answer.status_code == 201, answer.text
         assert answer.json["last_seq"] - answer.json["first_seq"] + 1 == len(data)
         return int(answer.json["first_seq"])
@@ -46,10 +50,9 @@ class Room:
     def close(self) -> None:
         assert self.patch({"status": "closed"}).status_code == 200
 
-    def stream(self, by: Person | None = None, query: str = "", **headers: str) -> Sse:
-        """Open the stream; the headers' names have underscores here."""
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        return Sse(f"{self.api.base}{self.path}/stream{query}", {**(by or self.owner), **given})
+    def stream(self, headers: Headers = None, query: str = "", by: Person | None = None) -> Sse:
+        """Open the stream."""
+        return Sse(f"{self.api.base}{self.path}/stream{query}", {**(by or self.owner), **(headers or {})})
 
 
 def new_room(api: Api, owner: Person, project_id: str | None = None, title: str = "Kick-off") -> Room:

@@ -147,8 +147,8 @@ def test_nor_one_whose_time_is_over(admin, room):
 
 
 def test_the_same_key_appends_once(admin, room):
-    first, again = (room.post([event(1), event(2)], **{"Idempotency-Key": "once"}) for _ in range(2))
-    other = room.post([event(3)], **{"Idempotency-Key": "once"})
+    first, again = (room.post([event(1), event(2)], {"Idempotency-Key": "once"}) for _ in range(2))
+    other = room.post([event(3)], {"Idempotency-Key": "once"})
 
     assert (first.json, again.json) == ({"first_seq": 1, "last_seq": 2},) * 2
     assert again.headers["Idempotent-Replayed"] == "true"

@@ -102,8 +102,8 @@ def test_invalid_changes(room, body):
 @pytest.mark.parametrize("tag", ['"7"', 'W/"1"', "1"])
 def test_a_stale_or_weak_tag_changes_nothing(room, tag):
     before = room.get().json
-    assert room.patch({"title": "New"}, **{"If-Match": tag}).json["code"] == "precondition_failed"
-    assert room.patch({"status": "closed"}, **{"If-Match": tag}).status_code == 412
+    assert room.patch({"title": "New"}, {"If-Match": tag}).json["code"] == "precondition_failed"
+    assert room.patch({"status": "closed"}, {"If-Match": tag}).status_code == 412
     headers = {**room.owner, "If-Match": tag}
     assert room.api.delete(room.path, headers=headers).status_code == 412
     assert room.get().json == before
@@ -111,7 +111,7 @@ def test_a_stale_or_weak_tag_changes_nothing(room, tag):
 
 def test_an_event_changes_no_version(room):
     room.say("Hello")
-    assert room.patch({"title": "New"}, **{"If-Match": '"1"'}).json["version"] == 2
+    assert room.patch({"title": "New"}, {"If-Match": '"1"'}).json["version"] == 2
 
 
 def test_deleting_takes_the_events_along(admin, alice, room):

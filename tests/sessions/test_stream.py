@@ -45,8 +45,8 @@ def test_from_now_on(alice, dan, room):
 def test_behind_an_event_without_gap_or_double(room, query, header, first):
     """What is there comes from the database, what follows as it happens; the header wins over the query."""
     room.say(*range(5))
-    headers = {} if header is None else {"Last_Event_ID": header}
-    with room.stream(query=query, **headers) as stream:
+    headers = {} if header is None else {"Last-Event-ID": header}
+    with room.stream(headers, query) as stream:
         assert numbers(stream.take(6 - first)) == list(range(first, 6))
         room.say("more", "and more")
         assert numbers(stream.take(2)) == [6, 7]
@@ -55,14 +55,14 @@ def test_behind_an_event_without_gap_or_double(room, query, header, first):
 def test_more_than_a_page_from_the_start(room):
     for _ in range(3):
         room.say(*(f"{n} {'x' * 5000}" for n in range(90)))
-    with room.stream(Last_Event_ID="0") as stream:
+    with room.stream({"Last-Event-ID": "0"}) as stream:
         assert numbers(stream.take(270)) == list(range(1, 271))
 
 
 @pytest.mark.parametrize("header", ["-1", "x", "1.0", "1 ", " ", "9" * 19, "9" * 20, "6", "0x1"])
 def test_an_id_that_is_none(room, header):
     room.say(*range(5))
-    with room.stream(Last_Event_ID=header) as stream:
+    with room.stream({"Last-Event-ID": header}) as stream:
         refused = header.strip() not in {"1", ""}  # spaces around a header's value are none of it
         assert stream.status == (422 if refused else 200)
         if refused:
@@ -77,7 +77,7 @@ def test_a_query_that_is_none(room, query):
 
 
 def test_closing_ends_it_behind_the_last_event(room):
-    with room.stream(Last_Event_ID="0") as one, room.stream() as other:
+    with room.stream({"Last-Event-ID": "0"}) as one, room.stream() as other:
         room.say("last words")
         room.close()
         for stream in (one, other):
@@ -100,10 +100,10 @@ def test_a_closed_session(admin, room, how):
     else:
         let_time_pass(admin, room, 7200)
 
-    with room.stream(Last_Event_ID="1") as stream:
+    with room.stream({"Last-Event-ID": "1"}) as stream:
         assert end_of(stream) == ([2, 3], {"code": "session_closed", "resume_after": 3})
-    for headers in ({"Last_Event_ID": "3"}, {}):
-        with room.stream(**headers) as stream:
+    for headers in ({"Last-Event-ID": "3"}, {}):
+        with room.stream(headers) as stream:
             assert (stream.status, stream.body) == (204, b"")
 
 
@@ -112,7 +112,7 @@ def test_who_may(people, alice, vera, mallory, room):
         assert stream.status == 200
     with room.stream(by=mallory) as stream:
         assert (stream.status, stream.problem["code"]) == (404, "not_found")
-    with room.stream(Authorization="Bearer x") as stream:
+    with room.stream({"Authorization": "Bearer x"}) as stream:
         assert (stream.status, stream.problem["code"]) == (401, "invalid_token")
         assert stream.answer_headers["WWW-Authenticate"].startswith("Bearer ")
 
