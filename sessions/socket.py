@@ -17,9 +17,9 @@ from common import errors, limits, log
 from common.settings import settings
 from sessions.appending import Sender, event_of
 from sessions.frames import Frames
-from sessions.hub import Chunk, Hub, Reader
+from sessions.hub import GONE, Chunk, Hub, Reader
 from sessions.outcomes import Appended, Opening
-from sessions.stream import GONE, is_over, next_chunk
+from sessions.stream import is_over, next_chunk
 
 if TYPE_CHECKING:
     from sessions.app import Application
@@ -88,7 +88,7 @@ async def serve(replica: "Application", opening: Opening, scope: Scope, receive:
     """Accept the handshake and serve the connection until one side ends it."""
     connection: Frames = scope["extensions"]["connection"]
     reader = replica.hub.join(opening, connection.abort)
-    connection.when_lost = lambda: reader.cut(GONE)
+    connection.when_lost = reader.gone
     try:
         await receive()
         headers = [(name.lower().encode(), value.encode()) for name, value in opening.headers if name.lower() in SHOWN]
@@ -180,20 +180,22 @@ async def _appended(
 def _append(sender: Sender, first: int, texts: list[str]) -> tuple[Appended | None, list[Refused]]:
     """Append messages in one transaction, but those that are no events; they count for the limit all the same."""
     log.begin(sender.request_id, None)
-    refused: list[Refused] = []
+    refused: dict[int, errors.Problem] = {}
     events: dict[int, str] = {}
+    for number, text in enumerate(texts, first):
+        try:
+            events[number] = event_of(text)
+        except errors.Problem as problem:
+            refused[number] = problem
+    appended = None
     try:
-        limits.count_events(sender.place.tenant_id, number=len(texts))
-        for number, text in enumerate(texts, first):
-            try:
-                events[number] = event_of(text)
-            except errors.Problem as problem:
-                refused.append(Refused(number, problem))
-        return sender.send(list(events.values())) if events else None, refused
+        if refused:
+            limits.count_events(sender.place.tenant_id, number=len(refused))
+        if events:
+            appended = sender.send(list(events.values()))
     except errors.Problem as problem:
-        among = events or range(first, first + len(texts))
-        refused += [Refused(number, problem) for number in among]
-        return None, sorted(refused, key=lambda each: each.number)
+        refused |= dict.fromkeys(events or refused, problem)
+    return appended, [Refused(number, refused[number]) for number in sorted(refused)]
 
 
 def _answer(sender: Sender, refused: Refused) -> bytes:
