@@ -134,6 +134,8 @@ def compact(event: dict[str, Any]) -> str:
         )
     except ValueError as error:  # 1e999 is JSON, and infinite
         raise ValidationError("Must not contain a number beyond the range of 64-bit floating point.") from error
+    except RecursionError as error:
+        raise ValidationError("Must not be nested so deeply.") from error
     if len(text.encode()) > MAX_EVENT_BYTES:
         raise ValidationError(f"Must not be longer than {MAX_EVENT_BYTES} bytes.")
     return text

@@ -9,7 +9,6 @@ import pytest
 from tests.conftest import Answer, Api, Person
 from tests.sessions.clients import Sse
 
-
 Headers: TypeAlias = dict[str, str] | None
 
 
@@ -58,7 +57,7 @@ class Room:
 def new_room(api: Api, owner: Person, project_id: str | None = None, title: str = "Kick-off") -> Room:
     """A session of its own, in a new project unless one is given."""
     if project_id is None:
-        project_id = str(api.post("/v1/projects", json={"name": "Atlas"}, headers=owner).json["id"])
+        project_id = str(api.post("/v1/projects", json={"name": f"For {title}"}, headers=owner).json["id"])
     answer = api.post("/v1/sessions", json={"project_id": project_id, "title": title}, headers=owner)
     assert answer.status_code == 201, answer.text
     return Room(api, owner, project_id, str(answer.json["id"]))

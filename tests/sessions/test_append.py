@@ -118,7 +118,7 @@ def test_what_is_no_batch(admin, room, events):
         (b'{"events":[{"type":"said","data":1e999}]}', "invalid_request"),
         (b'{"events":[{"type":"said","data":NaN}]}', "malformed_request"),
         (b'{"events":[{"type":"said","data":"\xff"}]}', "malformed_request"),
-        (b'{"events":[{"type":"said","data":' + b"[" * 900 + b"]" * 900 + b"}]}", "malformed_request"),
+        (b'{"events":[{"type":"said","data":' + b"[" * 990 + b"]" * 990 + b"}]}", "malformed_request"),
         (b'{"events":[{"type":"said","data":' + b"[" * 9000 + b"]" * 9000 + b"}]}", "malformed_request"),
         (b'{"events":[{"type":"said","data":"' + b"x" * 1_048_576 + b'"}]}', "body_too_large"),
     ],
