@@ -23,6 +23,8 @@ PATIENCE_SECONDS = 0.05  # how long a hole may stay one before it is read from t
 HEARTBEAT_SECONDS = 15
 UNKNOWN = 2**63  # how many events there are, until the database has said it
 STALLED_SECONDS = 15  # a reader that takes nothing for so long is cut
+LOOK_SECONDS = 0.05  # between two looks whether a replica that drains has streams left
+GONE = "gone"  # the client has left
 FLUSHED = frozenset({"session_closed"})  # ends before which the events that are left are still delivered
 
 Read = Callable[[Claim, Place, int], Awaitable[tuple[int, list[bytes]]]]  # the first one's seq, and the events
@@ -31,8 +33,8 @@ Read = Callable[[Claim, Place, int], Awaitable[tuple[int, list[bytes]]]]  # the 
 class Fan(Protocol):
     """The way to the other replicas: nothing in it blocks or raises. `up`: it works for now."""
 
-    up: bool
-
+    @property
+    def up(self) -> bool: ...
     def follow(self, place: Place) -> None: ...
     def leave(self, place: Place) -> None: ...
     def tell(self, place: Place, first_seq: int, events: Sequence[bytes]) -> None: ...
@@ -232,6 +234,10 @@ class Reader:
         self._waiting = asyncio.get_running_loop().create_future()
         await self._waiting
 
+    def gone(self) -> None:
+        """The client has left."""
+        self.cut(GONE)
+
     def cut(self, code: str) -> None:
         """End the stream; the first reason counts."""
         if self.code is None or (self.code in FLUSHED and code not in FLUSHED):
@@ -381,13 +387,20 @@ class Hub:
                     reader.abort()
 
     async def drain(self, seconds: float) -> None:
-        """End every stream with a hint to come back, spread over so many seconds; new ones end at once."""
+        """End every stream with a hint to come back, spread over so many seconds; new ones end at once.
+
+        Returns when all of them have taken their last words, or those that have not had as many seconds again.
+        """
         self.draining = True
         readers = list(self.readers())
         for place, reader in enumerate(readers):
             reader.cut("draining")
             if place % 50 == 49:
                 await asyncio.sleep(seconds * 50 / max(len(readers), 50))
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + seconds
+        while next(self.readers(), None) is not None and loop.time() < patience:
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 CUTS = frozenset({"invalid_token", "organization_suspended", "permission_denied", "not_found"})

@@ -81,11 +81,15 @@ class Stage:
                 self._admin.close()
         self._admin = None
 
-    def settled(self) -> Person:
-        """The owner of an organization with thousands of rows."""
+    def person(self, role: str, tenant_id: str | None = None) -> Person:
+        """Somebody new, in an organization of their own unless one is given."""
         self.run("SELECT 1")
         assert self._admin
-        person = People(self.stack, self._admin).create("owner")
+        return People(self.stack, self._admin).create(role, tenant_id)
+
+    def settled(self) -> Person:
+        """The owner of an organization with thousands of rows."""
+        person = self.person("owner")
         self.run(ROWS, tenant=person.tenant_id, person=person.user_id, projects=PROJECTS, tasks=TASKS)
         return person
 
@@ -114,10 +118,10 @@ class Stage:
 
         return str(wait_until(ended, END_SECONDS, f"the end of job {job}")[0][0])
 
-    def kill(self, service: str) -> float:
-        """Kill -9 a service; how long until another process of it answers."""
+    def kill(self, service: str, number: signal.Signals = signal.SIGKILL) -> float:
+        """Kill -9 a service, or end it by another signal; how long until another process of it answers."""
         old, began = pid_of(self.stack, service), time.monotonic()
-        os.kill(old, signal.SIGKILL)
+        os.kill(old, number)
         wait_until(lambda: self._is_back(service, old), BACK_SECONDS + 10, f"another {service}")
         return time.monotonic() - began
 

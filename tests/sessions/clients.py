@@ -75,8 +75,12 @@ class Sse:
         raw, path = connect(self.url, self.receive_buffer)
         self._connection = HTTPConnection(urlsplit(self.url).netloc)
         self._connection.sock = raw
-        self._connection.request("GET", path, headers={"Accept": "text/event-stream", **self.headers})
-        self._response: HTTPResponse = self._connection.getresponse()
+        try:
+            self._connection.request("GET", path, headers={"Accept": "text/event-stream", **self.headers})
+            self._response: HTTPResponse = self._connection.getresponse()
+        except (OSError, HTTPException):
+            self._connection.close()
+            raise
         self.status = self._response.status
         self.answer_headers = self._response.headers
         self.body = b"" if self.streams else self._response.read()
@@ -157,11 +161,10 @@ class WebSocket:
         *,
         subprotocols: Sequence[str] = (),
         receive_buffer: int | None = None,
-        pongs: bool = True,
     ) -> None:
         self._raw, path = connect(url, receive_buffer)
-        self._unread, self._pongs = b"", pongs
-        self.pings = 0
+        self._unread = b""
+        self.pongs: list[bytes] = []
         key = base64.b64encode(os.urandom(16))
         lines = {
             "Host": urlsplit(url).netloc,
@@ -173,8 +176,13 @@ class WebSocket:
             **(headers or {}),
         }
         head = f"GET {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        self._raw.sendall(head.encode() + b"\r\n")
-        self._answered(base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest()).decode())
+        expected = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest()).decode()
+        try:
+            self._raw.sendall(head.encode() + b"\r\n")
+            self._answered(expected)
+        except (OSError, Over):
+            self._raw.close()
+            raise
 
     def _answered(self, expected: str) -> None:
         while (end := self._unread.find(b"\r\n\r\n")) < 0:
@@ -252,9 +260,9 @@ class WebSocket:
             if opcode == CLOSE:
                 raise self._closed(payload)
             if opcode == PING:
-                self.pings += 1
-                if self._pongs:
-                    self.raw(self.frame(PONG, payload))
+                self.raw(self.frame(PONG, payload))
+            elif opcode == PONG:
+                self.pongs.append(payload)
             elif opcode in (TEXT, CONTINUED):
                 parts += payload
                 if first & 0x80:
