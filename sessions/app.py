@@ -24,7 +24,7 @@ from common.reading import MAX_BODY
 from common.settings import settings
 from common.tokens import Claim
 from sessions import fanout, queries, seats, socket, stream, watch
-from sessions.hub import Hub
+from sessions.hub import Hub, Reader
 from sessions.main import routes
 from sessions.outcomes import Appended, Ended, Opening, Place
 
@@ -82,52 +82,56 @@ class Application:
         return found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request or handshake."""
+        """Answer one request or handshake; a stream ends when its client leaves or its reader is cut."""
+        kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+        response = await self._answered(scope, receive)
+        if response is None:
+            return
+        if not isinstance(response, Opening):
+            return await _send(send, response, kind)
+        seat = await self.seats.take(response.place.tenant_id)
+        if seat is None:
+            return await _send(send, _full(response), kind)
+        try:
+            if scope["type"] == "websocket":
+                await socket.serve(self, response, scope, receive, send)
+            else:
+                headers = _headers(response)
+                reader = self.hub.join(response, scope["extensions"]["connection"].abort)
+                response = None  # a stream lasts for hours, and with it what it holds on to
+                await self._stream(reader, headers, scope, send)
+        finally:
+            self.seats.give_back(seat)
+
+    async def _answered(self, scope: Scope, receive: Receive) -> Response | None:
+        """The answer of the route table, with what follows from it done; None when there is nobody to answer."""
         if scope["type"] == "http" and scope["path"] == SERVING:
-            return await _send(send, _serving(self.hub), "http.response")
+            return _serving(self.hub)
         body = await _body(receive) if scope["type"] == "http" else b""
         if body is None:
             return None
-        request = request_of(scope, body)
         try:
-            response: Response = await self.run(routes.answer, request)
+            response: Response = await self.run(routes.answer, request_of(scope, body))
         except errors.Problem as problem:
-            response = answers.problem_document(problem, "none")
-        await self._follow_up(request, response, scope, receive, send)
-
-    async def _follow_up(
-        self, request: Request, response: Response, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        is_socket = scope["type"] == "websocket"
+            return answers.problem_document(problem, "none")
         if isinstance(response, Appended):
             self.hub.tell(response.place, response.first_seq, response.events)
         elif isinstance(response, Ended):
             self.hub.tell_end(response.place, response.code)
-        elif isinstance(response, Opening) and request.method != "HEAD":
-            seat = await self.seats.take(response.place.tenant_id)
-            if seat is not None:
-                try:
-                    if is_socket:
-                        await socket.serve(self, response, scope, receive, send)
-                    else:
-                        await self._stream(response, scope, send)
-                finally:
-                    self.seats.give_back(response.place.tenant_id, seat)
-                return
-            response = _full(request, response)
-        await _send(send, response, "websocket.http.response" if is_socket else "http.response")
+        return response
 
-    async def _stream(self, opening: Opening, scope: Scope, send: Send) -> None:
+    async def _stream(self, reader: Reader, headers: list[tuple[bytes, bytes]], scope: Scope, send: Send) -> None:
         connection = scope["extensions"]["connection"]
-        reader = self.hub.join(opening, connection.abort)
-        connection.when_lost = lambda: reader.cut(stream.GONE)
+        connection.when_lost = reader.gone
 
         async def put(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         try:
-            headers = [*_headers(opening), (b"x-accel-buffering", b"no")]
+            headers.append((b"x-accel-buffering", b"no"))
             await send({"type": "http.response.start", "status": 200, "headers": headers})
+            headers.clear()
+            scope["headers"].clear()
             await stream.serve(self.hub, reader, put)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
@@ -228,19 +232,14 @@ def _serving(hub: Hub) -> Response:
     return Response(json.dumps({"status": "ok"}), content_type="application/json")
 
 
-def _full(request: Request, opening: Opening) -> Response:
+def _full(opening: Opening) -> Response:
     """429: the organization has as many open streams as it may."""
-    problem = errors.Problem(
-        "rate_limited",
-        f"The organization has {settings().streams_per_organization} open streams, which is all it may have.",
-        headers={"Retry-After": "10"},
-    )
-    given = {name: opening.headers[name] for name in ("RateLimit", "RateLimit-Policy") if name in opening.headers}
-    shown = opening.headers["X-Request-Id"]
-    response = answers.problem_document(problem, shown)
-    response.headers.extend(given)
+    detail = f"The organization has {settings().streams_per_organization} open streams, which is all it may have."
+    problem = errors.Problem("rate_limited", detail, headers={"Retry-After": "10"})
     log.security("INFO", "no seat for a stream", organization_id=opening.place.tenant_id)
-    return answers.finish(request, response, shown)
+    response = answers.problem_document(problem, opening.headers["X-Request-Id"])
+    response.headers.extend((name, value) for name, value in opening.headers if name not in response.headers)
+    return response
 
 
 def application() -> Starlette:

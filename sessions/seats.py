@@ -74,15 +74,16 @@ class Seats:
         except Away:
             free = True
         except asyncio.CancelledError:
-            self.give_back(tenant_id, Seat(tenant_id))
+            self.give_back(Seat(tenant_id))
             raise
         if free:
             return Seat(tenant_id)
         self._release(tenant_id)
         return None
 
-    def give_back(self, tenant_id: str, _seat: Seat) -> None:
+    def give_back(self, seat: Seat) -> None:
         """The stream has ended."""
+        tenant_id = seat.tenant_id
         self._release(tenant_id)
         if not self._changed:
             asyncio.get_running_loop().call_later(TOGETHER_SECONDS, self._say_changed)

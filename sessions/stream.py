@@ -9,13 +9,12 @@ import random
 from collections.abc import Awaitable, Callable
 
 from common import errors
-from sessions.hub import CUTS, FLUSHED, Behind, Chunk, Hub, Reader
+from sessions.hub import CUTS, FLUSHED, GONE, Behind, Chunk, Hub, Reader
 
 RETRY_MS = 1000
 SPREAD_MS = 2000  # streams of a replica that goes do not all come back in the same moment
 HEARTBEAT = b": \n\n"
 CATCHING_UP = 64  # streams that read from the database at a time
-GONE = "gone"  # the client has left
 FINAL = frozenset({"session_closed", "not_found", "permission_denied"})  # nothing to come back for
 
 Put = Callable[[bytes], Awaitable[None]]

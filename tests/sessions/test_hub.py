@@ -130,7 +130,7 @@ def test_each_event_once_and_in_order(before, batches, resumed):
         await settled(lambda: all(client.reader.position == everything for client in clients))
         for client in clients:
             assert client.seen == list(range(client.after + 1, everything + 1))
-            client.reader.cut(stream.GONE)
+            client.reader.cut(hubs.GONE)
             await client.task
         assert hub.topics() == ()
 
@@ -146,7 +146,7 @@ def test_what_arrives_in_order_is_not_read_from_the_database():
             hub.offer(PLACE, *database.append(2))
         await settled(lambda: client.reader.position == 40)
         assert database.reads == []
-        client.reader.cut(stream.GONE)
+        client.reader.cut(hubs.GONE)
         await client.task
 
     run(story)
@@ -165,7 +165,7 @@ def test_batches_that_overtake_each_other_wait_for_each_other(monkeypatch):
         await settled(lambda: client.reader.position == 6)
         assert client.seen == [1, 2, 3, 4, 5, 6]
         assert database.reads == []
-        client.reader.cut(stream.GONE)
+        client.reader.cut(hubs.GONE)
         await client.task
 
     run(story)
@@ -200,7 +200,7 @@ def test_whose_access_ends_gets_nothing_more(code):
         await settled(lambda: other.reader.position == 4)
         assert client.seen == [1]
         assert f'"code":"{code}"'.encode() in client.farewell
-        other.reader.cut(stream.GONE)
+        other.reader.cut(hubs.GONE)
         await other.task
 
     run(story)
@@ -219,7 +219,7 @@ def test_a_hole_is_mended_by_the_claim_of_somebody_who_may():
         if alice.task.done():  # she was asked first
             assert alice.seen == []
         for client in (alice, dan):
-            client.reader.cut(stream.GONE)
+            client.reader.cut(hubs.GONE)
             await client.task
 
     run(story)
@@ -246,7 +246,7 @@ def test_a_slow_reader_is_cut_and_holds_nobody_up(monkeypatch):
         await settled(lambda: resumed.reader.position == 31)
         assert slow.seen + resumed.seen == list(range(1, 32))
         for client in (quick, resumed):
-            client.reader.cut(stream.GONE)
+            client.reader.cut(hubs.GONE)
             await client.task
 
     run(story)
@@ -278,7 +278,7 @@ def test_events_that_went_for_their_age_are_passed_over():
         client = Client(hub, database, after=2)
         await settled(lambda: client.reader.position == 10)
         assert client.seen == [7, 8, 9, 10]
-        client.reader.cut(stream.GONE)
+        client.reader.cut(hubs.GONE)
         await client.task
 
     run(story)
@@ -294,7 +294,7 @@ def test_a_message_about_events_that_are_not_there_changes_nothing():
         hub.offer(PLACE, *database.append(2))
         await settled(lambda: client.reader.position == 4)
         assert client.seen == [3, 4]
-        client.reader.cut(stream.GONE)
+        client.reader.cut(hubs.GONE)
         await client.task
 
     run(story)
