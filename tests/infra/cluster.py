@@ -54,7 +54,9 @@ class Cluster:
     @cached_property
     def containers(self) -> list[Object]:
         """Every container that a pod may ever have."""
-        return [each for key in ("initContainers", "containers", "ephemeralContainers") for each in self.pod.get(key, ())]
+        return [
+            each for key in ("initContainers", "containers", "ephemeralContainers") for each in self.pod.get(key, ())
+        ]
 
     @cached_property
     def settings(self) -> dict[str, str]:

@@ -45,7 +45,10 @@ WORKLOAD_IDENTITY = record(
 PROVIDER = record(
     "gcpsm",
     gcpsm=record(
-        "projectID auth", projectID=TEXT, location=TEXT, auth=record("workloadIdentity", workloadIdentity=WORKLOAD_IDENTITY)
+        "projectID auth",
+        projectID=TEXT,
+        location=TEXT,
+        auth=record("workloadIdentity", workloadIdentity=WORKLOAD_IDENTITY),
     ),
 )
 SPECS: dict[str, Schema] = {

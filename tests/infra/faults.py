@@ -224,6 +224,8 @@ FAULTS: dict[str, list[Fault]] = {
         setting("DATABSE_POOL", "8"),
         setting("SERVICE", "projects"),
         setting("VALKEY_URL", "redis://10.10.32.3:6379"),
+        setting("VALKEY_IAM", "false"),
+        setting("VALKEY_CA", "/etc/ssl/certs/ca-certificates.crt"),
         setting("PUBLIC_URL", "http://api.example.com"),
         setting("SMTP_URL", "smtp://somebody:word@mail.example.com"),  # pragma: allowlist secret
         change(DEPLOYMENT, f"{MAIN}/envFrom/0/configMapRef/name", "sessions"),

@@ -35,7 +35,7 @@ class Strict(yaml.SafeLoader):
 
 def documents(text: str) -> list[Any]:
     """The documents of a YAML text, read strictly."""
-    return [each for each in yaml.load_all(text, Strict) if each is not None]  # noqa: S506 - a SafeLoader
+    return [each for each in yaml.load_all(text, Strict) if each is not None]
 
 
 def render(folder: Path) -> list[Object]:
@@ -112,16 +112,15 @@ def _patch(objects: list[Object], patch: Object) -> None:
     _only(patch, {"target", "patch"})
     target = patch["target"]
     _only(target, {"kind", "name"})
-    (found,) = [
-        each for each in objects if (each["kind"], each["metadata"]["name"]) == (target["kind"], target["name"])
-    ] or [None]
-    if found is None:
-        raise Refused(f"nothing is called {target}")
-    for operation in yaml.load(patch["patch"], Strict):  # noqa: S506 - a SafeLoader
+    found = [each for each in objects if target == {"kind": each["kind"], "name": each["metadata"]["name"]}]
+    if len(found) != 1:
+        raise Refused(f"{len(found)} objects are {target}")
+    (operations,) = documents(patch["patch"])
+    for operation in operations:
         _only(operation, {"op", "path", "value"})
         if operation["op"] != "replace":
             raise Refused(f"operation {operation['op']}")
-        put(found, operation["path"].removeprefix("/"), operation["value"])
+        put(found[0], operation["path"].removeprefix("/"), operation["value"])
 
 
 def put(where: Any, path: str, value: Any) -> None:

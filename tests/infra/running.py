@@ -13,6 +13,7 @@ from tests.infra.policies import rule
 from tests.structure.sources import read
 
 SELECTS = {"app.kubernetes.io/name": "sessions"}
+AUTHORITIES = "valkey-ca"  # public, but it follows a rotation like the keys
 NEG = "dev-context-sessions"
 PORT = Settings.port
 FRONTS = {"130.211.0.0/22", "35.191.0.0/16"}
@@ -164,7 +165,7 @@ def selectors(cluster: Cluster) -> Iterator[str]:
 def secrets(cluster: Cluster) -> Iterator[str]:
     """The workload's secrets and no other, as files that follow a rotation, never as variables."""
     copy = cluster.one("ExternalSecret")["spec"]
-    wanted = {*cluster.workload["secrets"], f"context-key-{cluster.workload['role']}"}
+    wanted = {*cluster.workload["secrets"], f"context-key-{cluster.workload['role']}", AUTHORITIES}
     yield from sorted({each["secretKey"] for each in copy["data"]} ^ wanted)
     yield from (each["secretKey"] for each in copy["data"] if each["remoteRef"] != {"key": each["secretKey"]})
     (store,) = cluster.kind("SecretStore")
@@ -218,6 +219,10 @@ def settings(cluster: Cluster) -> Iterator[str]:
     for name, scheme in schemes.items():
         if urlsplit(cluster.settings.get(name, "")).scheme != scheme:
             yield f"{name} is not {scheme}"
+    if cluster.settings.get("VALKEY_CA") != f"{cluster.settings['SECRETS_DIR']}/{AUTHORITIES}":
+        yield "VALKEY_CA"
+    if cluster.settings.get("VALKEY_IAM") != "true":
+        yield "VALKEY_IAM"
     yield from (name for name, value in cluster.settings.items() if urlsplit(value).password)
     (source,) = cluster.container["envFrom"]
     (given,) = cluster.kind("ConfigMap")

@@ -1,4 +1,4 @@
-"""The manifests of the session API: rendered, valid for Kubernetes, and within the rules; every rule finds its faults."""
+"""The manifests of the session API: rendered, valid, within the rules; and every rule finds its faults."""
 
 import copy
 import os

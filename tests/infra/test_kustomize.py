@@ -6,7 +6,12 @@ from tests.infra import kustomize
 from tests.infra.kustomize import Refused
 
 HEAD = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{image: i, envFrom: [{configMapRef: {name: c}}]}]}\n"
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec: {containers: [{image: i, envFrom: [{configMapRef: {name: c}}]}]}
+"""
 GENERATOR = "configMapGenerator: [{name: c, namespace: n, envs: [c.env]}]\n"
 
 
