@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from common import log
+from common import denylist, errors, log
 from common.tokens import Claim
 from sessions import watch_queries
 from sessions.hub import Hub, Reader
@@ -38,6 +38,7 @@ class Watch:
         self._seen: str | None = None
         self._looks = 0
         self._truth_at = 0.0
+        self._denying: set[asyncio.Task[None]] = set()
         self._doubt = False  # a look has failed: what was committed meanwhile may have been another server's
 
     async def run(self) -> None:
@@ -91,10 +92,21 @@ class Watch:
         self._seen, self._truth_at = look.seen, now
         self._answer(asked, look.access, now)
         self._move(look)
+        if ended := [change.credential for change in look.changes if change.ended and change.credential]:
+            denying = asyncio.create_task(self._deny(ended))
+            self._denying.add(denying)
+            denying.add_done_callback(self._denying.discard)
         again = self._concerned(look, everybody)
         while again:
             asked = {claim: again.pop(claim) for claim in list(again)[:AT_ONCE]}
             self._answer(asked, await self._look(watch_queries.ask, list(asked)), now)
+
+    async def _deny(self, ended: Sequence[str]) -> None:
+        """Tell every service of log-ins that have ended, so that it need not ask the database to refuse them."""
+        try:
+            await self._run(denylist.add, ended)
+        except errors.Problem as problem:
+            log.entry("INFO", "ended log-ins were not listed", code=problem.code)
 
     def _concerned(self, look: Look, everybody: bool) -> dict[Claim, list[Reader]]:
         """The readers that a change tells to look at again."""

@@ -71,15 +71,16 @@ def look(seen: str | None, tips: Sequence[tuple[Place, int]], claims: Sequence[C
 
 def ask(claims: Sequence[Claim]) -> list[Access]:
     """What these claims may now, in their order."""
-    sql = "SELECT platform.session_access(:claims, :needed)"
-    return _access(database().single(SYSTEM, sql, claims=_credentials(claims), needed=VIEW)[0][0])
+    rows = database().single(
+        SYSTEM, "SELECT platform.session_access(:claims, :needed)", claims=_credentials(claims), needed=VIEW
+    )
+    return _access(rows[0][0])
 
 
 def close_idle(most: int) -> list[Place]:
     """Close sessions that nobody has used for their idle time; which they were."""
-    sql = "SELECT platform.close_idle_sessions(:most, 'idle')"
-    closed = json.loads(database().single(SYSTEM, sql, most=most)[0][0])
-    return [Place(tenant, session) for tenant, session in closed]
+    rows = database().single(SYSTEM, "SELECT platform.close_idle_sessions(:most, 'idle')", most=most)
+    return [Place(tenant, session) for tenant, session in json.loads(rows[0][0])]
 
 
 def _credentials(claims: Sequence[Claim]) -> str:
