@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 0.05  # how long a hole may stay one before it is read from t
 HEARTBEAT_SECONDS = 15
 UNKNOWN = 2**63  # how many events there are, until the database has said it
 STALLED_SECONDS = 15  # a reader that takes nothing for so long is cut
-LOOK_SECONDS = 0.05  # between two looks whether a replica that drains has streams left
+LAST_WORDS_SECONDS, LOOK_SECONDS = 5.0, 0.05  # for readers that are still there when a replica has drained
 GONE = "gone"  # the client has left
 FLUSHED = frozenset({"session_closed"})  # ends before which the events that are left are still delivered
 
@@ -389,17 +389,19 @@ class Hub:
     async def drain(self, seconds: float) -> None:
         """End every stream with a hint to come back, spread over so many seconds; new ones end at once.
 
-        Returns when all of them have taken their last words, or those that have not had as many seconds again.
+        It takes that long even without a stream: meanwhile the load balancer learns to send nobody here. Whoever does
+        not take the last words is waited for a little.
         """
         self.draining = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
         readers = list(self.readers())
         for place, reader in enumerate(readers):
             reader.cut("draining")
             if place % 50 == 49:
-                await asyncio.sleep(seconds * 50 / max(len(readers), 50))
-        loop = asyncio.get_running_loop()
-        patience = loop.time() + seconds
-        while next(self.readers(), None) is not None and loop.time() < patience:
+                await asyncio.sleep(seconds * 50 / len(readers))
+        await asyncio.sleep(end - loop.time())
+        while next(self.readers(), None) is not None and loop.time() < end + LAST_WORDS_SECONDS:
             await asyncio.sleep(LOOK_SECONDS)
 
 
