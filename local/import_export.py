@@ -90,7 +90,7 @@ def _insert(admin: pg8000.native.Connection, package: Package, table: Table) -> 
     written = 0
     for rows in _batches(package.rows(table.relation, table.carried)):
         written += admin.run(
-            "SELECT platform.import_rows(:relation, :columns, CAST(:rows AS jsonb), :replaces)",
+            "SELECT platform.import_rows(:relation, :columns, CAST(:rows AS json), :replaces)",
             relation=table.relation,
             columns=columns,
             rows=rows,
@@ -140,7 +140,7 @@ def _types(admin: pg8000.native.Connection) -> dict[str, dict[str, str]]:
         FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'app'
         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        WHERE c.relkind = 'r'
+        WHERE c.relkind IN ('r', 'p')
         """
     ):
         found.setdefault(table, {})[column] = kind

@@ -16,6 +16,7 @@ JSON_TYPES: dict[str, dict[str, Any]] = {
     "integer": {"type": ["integer", "null"]},
     "bigint": {"type": ["integer", "null"]},
     "boolean": {"type": ["boolean", "null"]},
+    "json": {},
     "jsonb": {},
     "text[]": {"type": ["array", "null"], "items": {"type": "string"}},
     "uuid[]": {"type": ["array", "null"], "items": {"type": "string", "format": "uuid"}},
@@ -26,6 +27,7 @@ CELL_TYPES = {
     "integer": "int",
     "bigint": "long",
     "boolean": "boolean",
+    "json": "json",
     "jsonb": "json",
 }
 UUID = {"base": "string", "format": "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"}

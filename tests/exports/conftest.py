@@ -21,6 +21,28 @@ from tests.conftest import Answer, Api, Person, database, wait_until
 ENDED = ("ready", "failed", "expired", "cancelled")
 
 
+def a_session(admin: Any, project: str, owner: Person, maker: Person, said: list[Person]) -> str:
+    """A session of an organization's project, and an event of each who says something; its id."""
+    session = admin.run(
+        "INSERT INTO app.sessions (tenant_id, project_id, title, created_by, closes_at, last_seq)"
+        " VALUES (:t, :p, 'Climb', :u, now() + interval '1 hour', :n) RETURNING id",
+        t=owner.tenant_id,
+        p=project,
+        u=maker.user_id,
+        n=len(said),
+    )[0][0]
+    for seq, person in enumerate(said, 1):
+        admin.run(
+            "INSERT INTO app.session_events (tenant_id, session_id, seq, type, data, created_by)"
+            " VALUES (:t, :s, :n, 'said', json_build_object('by', CAST(:u AS text)), CAST(:u AS uuid))",
+            t=owner.tenant_id,
+            s=session,
+            n=seq,
+            u=person.user_id,
+        )
+    return str(session)
+
+
 class Package:
     """A downloaded package."""
 

@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from tests.conftest import last_audit_event
+from tests.exports.conftest import a_session
 
 ASK = {"scope": "organization", "format": "json"}
 SECRETS = ("key_hash", "token_hash", "password_hash", "personal", "personal_salt", "hash", "fingerprint", "body")
@@ -17,6 +18,7 @@ def furnished(api, admin, alice, dan):
     made = {"company": f"Company {uuid.uuid4().hex}", "invited": f"new-{uuid.uuid4().hex[:8]}@example.org"}
     project = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json["id"]
     api.post(f"/v1/projects/{project}/tasks", json={"title": "his", "assignee_id": alice.user_id}, headers=dan)
+    a_session(admin, project, alice, dan, [dan, alice])
     team = api.post("/v1/teams", json={"name": "Makers"}, headers=alice).json["id"]
     assert api.put(f"/v1/teams/{team}/members/{dan.user_id}", headers=alice).status_code in (201, 204)
     api.post("/v1/roles", json={"name": "Reader", "permissions": ["project.view"]}, headers=alice)
@@ -43,6 +45,7 @@ def test_it_works(api, admin, alice, dan, mallory, furnished, exports):
     assert {name: count for name, count in package.manifest["counts"].items() if count} | {"audit_events": 0} == {
         **{"organizations": 1, "members": 2, "roles": 1, "invitations": 1, "teams": 1, "team_members": 1},
         **{"api_keys": 1, "billing": 1, "invoices": 1, "projects": 1, "tasks": 1, "audit_events": 0},
+        **{"sessions": 1, "session_events": 2},
     }
     assert package.manifest["counts"]["audit_events"] >= 8
     assert package.rows("billing")[0]["company"] == furnished["company"]

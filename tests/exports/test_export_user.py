@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from tests.conftest import last_audit_event
+from tests.exports.conftest import a_session
 
 STALE_SECONDS = 3600
 
@@ -15,12 +16,14 @@ def ask(person_id):
 
 
 @pytest.fixture
-def dans(api, alice, dan):
+def dans(api, admin, alice, dan):
     """What Dan and Alice did: her project and task, his task."""
     project = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json["id"]
     for title, maker in (("his", dan), ("hers", alice)):
         answer = api.post(f"/v1/projects/{project}/tasks", json={"title": title}, headers=maker)
         assert answer.status_code == 201
+    for maker in (dan, alice):
+        a_session(admin, project, alice, maker, [dan, alice])
     return project
 
 
@@ -39,6 +42,9 @@ def test_it_works(api, admin, alice, dan, dans, exports):
     package = exports.download(alice, answer.json["id"])
     assert [row["title"] for row in package.rows("tasks")] == ["his"]
     assert package.rows("projects") == []
+    assert [row["created_by"] for row in package.rows("sessions")] == [dan.user_id]
+    assert [row["created_by"] for row in package.rows("session_events")] == [dan.user_id] * 2
+    assert package.rows("session_events")[0]["data"] == {"by": dan.user_id}
     assert [row["user_id"] for row in package.rows("members")] == [dan.user_id]
     assert {row["actor_id"] for row in package.rows("audit_events")} == {dan.user_id}
 
@@ -53,7 +59,7 @@ def test_nothing_of_the_account_or_of_another_organization(api, alice, dan, dans
 
     assert {name.rpartition("/")[2] for name in package.archive.namelist() if name.startswith("data/")} == {
         *("api_keys.json", "audit_events.json", "consent_texts.json", "invitations.json", "member_consents.json"),
-        *("members.json", "projects.json", "tasks.json", "team_members.json"),
+        *("members.json", "projects.json", "session_events.json", "sessions.json", "tasks.json", "team_members.json"),
     }
     content = b"".join(package.archive.read(name) for name in package.archive.namelist()).decode()
     for secret in ("Elsewhere", elsewhere, dan.email, dan.name, alice.email, alice.name):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pg8000.native
@@ -32,6 +33,7 @@ TEXTS = [
     "=1+1",
     "null",
 ]
+EVENTS = [json.dumps(TEXTS, ensure_ascii=False, separators=(",", ":")), '{"b":1e300,"a":[1.50,1]}', "null", '"x"']
 
 
 @pytest.fixture
@@ -51,6 +53,24 @@ def furnished(api, admin, people, alice, dan, vera):
         u=dan.user_id,
         texts=json.dumps(TEXTS),
         count=TASKS,
+    )
+    admin.run(
+        "INSERT INTO app.sessions (tenant_id, project_id, title, created_by, closes_at, last_seq, closed_at)"
+        " VALUES (:t, :p, :texts, :u, now(), 4, now())",
+        t=alice.tenant_id,
+        p=project,
+        u=dan.user_id,
+        texts="".join(TEXTS),
+    )
+    admin.run(
+        """
+        INSERT INTO app.session_events (tenant_id, session_id, seq, type, data, created_by, created_at)
+        SELECT s.tenant_id, s.id, n, 'said', (CAST(:data AS json[]))[n], s.created_by,
+               now() - (n - 1) * interval '30 days' + interval '1 second'
+        FROM app.sessions s, generate_series(1, 4) n WHERE s.tenant_id = :t
+        """,
+        t=alice.tenant_id,
+        data=EVENTS,
     )
     api.post("/v1/roles", json={"name": "Rôle", "permissions": ["project.view", "task.view"]}, headers=alice)
     assert api.patch(f"/v1/members/{vera.user_id}", json={"role": "Rôle"}, headers=alice).status_code == 200
@@ -120,8 +140,53 @@ def test_it_works(api, admin, people, alice, furnished, saved, command, exports)
     assert (event["action"], event["data"]) == ("organization.imported", {"sha256": first.sha256})
     second = exports.package(there, **ASK)
     assert moved(second) == moved(first)
+    stored = "SELECT CAST(data AS text) FROM app.session_events WHERE tenant_id = :t ORDER BY seq"
+    assert [text for (text,) in admin.run(stored, t=told["organization_id"])] == EVENTS
     assert second.manifest["organizations"][0]["id"] != first.manifest["organizations"][0]["id"]
     assert api.get("/v1/audit-events/verify", headers=there).json["valid"]
+
+
+def test_events_whose_month_is_over_stay_out(admin, alice, saved, command):
+    """The package is old: what retention would have removed by now does not come back."""
+    project = "INSERT INTO app.projects (tenant_id, name, created_by) VALUES (:t, 'Atlas', :u) RETURNING id"
+    ids = {"t": alice.tenant_id, "u": alice.user_id}
+    session = admin.run(
+        "INSERT INTO app.sessions (tenant_id, project_id, title, created_by, closes_at)"
+        " VALUES (:t, :p, 'Climb', :u, now()) RETURNING id",
+        p=admin.run(project, **ids)[0][0],
+        **ids,
+    )[0][0]
+    event = (
+        "INSERT INTO app.session_events (tenant_id, session_id, seq, type, data, created_by, created_at)"
+        " VALUES (:t, :s, :n, 'said', '1', :u,"
+        " date_trunc('month', now() - interval '90 days', 'UTC') + CAST(:o AS interval))"
+    )
+    with month_before(admin):
+        admin.run(event, s=session, n=1, o="-1 microsecond", **ids)
+        admin.run(event, s=session, n=2, o="0", **ids)
+        file, package = saved()
+    assert len(package.rows("session_events")) == 2
+
+    told = json.loads(command(file).stdout)
+
+    assert (told["rows"]["sessions"], told["rows"]["session_events"]) == (1, 1)
+
+
+@contextmanager
+def month_before(admin):
+    """A partition of the last month that is over, for a moment."""
+    first, end = admin.run(
+        "SELECT e - interval '1 month', e"
+        " FROM (SELECT date_trunc('month', now() - interval '90 days', 'UTC')) AS over (e)"
+    )[0]
+    admin.run(
+        "CREATE TABLE app.session_events_over PARTITION OF app.session_events"
+        f" FOR VALUES FROM ('{first.isoformat()}') TO ('{end.isoformat()}')"
+    )
+    try:
+        yield
+    finally:
+        admin.run("DROP TABLE app.session_events_over")
 
 
 def test_a_key_comes_without_its_secret(api, admin, alice, furnished, saved, command):
@@ -300,7 +365,7 @@ def test_a_function_may_not(stack, admin):
         if role != "admin":
             for signature in (
                 "platform.open_import(uuid, boolean, text[])",
-                "platform.import_rows(text, text[], jsonb, boolean)",
+                "platform.import_rows(text, text[], json, boolean)",
                 "platform.close_import(text, text)",
             ):
                 may = "SELECT has_function_privilege(:r, CAST(:f AS regprocedure), 'EXECUTE')"

@@ -10,7 +10,7 @@ MOMENTS = """
                ELSE format('%1$I = ARRAY(SELECT e.at - x.by FROM unnest(%1$I) WITH ORDINALITY AS e (at, i) ORDER BY i)',
                            a.attname) END, ', ')
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname IN ('app', 'identity', 'platform') AND c.relkind = 'r' AND NOT c.relispartition
+    WHERE n.nspname IN ('app', 'identity', 'platform') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
         AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
         AND a.atttypid IN ('timestamptz'::regtype, 'timestamptz[]'::regtype)
         AND c.oid::regclass::text NOT IN ('app.audit_events', 'app.audit_heads')
@@ -18,12 +18,23 @@ MOMENTS = """
 """
 
 
+PARTITIONED = """
+    SELECT c.oid::regclass::text FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid
+    WHERE p.partdefid = 0 AND NOT c.relispartition
+"""
+
+
 class Clock:
-    """Moves a database, as superuser, without its triggers. Chains are hashed: their ageing is their own matter."""
+    """Moves a database, as superuser, without its triggers. Chains are hashed: their ageing is their own matter.
+
+    Rows of a partitioned table move into months that nobody has made: a partition for the rest takes them.
+    """
 
     def __init__(self, connection: pg8000.native.Connection) -> None:
         self._connection = connection
         self._tables = connection.run(MOMENTS)
+        for (table,) in connection.run(PARTITIONED):
+            connection.run(f"CREATE TABLE {table}_rest PARTITION OF {table} DEFAULT")
 
     def pass_(self, seconds: float) -> None:
         """Let so much time pass."""

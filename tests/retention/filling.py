@@ -36,6 +36,7 @@ NEVER = {
     "app.audit_heads": "written by the chain's own functions",
 }
 WORDS: dict[str, Any] = {  # a value that any row may have, by type
+    "json": "{}",
     "jsonb": "{}",
     "integer": 1,
     "bigint": 1,
@@ -63,6 +64,7 @@ SPECIAL: dict[tuple[str, str], Any] = {
     ("platform.deletion_processors", "name"): "processor",
     ("app.idempotent_answers", "status"): 200,
     ("app.incidents", "status"): "closed",
+    ("app.session_events", "type"): "said",
     **{
         (table, name): value
         for table in ("app.consent_texts", "app.member_consents", "platform.consent_texts", "identity.consents")

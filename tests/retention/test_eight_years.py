@@ -19,7 +19,7 @@ import pytest
 import requests
 from pg8000.native import literal
 
-from common.register import Reference, register
+from common.register import Reference, Table, register
 from local import stack as local_stack
 from local.identity import Issuer
 from local.layout import PROJECT, Layout, login_role, service_account
@@ -146,9 +146,11 @@ class World:
 
     def should_stay(self) -> list[list[Made]]:
         """The rows that the register keeps at this moment, of those that stand."""
-        over = self._which(
-            "{after} < now() - interval '{period}'", [row for row in chain(*self.alive) if row.table.retention.period]
-        )
+        periodical = [row for row in chain(*self.alive) if row.table.retention.period]
+        over = self._which("{after} < now() - interval '{period}'", [row for row in periodical if not whole(row.table)])
+        for unit in sorted({whole(row.table) for row in periodical} - {""}):
+            beginning = f"date_trunc('{unit}', now() - interval '{{period}}', 'UTC')"
+            over += self._which(f"{{after}} < {beginning}", [row for row in periodical if whole(row.table) == unit])
         exports = [row for row in chain(*self.alive) if row.table.name == "platform.exports"]
         for export in self._which("status = 'ready' AND expires_at <= now()", exports):  # its file goes, with its parts
             over += [row for row in chain(*self.alive) if row.values.get("job_id") == export.key["id"] and is_part(row)]
@@ -265,6 +267,11 @@ def names(rows: list[Made]) -> list[str]:
     return sorted(row.table.name for row in rows)
 
 
+def whole(table: Table) -> str:
+    """By whole days or months, or by the row."""
+    return table.retention.partitions or ""
+
+
 def job_of(row: Made) -> str:
     return row.key.get("id") or row.key["job_id"]
 
@@ -333,6 +340,11 @@ def moments(connection: pg8000.native.Connection) -> list[timedelta]:
     ends = {span: f"SELECT now() + CAST('{span}' AS interval) - now()" for span in spans}
     after_hold = register().tables["app.legal_holds"].retention.period
     sums = [f"interval '{span}'" for span in (*ends, HOLD)] + [f"interval '{HOLD}' + interval '{after_hold}'"]
+    sums += [
+        f"now() - date_trunc('{whole(table)}', now() - interval '{table.retention.period}', 'UTC')"
+        for table in register().tables.values()
+        if whole(table)
+    ]
     rows = [connection.run(f"SELECT extract(epoch FROM now() - (now() - ({each})))::float8")[0][0] for each in sums]
     return sorted({timedelta(seconds=seconds) for seconds in rows})
 

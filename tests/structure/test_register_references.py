@@ -17,12 +17,13 @@ FOREIGN_KEYS = f"""
     FROM pg_constraint k
     JOIN pg_class s ON s.oid = k.conrelid JOIN pg_namespace sn ON sn.oid = s.relnamespace
     JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
-    WHERE k.contype = 'f' AND sn.nspname IN {OURS}
+    WHERE k.contype = 'f' AND sn.nspname IN {OURS} AND NOT s.relispartition
 """
 COLUMNS = f"""
     SELECT n.nspname || '.' || c.relname, a.attname::text, format_type(a.atttypid, NULL), a.attnotnull
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname IN {OURS} AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE n.nspname IN {OURS} AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attnum > 0
+        AND NOT a.attisdropped
 """
 KINDS = {
     "account": ("uuid",),
