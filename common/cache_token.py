@@ -62,15 +62,19 @@ class Token:
         from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 - slow to import, only with IAM
         from google.auth.transport.requests import Request  # noqa: PLC0415
 
-        text = None
+        credentials = None
         try:
             credentials = self._credentials or _credentials()
             credentials.refresh(Request())
-            text = credentials.token
         except (GoogleAuthError, OSError) as error:
             log.entry("ERROR", "no access token for the cache", error=type(error).__name__)
+        finally:
+            self._arrived(credentials)
+
+    def _arrived(self, credentials: Any) -> None:
         with self._lock:
             # The metadata server keeps giving the same token until it nears its end: a refused one is no news.
+            text = credentials.token if credentials is not None else None
             new = text is not None and text != self._text
             self._try_at = 0.0 if new else time.monotonic() + PAUSE_SECONDS
             if text is not None:
