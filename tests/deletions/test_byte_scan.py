@@ -9,7 +9,8 @@ import pg8000.native
 import pytest
 from requests.adapters import HTTPAdapter
 
-from local.demo.traces import dump, files, forms, hits, where
+from local.demo.traces import contents as contents_of
+from local.demo.traces import dump, files, forms, found
 from tests.auth.mfa_support import FACTORS, confirm, texted_code
 from tests.conftest import PASSWORD, Api, People, Person, wait_until
 from tests.deletions.conftest import Erasures
@@ -108,16 +109,15 @@ def contents(package: Package, without: str = "") -> dict[str, list[str]]:
 
 def left(stack: dict[str, Any], texts: list[str]) -> dict[str, list[str]]:
     """Where one of the texts is found, in any spelling: the place and which text."""
-    found: dict[str, list[str]] = {}
-    rows, places = dump(stack), files(stack)
-    for text in texts:
-        needles = forms(text)
-        if hits(rows, needles):
-            found.setdefault(text, []).append("database")
-        for place, paths in places.items():
-            if names := where([path for path in paths if path.name not in STAND_INS], needles):
-                found.setdefault(text, []).append(f"{place}: {names}")
-    return found
+    spelled = {needle: text for text in texts for needle in forms(text)}
+    seen = {spelled[needle]: ["database"] for needle in found(dump(stack), spelled)}
+    for place, paths in files(stack).items():
+        for path in paths:
+            if path.name in STAND_INS:
+                continue
+            for text in {spelled[needle] for content in contents_of(path) for needle in found(content, spelled)}:
+                seen.setdefault(text, []).append(f"{place}: {path.name}")
+    return seen
 
 
 def test_a_person(
