@@ -82,12 +82,26 @@ MAKERS: dict[str, tuple[str, dict[str, Any]]] = {  # parameter: the POST whose a
 REAL = Counter[str]()
 
 
+def session(person: Person, api: Api, *, closed: bool) -> str:
+    """A session with an event; a stream of one that is closed comes to an end."""
+    project = api.post("/v1/projects", json={"name": "Atlas"}, headers=person).json["id"]
+    made = api.post("/v1/sessions", json={"project_id": project, "title": "Kick-off"}, headers=person).json["id"]
+    api.post(f"/v1/sessions/{made}/events", json={"events": [{"type": "said", "data": 1}]}, headers=person)
+    if closed:
+        api.patch(f"/v1/sessions/{made}", json={"status": "closed"}, headers=person)
+    return str(made)
+
+
 def real_id(name: str, person: Person, api: Api, people: People) -> str | None:
     """The id of an object of the person's, None of a kind that this module cannot make."""
     if name == "user_id":
         return people.create("viewer", person.tenant_id).user_id
-    if name == "session_id":
+    if name == "login_session":
         return person.session_id
+    if name == "session":
+        return session(person, api, closed=False)
+    if name == "closed_session":
+        return session(person, api, closed=True)
     if name == "task_id":
         project = api.post("/v1/projects", json={"name": "Atlas"}, headers=person).json["id"]
         return str(api.post(f"/v1/projects/{project}/tasks", json={"title": "Draw"}, headers=person).json["id"])
@@ -99,12 +113,21 @@ def real_id(name: str, person: Person, api: Api, people: People) -> str | None:
     return str(answer.json["id"])
 
 
+def kind_of(name: str, path: str) -> str:
+    """What a parameter names, where its name alone does not tell."""
+    if name != "session_id":
+        return name
+    if not path.startswith("/v1/sessions"):
+        return "login_session"
+    return "closed_session" if path.endswith("/stream") else "session"
+
+
 def lead_somewhere(case: Any, person: Person, api: Api, people: People) -> None:
     """Give every second request that names an object one that exists."""
     REAL[case.operation.label] += 1
     given = set(case.path_parameters or ()) if REAL[case.operation.label] % 2 == 0 else set()
     for name in given & {"user_id", "session_id", "task_id", *MAKERS}:
-        case.path_parameters[name] = real_id(name, person, api, people)
+        case.path_parameters[name] = real_id(kind_of(name, case.operation.path), person, api, people)
 
 
 @pytest.fixture(scope="module")
