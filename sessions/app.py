@@ -8,6 +8,7 @@ Source: https://asgi.readthedocs.io/en/latest/specs/www.html
 import asyncio
 import json
 import signal
+import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 from werkzeug.wrappers import Request, Response
 
-from common import answers, errors, log
+from common import answers, cookies, errors, log
 from common.db import database
 from common.reading import MAX_BODY
 from common.settings import settings
@@ -28,7 +29,8 @@ from sessions.hub import Hub, Reader
 from sessions.main import routes
 from sessions.outcomes import Appended, Ended, Opening, Place
 
-SERVING = "/health/serving"
+SERVING = "/health/serving"  # for load balancers
+PROBES = ("/health/", SERVING)
 BEARER = b"bearer."
 WAITING = 5000  # requests that may wait for a thread
 VIEW = "session.view"
@@ -105,8 +107,8 @@ class Application:
 
     async def _answered(self, scope: Scope, receive: Receive) -> Response | None:
         """The answer of the route table, with what follows from it done; None when there is nobody to answer."""
-        if scope["type"] == "http" and scope["path"] == SERVING:
-            return _serving(self.hub)
+        if scope["type"] == "http" and scope["path"] in PROBES and scope["method"] in cookies.SAFE:
+            return _probed(scope, self.hub)
         body = await _body(receive) if scope["type"] == "http" else b""
         if body is None:
             return None
@@ -225,11 +227,14 @@ async def _send(send: Send, response: Response, kind: str) -> None:
     await send({"type": f"{kind}.body", "body": body, "more_body": False})
 
 
-def _serving(hub: Hub) -> Response:
-    """For load balancers: whether new streams may come here. Asks nothing else: every replica has the same database."""
-    if hub.draining:
-        return Response(json.dumps({"status": "draining"}), 503, content_type="application/json")
-    return Response(json.dumps({"status": "ok"}), content_type="application/json")
+def _probed(scope: Scope, hub: Hub) -> Response:
+    """Whether the process lives, and whether new streams may come here; without a thread, so that a database that
+    hangs does not look like replicas that do.
+    """
+    draining = hub.draining and scope["path"] == SERVING
+    status = {"status": "draining" if draining else "ok"}
+    response = Response(json.dumps(status), 503 if draining else 200, content_type="application/json")
+    return answers.finish(request_of(scope, b""), response, str(uuid.uuid4()))
 
 
 def _full(opening: Opening) -> Response:
@@ -242,10 +247,19 @@ def _full(opening: Opening) -> Response:
     return response
 
 
-def application() -> Starlette:
-    """The application that uvicorn serves; `state.replica` is the Application."""
-    replica = Application()
-    app = Starlette(lifespan=replica.lifespan)
-    app.router.default = replica
-    app.state.replica = replica
-    return app
+class Served(Starlette):
+    """Starlette's application with the replica in the place of its routes and middleware.
+
+    Those would stand between every stream and its connection for hours: 3 KiB each, and two calls more per delivery.
+    """
+
+    def __init__(self) -> None:
+        self.replica = Application()
+        super().__init__(lifespan=self.replica.lifespan)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Requests and handshakes go to the replica."""
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+        else:
+            await self.replica(scope, receive, send)

@@ -16,12 +16,13 @@ from common.tokens import Claim
 from sessions.outcomes import Opening, Place
 
 KEPT_SECONDS = 10
-KEPT_BYTES = 512 * 1024  # of one topic
+KEPT_BYTES = 2 * 1024 * 1024  # of one topic: two of the largest requests
 CHUNK_BYTES = 64 * 1024  # what a stream is given at once
 EARLY = 256  # batches of a topic that wait for the one before them
 PATIENCE_SECONDS = 0.05  # how long a hole may stay one before it is read from the database
 HEARTBEAT_SECONDS = 15
 UNKNOWN = 2**63  # how many events there are, until the database has said it
+PARDON_SECONDS = 60  # who is left behind once has so long to catch up, and may not be left behind again meanwhile
 STALLED_SECONDS = 15  # a reader that takes nothing for so long is cut
 LAST_WORDS_SECONDS, LOOK_SECONDS = 5.0, 0.05  # for readers that are still there when a replica has drained
 GONE = "gone"  # the client has left
@@ -198,6 +199,7 @@ class Reader:
         "code",
         "due",
         "expires_at",
+        "fell",
         "live",
         "position",
         "sending",
@@ -211,7 +213,8 @@ class Reader:
         self.expires_at = opening.expires_at
         self.due = 0.0  # when the watcher asks the database about it
         self.position = opening.after
-        self.live = False  # it has come as far as the topic once
+        self.live = False  # it has come as far as the topic
+        self.fell: float | None = None  # when it was last left behind
         self.code: str | None = topic.code
         self.beat = False  # a heartbeat is due
         self.sending: float | None = None  # since when it takes nothing

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from common import issuers, limits, log
+from common import cache, issuers, limits, log
 from common.connecting import PrivilegedLogin
 from common.db import database
 from common.settings import settings
-from sessions.app import Application, application
+from sessions.app import Application, Served
 from sessions.frames import Frames
 
 KEEP_ALIVE_SECONDS = 620  # longer than the load balancer keeps its connections to us (600 s)
@@ -65,7 +64,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def config(app: Starlette) -> uvicorn.Config:
+def config(app: Served) -> uvicorn.Config:
     """How uvicorn serves: no logs but ours, no buffering of WebSocket messages beyond what one event may have."""
     return uvicorn.Config(
         app,
@@ -94,11 +93,12 @@ def main() -> None:
     try:
         issuers.check()
         limits.policies()
+        cache.check()
         database().open_first()
     except (OSError, ValueError, PrivilegedLogin) as error:
         raise SystemExit(f"the session API cannot start: {error}") from error
-    app = application()
-    Server(config(app), app.state.replica).run()
+    app = Served()
+    Server(config(app), app.replica).run()
 
 
 if __name__ == "__main__":

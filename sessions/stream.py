@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from common import errors
-from sessions.hub import CUTS, FLUSHED, GONE, Behind, Chunk, Hub, Reader
+from sessions.hub import CUTS, FLUSHED, GONE, PARDON_SECONDS, Behind, Chunk, Hub, Reader
 
 RETRY_MS = 1000
 SPREAD_MS = 2000  # streams of a replica that goes do not all come back in the same moment
@@ -38,13 +38,23 @@ async def next_chunk(hub: Hub, reader: Reader) -> Chunk | None:
     try:
         chunk = reader.topic.after(reader.position)
     except Behind:
-        if reader.live:
+        if _too_slow(reader):
             reader.cut("slow_reader")
             return None
         return await _from_database(hub, reader)
     if chunk is None:
         reader.live = True
     return chunk
+
+
+def _too_slow(reader: Reader) -> bool:
+    """A burst may leave anybody behind for once: she reads the rest from the database, and is to come up soon."""
+    now = asyncio.get_running_loop().time()
+    recently = reader.fell is not None and now - reader.fell < PARDON_SECONDS
+    if reader.live:
+        reader.live, reader.fell = False, now
+        return recently
+    return reader.fell is not None and not recently
 
 
 async def _from_database(hub: Hub, reader: Reader) -> Chunk | None:

@@ -225,6 +225,16 @@ def test_a_hole_is_mended_by_the_claim_of_somebody_who_may():
     run(story)
 
 
+async def fallen(slow: Client, quick: Client, hub: Hub, database: Database) -> None:
+    """`slow` takes nothing while more is said than is kept."""
+    await settled(lambda: slow.reader.live and slow.reader.position == quick.reader.position)
+    slow.open.clear()
+    for _ in range(30):
+        hub.offer(PLACE, *database.append(1))
+        await settled(lambda: quick.reader.position == len(database.events))
+    slow.open.set()
+
+
 def test_a_slow_reader_is_cut_and_holds_nobody_up(monkeypatch):
     monkeypatch.setattr(hubs, "KEPT_BYTES", 10)
 
@@ -233,21 +243,55 @@ def test_a_slow_reader_is_cut_and_holds_nobody_up(monkeypatch):
         hub = Hub(database.read)
         slow, quick = Client(hub, database), Client(hub, database)
         hub.offer(PLACE, *database.append(1))
-        await settled(lambda: slow.reader.position == 1)
-        slow.open.clear()
-        for _ in range(30):
-            hub.offer(PLACE, *database.append(1))
-            await settled(lambda: quick.reader.position == len(database.events))
-        slow.open.set()
+        await fallen(slow, quick, hub, database)
+        await settled(lambda: slow.reader.position == 31)  # once anybody may
+        await fallen(slow, quick, hub, database)
         await asyncio.wait_for(slow.task, 5)
-        assert b'"slow_reader","resume_after":2' in slow.farewell
+        assert b'"slow_reader","resume_after":32' in slow.farewell
         assert b"retry: " in slow.farewell
-        resumed = Client(hub, database, after=2)
-        await settled(lambda: resumed.reader.position == 31)
-        assert slow.seen + resumed.seen == list(range(1, 32))
+        resumed = Client(hub, database, after=32)
+        await settled(lambda: resumed.reader.position == 61)
+        assert slow.seen + resumed.seen == list(range(1, 62))
         for client in (quick, resumed):
             client.reader.cut(hubs.GONE)
             await client.task
+
+    run(story)
+
+
+def test_a_burst_larger_than_what_is_kept_reaches_everybody(monkeypatch):
+    monkeypatch.setattr(hubs, "KEPT_BYTES", 10)
+
+    async def story() -> None:
+        database = Database()
+        hub = Hub(database.read)
+        clients = [Client(hub, database) for _ in range(3)]
+        await settled(lambda: all(client.reader.live for client in clients))
+        hub.offer(PLACE, *database.append(100))
+        await settled(lambda: all(client.reader.position == 100 for client in clients))
+        for client in clients:
+            assert client.seen == list(range(1, 101))
+            client.reader.cut(hubs.GONE)
+            await client.task
+
+    run(story)
+
+
+def test_who_does_not_catch_up_is_cut(monkeypatch):
+    monkeypatch.setattr(hubs, "KEPT_BYTES", 10)
+    monkeypatch.setattr(stream, "PARDON_SECONDS", 0.05)
+
+    async def story() -> None:
+        database = Database()
+        hub = Hub(database.read)
+        slow, quick = Client(hub, database), Client(hub, database)
+        await fallen(slow, quick, hub, database)
+        while not slow.task.done():
+            hub.offer(PLACE, *database.append(10))
+            await asyncio.sleep(0.001)
+        assert b'"slow_reader"' in slow.farewell
+        quick.reader.cut(hubs.GONE)
+        await quick.task
 
     run(story)
 
