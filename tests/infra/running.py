@@ -1,16 +1,15 @@
 """The rules of how the session API runs: its end, its scale, its network, its secrets and settings."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from common.settings import Settings
+from sessions import hub, server
 from tests.infra.cluster import NAMESPACE, Cluster, Object, mappings, seconds
 from tests.infra.policies import rule
-from tests.structure.sources import read
 
 SELECTS = {"app.kubernetes.io/name": "sessions"}
 AUTHORITIES = "valkey-ca"  # public, but it follows a rotation like the keys
@@ -29,7 +28,6 @@ EGRESS = {
     ("0.0.0.0/0", "TCP", 443),
 }
 LEAVING_SECONDS = 30  # until the last front of the load balancer knows that an endpoint has left its group
-CLOSING_SECONDS = int(re.findall(r"^GRACE_SECONDS = (\d+)$", read("sessions/server.py"), re.MULTILINE)[0])
 MARGIN_SECONDS = 20  # threads that wait for a statement, and the interpreter's end
 KUBELET_SECONDS = 90  # a mounted Secret follows within a synchronization of the kubelet: 60 to 90 s
 ROTATION_SECONDS = 120  # the quickest rotation waits twice the minute in which a reader looks again
@@ -54,10 +52,10 @@ def end(cluster: Cluster) -> Iterator[str]:
         yield "preStop must be the kubelet's own sleep: the image has no shell"
         return
     waiting = pre_stop["sleep"]["seconds"]
-    drain = int(cluster.settings.get("DRAIN_SECONDS", Settings.drain_seconds)) + CLOSING_SECONDS
+    drain = int(cluster.settings.get("DRAIN_SECONDS", Settings.drain_seconds)) + hub.LAST_WORDS_SECONDS
     if waiting < LEAVING_SECONDS:
         yield "SIGTERM comes while the load balancer still sends requests"
-    if waiting + drain + MARGIN_SECONDS > cluster.pod["terminationGracePeriodSeconds"]:
+    if waiting + drain + server.GRACE_SECONDS + MARGIN_SECONDS > cluster.pod["terminationGracePeriodSeconds"]:
         yield "SIGKILL comes before the drain is over"
 
 
