@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable
 from http import HTTPStatus
 
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
@@ -59,6 +59,12 @@ class Frames(WebSocketsSansIOProtocol):
         self.when_lost = None
         if not self.disconnected and self.close_timer is None:
             self.close_timer = self.loop.call_later(LAST_WORDS_SECONDS, self.transport.abort)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """What the application sends; an answer that refuses the handshake ends it too."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
     async def receive(self) -> ASGIReceiveEvent:
         """The next message; reading goes on once all that was read has been taken."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROTOCOL, BEARER = "dev-context.v1", "bearer."
 MESSAGES, CHARACTERS = 100, 256 * 1024  # of a client that wait to be appended
 FINISH_SECONDS = 5.0  # for what was said before the end
-LONGEST_PAUSE_SECONDS = 5.0  # in which nothing is read of a client over its limit
+LONGEST_PAUSE_SECONDS = 2.0  # in which nothing is read of a client over its limit
 SHOWN = frozenset({"x-request-id", "ratelimit", "ratelimit-policy"})  # headers of the answer to the handshake
 POLICY_VIOLATION = 1008
 CODES: Final[dict[str, int]] = {

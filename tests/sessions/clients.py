@@ -83,7 +83,10 @@ class Sse:
             raise
         self.status = self._response.status
         self.answer_headers = self._response.headers
-        self.body = b"" if self.streams else self._response.read()
+        self.body = b""
+        if not self.streams:
+            self.body = self._response.read()
+            self.close()
 
     @property
     def streams(self) -> bool:
@@ -235,6 +238,10 @@ class WebSocket:
         mask = os.urandom(4)
         number = int.from_bytes(payload, "big") ^ int.from_bytes((mask * (size // 4 + 1))[:size], "big")
         return head + mask + number.to_bytes(size, "big")
+
+    def timeout(self, seconds: float) -> None:
+        """How long sending may take from now on."""
+        self._raw.settimeout(seconds)
 
     def raw(self, data: bytes) -> None:
         """Send bytes as they are."""
