@@ -66,7 +66,7 @@ def rollout(cluster: Cluster) -> Iterator[str]:
     if update.get("maxUnavailable") != 0:
         yield "maxUnavailable"
     if update.get("maxSurge") != "50%":
-        yield "maxSurge: the connection budget allows half as many again"
+        yield "maxSurge: with those that drain, the connection budget allows twice the pods"
     if "replicas" in cluster.deployment:
         yield "an apply would undo what the autoscaler decided"
     spread = {each["topologyKey"]: each for each in cluster.pod.get("topologySpreadConstraints", ())}
