@@ -29,7 +29,10 @@ from local.layout import Layout
 from tests.auth.support import log_in, refresh
 from tests.conftest import PASSWORD, Answer, Api, People, Person, database, pid_of, running_stack, wait_until
 
-RATES = {"RATE_ANONYMOUS": "10/hour", "RATE_USER": "8/hour", "RATE_IP": "30/hour", "RATE_ORGANIZATION": "12/hour"}
+RATES = {
+    **{"RATE_ANONYMOUS": "10/hour", "RATE_USER": "8/hour", "RATE_IP": "30/hour", "RATE_ORGANIZATION": "12/hour"},
+    "RATE_EVENTS": "5/hour",
+}
 ITEM = re.compile(r'"([a-z]+)"((?:;[a-z]+=\d+)+)')
 ADDRESSES = itertools.count(2)
 
@@ -141,6 +144,31 @@ def test_an_organization(api, alice, dan, mallory):
     assert limited(api.get("/v1/projects", headers=dan), "organization")
     assert limited(api.get("/v1/projects", headers=alice), "organization")
     assert api.get("/v1/projects", headers=mallory).status_code == 200
+
+
+def session_of(api: Api, person: Person) -> str:
+    project = api.post("/v1/projects", json={"name": "Atlas"}, headers=person).json["id"]
+    made = api.post("/v1/sessions", json={"project_id": project, "title": "S"}, headers=person)
+    return f"/v1/sessions/{made.json['id']}/events"
+
+
+def test_events_of_an_organization(api, alice, dan, mallory):
+    def append(path: str, number: int, person: Person, **headers: str) -> Answer:
+        events = {"events": [{"type": "note", "data": number}] * number}
+        return api.post(path, json=events, headers={**person, **headers})
+
+    path = session_of(api, alice)
+    first = append(path, 4, alice, **{"Idempotency-Key": "once"})
+    assert (first.status_code, left(first)["events"]) == (201, 1)
+    again = append(path, 4, alice, **{"Idempotency-Key": "once"})
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert left(again)["events"] == 1, "what was appended counts once"
+    assert left(append(path, 0, dan))["events"] == 1, "what was refused counts not"
+    assert append(path, 3, dan).status_code == 201, "as long as one is left"
+    refused = append(path, 1, alice)
+    assert limited(refused, "events")
+    assert api.get(path, headers=alice).json["last_seq"] == 7
+    assert append(session_of(api, mallory), 1, mallory).status_code == 201
 
 
 def test_an_address_before_the_credential(api, elsewhere, people, alice):

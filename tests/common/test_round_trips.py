@@ -6,15 +6,24 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import valkey
+
+from common import denylist
 
 CHILD = """
 import json, sys
 from werkzeug.test import Client
 from common.server import app
+from common.settings import settings
+if settings().service == "sessions":
+    from sessions.main import routes
+    from werkzeug.wrappers import Request
+    app = lambda: lambda environ, start: routes.answer(Request(environ))(environ, start)
 client = Client(app())
 for line in sys.stdin:
     work = json.loads(line)
@@ -62,24 +71,26 @@ class Counter:
         self._server.close()
 
 
-@pytest.fixture
-def counted(stack, tmp_path):
-    """The projects function in a process of its own, behind the counting proxy."""
-    real = urlsplit(stack["postgres"]["projects_fn"])
+@contextmanager
+def counting(stack, folder, service):
+    """A service in a process of its own, behind the counting proxy."""
+    role = f"{service}_fn"
+    real = urlsplit(stack["postgres"][role])
     counter = Counter((real.hostname or "", real.port or 0))
     rings = json.loads(Path(stack["context_key"]).read_text())
-    (tmp_path / "context-key-projects_fn").write_text(json.dumps(rings["projects_fn"]))
-    (tmp_path / "jwt-verify-keyring").write_text(Path(stack["jwt_keyring"]).read_text())
-    (tmp_path / "cursor-key").write_text(json.dumps(rings["projects_fn"]))
-    (tmp_path / "edge-key").write_text("edge")
+    (folder / f"context-key-{role}").write_text(json.dumps(rings[role]))
+    (folder / "jwt-verify-keyring").write_text(Path(stack["jwt_keyring"]).read_text())
+    (folder / "cursor-key").write_text(json.dumps(rings[role]))
+    (folder / "edge-key").write_text("edge")
     environment = {
         "PATH": os.environ["PATH"],
-        "SERVICE": "projects",
-        "DATABASE_URL": stack["postgres"]["projects_fn"].replace(f":{real.port}/", f":{counter.port}/"),
+        "SERVICE": service,
+        "DATABASE_URL": stack["postgres"][role].replace(f":{real.port}/", f":{counter.port}/"),
         "DATABASE_POOL": "1",
-        "SECRETS_DIR": str(tmp_path),
+        "SECRETS_DIR": str(folder),
         "PUBLIC_URL": stack["api"],
         "SERVICE_URL": "http://localhost",
+        "VALKEY_URL": stack["valkey"],
     }
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -89,6 +100,12 @@ def counted(stack, tmp_path):
     process.stdout.close()
     process.wait(10)
     counter.close()
+
+
+@pytest.fixture
+def counted(stack, tmp_path):
+    with counting(stack, tmp_path, "projects") as found:
+        yield found
 
 
 def ask(process, person, method, path, body=None, key=None):
@@ -125,6 +142,23 @@ def test_at_most_four(counted, alice):
         assert trips <= 4
 
 
+def test_at_most_three_of_a_session(api, stack, tmp_path, alice):
+    project = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json["id"]
+    with counting(stack, tmp_path, "sessions") as (counter, process):
+        made = ask(process, alice, "POST", "/v1/sessions", {"project_id": project, "title": "Kick-off"})
+        path, events = f"/v1/sessions/{json.loads(made['body'])['id']}", {"events": [{"type": "said", "data": 1}] * 9}
+        for method, address, body, status in (
+            ("POST", f"{path}/events", events, 201),
+            ("GET", f"{path}/events", None, 200),
+            ("GET", f"{path}/stream", None, 200),
+            ("GET", "/v1/sessions", None, 200),
+            ("PATCH", path, {"status": "closed"}, 200),
+        ):
+            before = counter.trips
+            answer = ask(process, alice, method, address, body)
+            assert (answer["status"], counter.trips - before) == (status, 3), (method, address, answer)
+
+
 def test_an_idempotency_key_adds_none(counted, alice):
     counter, process = counted
     project = json.loads(ask(process, alice, "POST", "/v1/projects", {"name": "zero"}, "zero")["body"])["id"]
@@ -139,3 +173,13 @@ def test_an_idempotency_key_adds_none(counted, alice):
         before = counter.trips
         answer = ask(process, alice, "POST", path, body, key)
         assert (answer["status"], counter.trips - before) == (201, trips), (path, key, answer)
+
+
+def test_a_log_in_of_the_denylist_opens_no_transaction(counted, stack, alice):
+    counter, process = counted
+    assert ask(process, alice, "GET", "/v1/projects")["status"] == 200
+    with valkey.Valkey.from_url(stack["valkey"]) as client:
+        client.set(denylist.key(alice.session_id), b"", ex=60)
+    before = counter.trips
+    assert ask(process, alice, "GET", "/v1/projects")["status"] == 401
+    assert counter.trips - before == 1, "the record of the refusal, and nothing else"

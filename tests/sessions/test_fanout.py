@@ -320,11 +320,11 @@ def test_a_new_token_that_is_not_taken_costs_no_connection(guarded: tuple[OwnVal
             client = Client(there.hub, database)
             await until(lambda: followers(server) == 1)
             before = logged_in(server)
-            metadata.token = "bad"
+            metadata.token, metadata.seconds = "bad", 3600
             connection = there.fan._link._connection
             await until(lambda: connection.shown == "bad")
             server.takes("token-3")
-            metadata.token, metadata.seconds = "token-3", 3600
+            metadata.token = "token-3"
             await until(lambda: connection.shown == "token-3")
             here.hub.tell(PLACE, *database.append(1))
             await until(lambda: client.reader.position == 1)

@@ -143,7 +143,7 @@ def test_nothing_is_left_of_streams_that_ended(server):
         async with replica() as here:
             for seat in await take(here, MOST):
                 here.give_back(seat)
-            await until(lambda: said(server) == 0)
+            await until(lambda: said(server) == 0, seats.KEPT_SECONDS / 2)
             assert len(await take(here, 9)) == MOST
 
     run(story)
