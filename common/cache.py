@@ -53,7 +53,7 @@ async def connection() -> Any:
     check()
     if settings().valkey_iam:
         await asyncio.to_thread(cache_token.token().current, PATIENCE_SECONDS)
-    return cache_connections.single(settings().valkey_url, _encrypted(), settings().valkey_iam)
+    return cache_connections.one(settings().valkey_url, _encrypted(), settings().valkey_iam)
 
 
 def _encrypted() -> bool:

@@ -115,7 +115,7 @@ class EncryptedIntroduced(Introduced, unshared.SSLConnection):
     """As Memorystore is reached."""
 
 
-def single(url: str, encrypted: bool, iam: bool) -> Any:
+def one(url: str, encrypted: bool, iam: bool) -> Any:
     """A connection for asyncio that is not open yet."""
     options = unshared.parse_url(url) | {"socket_timeout": None, "protocol": 3, "parser_class": _AsyncRESP3Parser}
     known = options.pop("connection_class", unshared.Connection)

@@ -74,7 +74,8 @@ def test_what_is_appended_at_one_replica_is_streamed_by_the_other(server):
         async with replicas(database) as (here, there):
             client = Client(there.hub, database)
             await until(lambda: followers(server) == 1)
-            await until(lambda: database.reads)  # what may have come before the channel was followed
+            topic = there.hub.topics()[0]  # it looks for what may have come before the channel was followed
+            await until(lambda: database.reads and topic.seen == topic.tip)
             database.reads.clear()
             for size in (1, 5, 2):
                 here.hub.tell(PLACE, *database.append(size))
