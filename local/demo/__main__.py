@@ -1,4 +1,4 @@
-"""`make demo`: two people, two organizations, one erasure, told step by step with what each step proves.
+"""`make demo`: two organizations, a live session, one erasure, told step by step with what each step proves.
 
 A stack of its own is started and thrown away; `--stack` takes a running one. The exit code is 0 when everything held.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from requests import RequestException
 
-from local.demo import erasure, proof, story
+from local.demo import erasure, live, proof, story
 from local.demo.client import TooLate
 from local.demo.console import Broken, Console
 from local.demo.people import Person, person
@@ -47,12 +47,14 @@ def play(console: Console, stack: dict[str, Any], name: str | None) -> None:
     both(story.export)
     links = together(lambda: story.download(console, ada, otto), lambda: story.download(console, otto, ada))
     story.forge(console, ada, links[0])
+    console.title(f"6  {otto.nick} opens a session, two watch it, a replica dies")
+    together(lambda: live.show(console, stack, otto), lambda: story.expire(console, ada, links[0]))
     leave(console, stack, ada, otto)
 
 
 def leave(console: Console, stack: dict[str, Any], leaving: Person, staying: Person) -> None:
     """One of the two is erased."""
-    console.title(f"6  {leaving.nick} leaves")
+    console.title(f"7  {leaving.nick} leaves")
     erasure.present(console, stack, leaving, staying)
     before = proof.fingerprint(staying)
     events = proof.chain(staying)
@@ -60,9 +62,9 @@ def leave(console: Console, stack: dict[str, Any], leaving: Person, staying: Per
     erasure.rehearse(console, leaving)
     id = erasure.erase(console, leaving)
     erasure.follow(console, leaving, id)
-    console.title(f"7  {staying.nick} has lost nothing")
+    console.title(f"8  {staying.nick} has lost nothing")
     erasure.unharmed(console, staying, before, events)
-    console.title(f"8  Nothing of {leaving.nick} is left")
+    console.title(f"9  Nothing of {leaving.nick} is left")
     erasure.gone(console, stack, leaving, staying)
 
 
@@ -73,7 +75,7 @@ def main() -> int:
     parser.add_argument("--name", help="display name of the person who is erased (default: a new one)")
     arguments = parser.parse_args()
     console = Console()
-    console.title("Dev Context: two people, two organizations, one erasure")
+    console.title("Dev Context: two organizations, a live session, one erasure")
     console.say("the whole cloud starts on this machine" if arguments.stack is None else f"on {arguments.stack}")
     try:
         with nullcontext(read(arguments.stack)) if arguments.stack else throwaway() as stack:

@@ -11,6 +11,7 @@ ANSWER_SECONDS = 30
 POLL_SECONDS = 0.05
 LONGEST_PAUSE = 1.0
 VERIFICATION = re.compile(r"https?://\S+/verify-email#token=[\w.~-]+")
+INVITATION = re.compile(r"https?://\S+/accept-invitation#token=[\w.~-]+")
 SIGNED_URL = re.compile(r"https?://\S+[?&]X-Goog-Signature=[0-9a-f]+\S*")
 RECEIPT = re.compile(r"https?://\S+#\S*receipt=[\w.~-]+\S*")
 T = TypeVar("T")

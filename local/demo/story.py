@@ -191,13 +191,17 @@ def download(console: Console, person: Person, other: Person) -> str:
 
 
 def forge(console: Console, person: Person, link: str) -> None:
-    """A link with another signature, and one whose time is over, open nothing."""
+    """A link with another signature opens nothing."""
     last = link[-1]
     forged = link[:-1] + ("0" if last != "0" else "1")
     answer = person.api.get(forged)
     console.check(answer.status_code == FORBIDDEN, person.nick, "one digit of the signature changed: 403", code(answer))
     fresh = person.api.get(f"/v1/exports/{person.export['id']}/download")
     console.check(fresh.status_code == REDIRECTED, person.nick, "a fresh link is one request away", code(fresh))
+
+
+def expire(console: Console, person: Person, link: str) -> None:
+    """A link whose time is over opens nothing."""
     seconds = int(parse_qs(urlsplit(link).query)["X-Goog-Expires"][0])
     if seconds > SHORT_LIVED_SECONDS:
         console.say(f"links of this stack live for {seconds} s, which the demo does not wait for")

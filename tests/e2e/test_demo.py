@@ -24,11 +24,13 @@ def test_it_works() -> None:
 
     assert played.returncode == 0, played.stdout + played.stderr
     assert re.search(r"\n(\d+) of \1 checks held, [\d.]+ s in all\n", played.stdout)
-    assert int(re.findall(r"\n(\d+) of", played.stdout)[0]) > 80
+    assert int(re.findall(r"\n(\d+) of", played.stdout)[0]) > 90
     assert "✗" not in played.stdout
     assert "\x1b" not in played.stdout
     assert "an old log-in may not erase: 403" in played.stdout
     assert re.search(r"the link's \d+ s are over", played.stdout)
+    assert "sessions-1 is killed" in played.stdout
+    assert played.stdout.count("in order, none lost, none twice") == 2
 
 
 def test_a_trace_of_the_erased_person_is_a_failure(stack: dict[str, Any], api: Api, people: People) -> None:

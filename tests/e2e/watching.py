@@ -165,7 +165,8 @@ class Crowd:
 
     def troubles(self) -> list[str]:
         """What anybody complains of."""
-        return [each.trouble for each in (*self.writers, *self.watchers) if each.trouble]
+        found = [each.trouble for each in self.writers] + [each.trouble for each in self.watchers]
+        return [trouble for trouble in found if trouble]
 
     def end(self) -> None:
         """The writers stop; a last event tells the watchers that this was all."""
