@@ -85,8 +85,7 @@ def table(layout: Layout, environ: Mapping[str, str], *, fast: bool = False) -> 
     found = [_postgres(layout, environ, fast=fast), *_database_steps(layout, environ)]
     found += [_stand_in(layout, name, environ) for name in STAND_INS]
     found += [_function(layout, name, environ) for name, entry in catalog().items() if _is_built(entry["folder"])]
-    if exists("sessions.socket"):
-        found += [_replica(layout, name, workload, environ) for name, workload in replicas().items()]
+    found += [_replica(layout, name, workload, environ) for name, workload in replicas().items()]
     found += _gateway(layout, environ)
     return [service for service in found if service.command[1] != "-m" or exists(service.command[2])]
 
