@@ -21,10 +21,10 @@ POLL_SECONDS = 0.5
 TIPS_EVERY = 6  # looks, while the other replicas tell by themselves
 RENEW_SECONDS = 60  # how long an answer of the database about a reader holds without a change
 TRUTH_SECONDS = 30  # without any answer of the database all streams end
-AT_ONCE = 1000  # claims per question
+AT_ONCE = 500  # claims per question
 SWEEP_SECONDS = 5
 SWEPT = 50  # idle sessions that are closed in one transaction
-OVER = "invalid_token"
+OVER, SUSPENDED = "invalid_token", "organization_suspended"
 
 Run = Callable[..., Awaitable[Any]]
 
@@ -50,25 +50,29 @@ class Watch:
         try:
             while True:
                 began = loop.time()
-                self._expire(began)
+                due = self._survey(began)
                 if looking is None or looking.done():
                     self._heed(looking)
-                    looking = asyncio.create_task(self.once())
+                    looking = asyncio.create_task(self._once(due))
                 await asyncio.sleep(max(0.0, began + POLL_SECONDS - loop.time()))
         finally:
             sweeping.cancel()
             if looking is not None:
                 looking.cancel()
 
-    def _expire(self, now: float) -> None:
-        """Cut whose token has expired, and everybody when the database has been silent for too long."""
+    def _survey(self, now: float) -> dict[Claim, list[Reader]]:
+        """Whom to ask the database about. Cuts whose token has expired, and everybody after too long a silence."""
         clock = time.time()
         silent = now - self._truth_at > TRUTH_SECONDS
+        due: dict[Claim, list[Reader]] = {}
         for reader in self.hub.readers():
             if reader.expires_at is not None and reader.expires_at <= clock:
                 reader.cut(OVER)
             elif silent:
                 reader.cut("unavailable")
+            elif reader.due <= now and (reader.claim in due or len(due) < AT_ONCE):
+                due.setdefault(reader.claim, []).append(reader)
+        return due
 
     def _heed(self, looked: "asyncio.Task[Any] | None") -> None:
         """A look that failed does not end the watch: it is repeated, and in the end the streams are cut."""
@@ -77,7 +81,7 @@ class Watch:
             self._doubt = True
             log.entry("ERROR", "the watcher could not look at the database", error=type(error).__name__)
 
-    async def once(self) -> None:
+    async def _once(self, asked: dict[Claim, list[Reader]]) -> None:
         """One look, and what follows from it."""
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -86,7 +90,6 @@ class Watch:
         tips = []
         if fan is None or not fan.up or self._looks % TIPS_EVERY == 0:
             tips = [(topic.place, topic.tip) for topic in self.hub.topics()]
-        asked = _by_claim((reader for reader in self.hub.readers() if reader.due <= now), AT_ONCE)
         look: Look = await self._look(watch_queries.look, self._seen, tips, list(asked))
         everybody, self._doubt = look.everybody or self._doubt, False
         self._seen, self._truth_at = look.seen, now
@@ -96,7 +99,7 @@ class Watch:
             denying = asyncio.create_task(self._deny(ended))
             self._denying.add(denying)
             denying.add_done_callback(self._denying.discard)
-        again = self._concerned(look, everybody)
+        again = await self._settled(self._concerned(look, everybody), now)
         while again:
             asked = {claim: again.pop(claim) for claim in list(again)[:AT_ONCE]}
             self._answer(asked, await self._look(watch_queries.ask, list(asked)), now)
@@ -121,6 +124,19 @@ class Watch:
             for reader in self.hub.readers()
             if reader.place.tenant_id in tenants or reader.claim.login_session_id in credentials
         )
+
+    async def _settled(self, asked: dict[Claim, list[Reader]], now: float) -> dict[Claim, list[Reader]]:
+        """Who is left to ask about: of a suspended organization one answer cuts all streams."""
+        first: dict[str, Claim] = {}
+        for claim, readers in asked.items():
+            first.setdefault(readers[0].place.tenant_id, claim)
+        if len(asked) <= 2 * len(first):
+            return asked
+        access = await self._look(watch_queries.ask, list(first.values()))
+        over = {tenant for tenant, answer in zip(first, access, strict=True) if answer.refusal == SUSPENDED}
+        cut = {claim: readers for claim, readers in asked.items() if readers[0].place.tenant_id in over}
+        self._answer(cut, [Access(SUSPENDED, None)] * len(cut), now)
+        return {claim: readers for claim, readers in asked.items() if claim not in cut}
 
     def _answer(self, asked: dict[Claim, list[Reader]], access: Sequence[Access], now: float) -> None:
         """Cut the readers whom the database refuses; the others are asked about again in a minute or so."""
@@ -163,12 +179,9 @@ class Watch:
                 more = len(closed) == SWEPT
 
 
-def _by_claim(readers: Iterable[Reader], most: int | None = None) -> dict[Claim, list[Reader]]:
-    """The readers of each claim, of `most` claims at most."""
+def _by_claim(readers: Iterable[Reader]) -> dict[Claim, list[Reader]]:
+    """The readers of each claim."""
     found: dict[Claim, list[Reader]] = {}
     for reader in readers:
-        if reader.claim in found:
-            found[reader.claim].append(reader)
-        elif most is None or len(found) < most:
-            found[reader.claim] = [reader]
+        found.setdefault(reader.claim, []).append(reader)
     return found

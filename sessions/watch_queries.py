@@ -1,7 +1,7 @@
 """What the watcher of a replica asks the database: literal SQL, one function per query, each one round trip."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from common.db import database
@@ -57,9 +57,9 @@ def look(seen: str | None, tips: Sequence[tuple[Place, int]], claims: Sequence[C
         SELECT platform.session_watch(:seen, :tenants, :sessions, :tips), platform.session_access(:claims, :needed)
         """,
         seen=seen,
-        tenants=[place.tenant_id for place, _ in tips],
-        sessions=[place.session_id for place, _ in tips],
-        tips=[tip for _, tip in tips],
+        tenants=_array(place.tenant_id for place, _ in tips),
+        sessions=_array(place.session_id for place, _ in tips),
+        tips=_array(str(tip) for _, tip in tips),
         claims=_credentials(claims),
         needed=VIEW,
     )
@@ -81,6 +81,11 @@ def close_idle(most: int) -> list[Place]:
     """Close sessions that nobody has used for their idle time; which they were."""
     rows = database().single(SYSTEM, "SELECT platform.close_idle_sessions(:most, 'idle')", most=most)
     return [Place(tenant, session) for tenant, session in json.loads(rows[0][0])]
+
+
+def _array(items: Iterable[str]) -> str:
+    """An array as PostgreSQL reads it, of ids or numbers: thousands at a time, which pg8000 writes one by one."""
+    return "{" + ",".join(items) + "}"
 
 
 def _credentials(claims: Sequence[Claim]) -> str:

@@ -70,7 +70,7 @@ class World:
 
         self.database = Database()
         self.hub = Hub(read)
-        self.hub.fan = Fan()
+        self.fan = self.hub.fan = Fan()
         self.denied: list[str] = []
         self.watch = Watch(self.hub, self.database.ask, self.run)
 
@@ -180,16 +180,32 @@ def test_the_streams_of_one_credential_are_one_question() -> None:
 
 def test_whoever_is_asked_about_after_a_change_is_asked_in_few_questions() -> None:
     async def test(world: World) -> None:
-        readers = [world.open() for _ in range(2500)]
+        readers = [world.open() for _ in range(1200)]
         await world.watched(4)
-        assert [asked for _, _, asked in world.database.looks[:4]] == [1000, 1000, 500, 0]
-        world.database.refused = {reader.claim: "organization_suspended" for reader in readers}
+        assert [asked for _, _, asked in world.database.looks[:4]] == [500, 500, 200, 0]
+        world.database.refused = {reader.claim: "permission_denied" for reader in readers}
 
         world.database.changes = [Change("here", None, False)]
         await world.watched()
 
-        assert world.database.questions == [1000, 1000, 500]
+        assert world.database.questions == [1, 500, 500, 200]
+        assert {reader.code for reader in readers} == {"permission_denied"}
+
+    in_world(test)
+
+
+def test_one_answer_settles_a_suspended_organization() -> None:
+    async def test(world: World) -> None:
+        readers, other = [world.open() for _ in range(1000)], [world.open(ELSEWHERE) for _ in range(3)]
+        await world.watched(4)
+        world.database.refused = {reader.claim: "organization_suspended" for reader in readers}
+
+        world.database.changes = [Change("here", None, False), Change("elsewhere", None, False)]
+        await world.watched()
+
+        assert world.database.questions == [2, 3]
         assert {reader.code for reader in readers} == {"organization_suspended"}
+        assert {reader.code for reader in other} == {None}
 
     in_world(test)
 
@@ -284,8 +300,7 @@ def test_the_sessions_are_asked_about_at_each_look_while_other_replicas_cannot_t
         await world.watched(12)
         assert [sessions for _, sessions, _ in world.database.looks[:12]] == [0, 0, 0, 0, 0, 1] * 2
 
-        assert world.hub.fan is not None
-        world.hub.fan.up = False
+        world.fan.up = False
         before = len(world.database.looks)
         await world.watched(2)
         assert [sessions for _, sessions, _ in world.database.looks[before : before + 2]] == [1, 1]
