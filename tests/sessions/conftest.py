@@ -1,10 +1,12 @@
 """A session in a project of Alice's, and what tests do with it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pg8000.native
 import pytest
+import valkey
 
 from tests.conftest import Answer, Api, Person
 from tests.sessions.clients import Sse
@@ -71,6 +73,13 @@ def project(api: Api, alice: Person) -> str:
 @pytest.fixture
 def room(api: Api, alice: Person, project: str) -> Room:
     return new_room(api, alice, project)
+
+
+@pytest.fixture
+def cache(stack: dict[str, Any]) -> Iterator[valkey.Valkey]:
+    """Valkey itself."""
+    with valkey.Valkey.from_url(stack["valkey"], protocol=2) as client:
+        yield client
 
 
 def let_time_pass(admin: pg8000.native.Connection, room: Room, seconds: int) -> None:

@@ -4,7 +4,6 @@ import struct
 from typing import Any
 
 import pytest
-import valkey
 
 from tests.conftest import wait_until
 from tests.sessions.clients import BINARY, CONTINUED, PING, PONG, TEXT, Over
@@ -14,12 +13,6 @@ from tests.sessions.test_socket import event, problem_of, refused, socket
 MIB = 1024 * 1024
 SMALL = 4096
 FRAMES = 100_000
-
-
-@pytest.fixture
-def cache(stack: dict[str, Any]) -> Any:
-    with valkey.Valkey.from_url(stack["valkey"], protocol=2) as client:
-        yield client
 
 
 def test_the_limit_of_events(cache, room, dan):
@@ -45,7 +38,7 @@ def test_the_limit_of_events(cache, room, dan):
 
 def test_the_limit_of_open_streams(cache, room, dan):
     """Other replicas hold all but one of the organization's streams."""
-    with room.stream(dan):
+    with room.stream(by=dan):
         (seats,) = wait_until(lambda: list(cache.scan_iter(f"SEATS:{room.owner.tenant_id}")), what="a seat")
         seconds, _ = cache.time()
         cache.hset(seats, "another replica", f"999:{(seconds + 60) * 1000}")
@@ -102,7 +95,7 @@ def test_thousands_of_tiny_messages_are_answered_one_by_one(room):
     with socket(room) as hers, socket(room) as other:
         hers.raw(hers.frame(TEXT, b"") * count)
         other.send(event("between"))
-        assert other.next(seconds=5)["data"] == "between"
+        assert other.next()["data"] == "between"
         numbers = [each["problem"]["message"] for each in hers.take(count + 1) if "problem" in each]
         assert numbers == list(range(1, count + 1))
     assert room.get("/events").json["last_seq"] == 1
@@ -127,7 +120,7 @@ def test_a_flood_from_who_takes_nothing_is_bounded(stack, room, kind):
             assert sent < FRAMES, "it was ended, or nothing more was read of it"
         assert replica.resident - before < 16 * MIB
         other.send(event("meanwhile"))
-        assert other.next(seconds=5)["data"] == "meanwhile"
+        assert other.next()["data"] == "meanwhile"
 
 
 def test_a_socket_that_never_finishes_what_it_says_holds_little(stack, room):

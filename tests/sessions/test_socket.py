@@ -32,7 +32,7 @@ def refused(answer: WebSocket, status: int, code: str) -> bool:
 
 
 def test_what_is_said_comes_to_everybody(room, dan):
-    with socket(room) as hers, socket(room, dan) as his, room.stream(dan) as stream:
+    with socket(room) as hers, socket(room, dan) as his, room.stream(by=dan) as stream:
         hers.send(event({"text": "hallo"}, "chat.message"))
         expected = {"seq": 1, "type": "chat.message", "data": {"text": "hallo"}}
         assert hers.next() == his.next() == stream.next().json == expected
