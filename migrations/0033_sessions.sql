@@ -151,7 +151,12 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     organization uuid := app.tenant_id();
     listed text := (SELECT string_agg(format('%I', name), ', ') FROM unnest(columns) name);
-    picked text := (SELECT string_agg(format('r.%I', name), ', ') FROM unnest(columns) name);
+    -- JSON's null is a value of such a column, and of a row in JSON none: where none may be, it is the value.
+    picked text := (
+        SELECT string_agg(CASE WHEN a.attnotnull AND a.atttypid IN ('json'::regtype, 'jsonb'::regtype)
+                               THEN format('coalesce(r.%I, ''null'')', name) ELSE format('r.%I', name) END, ', ' ORDER BY place)
+        FROM unnest(columns) WITH ORDINALITY AS u (name, place) JOIN pg_attribute a
+            ON a.attrelid = format('app.%I', relation)::regclass AND a.attname = name);
     young text := coalesce((
         SELECT format(' WHERE r.%I >= %L', g.rules ->> 'after', platform.over_before(g.rules)) FROM platform.register g
         WHERE g.name = 'app.' || relation AND g.rules ->> 'partitions' IS NOT NULL), '');

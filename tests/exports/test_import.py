@@ -65,12 +65,12 @@ def furnished(api, admin, people, alice, dan, vera):
     admin.run(
         """
         INSERT INTO app.session_events (tenant_id, session_id, seq, type, data, created_by, created_at)
-        SELECT s.tenant_id, s.id, n, 'said', (CAST(:data AS json[]))[n], s.created_by,
+        SELECT s.tenant_id, s.id, n, 'said', CAST(CAST(:data AS json) ->> (n - 1) AS json), s.created_by,
                now() - (n - 1) * interval '30 days' + interval '1 second'
         FROM app.sessions s, generate_series(1, 4) n WHERE s.tenant_id = :t
         """,
         t=alice.tenant_id,
-        data=EVENTS,
+        data=json.dumps(EVENTS),
     )
     api.post("/v1/roles", json={"name": "Rôle", "permissions": ["project.view", "task.view"]}, headers=alice)
     assert api.patch(f"/v1/members/{vera.user_id}", json={"role": "Rôle"}, headers=alice).status_code == 200

@@ -122,9 +122,13 @@ class Filler:
             f"CAST(:{name} AS {kind})" for name, kind, _, _ in self._columns[table.name] if name in values
         )
         names = ", ".join(name for name, *_ in self._columns[table.name] if name in values)
-        key = ", ".join(f"{name}::text" for name in self._keys[table.name])
+        # What a partition is chosen by stands in every key, and is moved by the clock.
+        keys = [
+            name for name in self._keys[table.name] if not table.retention.partitions or name != table.retention.after
+        ]
+        key = ", ".join(f"{name}::text" for name in keys)
         (row,) = self._connection.run(f"INSERT INTO {table.name} ({names}) VALUES ({marks}) RETURNING {key}", **values)
-        return Made(table, dict(zip(self._keys[table.name], row, strict=True)), values)
+        return Made(table, dict(zip(keys, row, strict=True)), values)
 
     def _values(self, table: Table, made: dict[str, Made], given: dict[str, Any]) -> dict[str, Any]:
         known = self._people(table, given) | self._parents(table, made)
