@@ -69,6 +69,7 @@ BEGIN
     SELECT json_agg(json_build_array(c.tenant_id, c.credential, c.ended)), count(*) INTO changes, counted
     FROM (SELECT a.tenant_id, a.credential, a.ended FROM platform.access_changes a
           WHERE a.changed_in >= pg_snapshot_xmin(seen) AND NOT pg_visible_in_snapshot(a.changed_in, seen)
+              AND pg_visible_in_snapshot(a.changed_in, pg_current_snapshot()) -- a row from a backup may be ahead
           LIMIT most) AS c;
     SELECT json_agg(json_build_array(w.tenant, w.id, s.last_seq, s.closed_at IS NOT NULL OR s.closes_at <= now()))
     INTO moved
@@ -128,7 +129,7 @@ BEGIN
     IF NOT platform.is_watcher() THEN
         RAISE EXCEPTION 'only for the watcher of a replica' USING ERRCODE = '42501';
     END IF;
-    PERFORM set_config('lock_timeout', '250ms', true);
+    PERFORM set_config('lock_timeout', '1s', true);
     FOR idle IN
         SELECT s.tenant_id, array_agg(s.id) AS ids
         FROM (SELECT i.tenant_id, i.id FROM app.sessions i

@@ -70,7 +70,7 @@ class Watch:
                 reader.cut(OVER)
             elif silent:
                 reader.cut("unavailable")
-            elif reader.due <= now and (reader.claim in due or len(due) < AT_ONCE):
+            elif reader.code is None and reader.due <= now and (reader.claim in due or len(due) < AT_ONCE):
                 due.setdefault(reader.claim, []).append(reader)
         return due
 
@@ -144,8 +144,9 @@ class Watch:
         for readers, answer in zip(asked.values(), access, strict=True):
             for reader in readers:
                 if answer.refusal is not None:
+                    if reader.code is None:
+                        cut[answer.refusal] = cut.get(answer.refusal, 0) + 1
                     reader.cut(answer.refusal)
-                    cut[answer.refusal] = cut.get(answer.refusal, 0) + 1
                 elif answer.ends_at is not None:
                     reader.expires_at = min(answer.ends_at, reader.expires_at or answer.ends_at)
                 reader.due = now + RENEW_SECONDS * random.uniform(0.5, 1)  # noqa: S311 - spread

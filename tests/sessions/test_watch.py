@@ -30,6 +30,7 @@ class Database:
         self.refused: dict[Claim, str] = {}
         self.ends: dict[Claim, float] = {}
         self.silent = False
+        self.mute = False  # looks are answered, questions are not
         self.looks: list[tuple[str | None, int, int]] = []
         self.questions: list[int] = []
 
@@ -43,6 +44,8 @@ class Database:
             self.looks.append((seen, len(tips), len(claims)))
             changes, self.changes = self.changes, []
             return Look(str(len(self.looks)), self.everybody, changes, self.moved, self.access(claims))
+        if self.mute:
+            raise errors.Problem("unavailable")
         self.questions.append(len(given[0]))
         return self.access(given[0])
 
@@ -258,6 +261,25 @@ def test_after_a_look_that_failed_everybody_is_asked_about() -> None:
         world.database.silent = False
         await cut(reader)
         task.cancel()
+
+        assert went_on
+        assert reader.code == "invalid_token"
+
+    in_world(test)
+
+
+def test_a_change_whose_question_fails_is_not_forgotten() -> None:
+    async def test(world: World) -> None:
+        reader = world.open()
+        await world.watched()
+        world.database.refused[reader.claim] = "invalid_token"
+        world.database.mute = True
+        world.database.changes = [Change("here", None, False)]
+        await world.watched(3)
+        went_on = reader.code is None
+
+        world.database.mute = False
+        await world.watched(3)
 
         assert went_on
         assert reader.code == "invalid_token"
