@@ -6,9 +6,9 @@ Source: https://github.com/redis/redis-specifications/blob/master/protocol/RESP3
 """
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Callable
+from secrets import SystemRandom
 from typing import Any
 
 from common import cache, cache_token, log
@@ -22,6 +22,7 @@ SETTLED_SECONDS = 1.0  # so long after it is back it counts as away: the watcher
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0  # between attempts to connect
 MOST_BYTES = 8 * 1024 * 1024  # that wait to be sent
 BATCH_BYTES = 256 * 1024
+JITTER = SystemRandom()
 SILENT = frozenset({"SUBSCRIBE", "UNSUBSCRIBE"})  # answered by pushes alone
 
 Part = str | bytes | int
@@ -108,7 +109,7 @@ class Link:
                 self._say(type(error).__name__)
             finally:
                 self._forget()
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - replicas do not come back as one
+            await asyncio.sleep(pause * JITTER.uniform(0.5, 1))  # replicas do not come back as one
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _live(self) -> None:
