@@ -98,8 +98,9 @@ class Connection:
     @property
     def dead(self) -> bool:
         """Whether the server has closed or spoken out of turn: an idle connection has nothing to read."""
-        readable, _, _ = select.select([self._core._usock], [], [], 0)
-        return bool(readable)
+        poll = select.poll()  # select() knows no descriptor beyond 1023, and a replica of sessions has thousands
+        poll.register(self._core._usock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def flight(self, steps: Sequence[Step]) -> list[list[list[Any]]]:
         """Run statements in one round trip; the rows of each.
