@@ -33,13 +33,12 @@ def many_files():
 
 @pytest.mark.parametrize("high", [False, True], ids=["low descriptor", "descriptor beyond 1023"])
 def test_dead_and_alive(stack, many_files, high):
-    with connected(stack) as (core, connection), connected(stack) as (_, other):
-        with ExitStack() as left:
-            if high:
-                moved = fcntl.fcntl(core._usock, fcntl.F_DUPFD, BEYOND_SELECT)
-                core._usock = left.enter_context(socket.socket(fileno=moved))
-            assert not connection.dead
+    with connected(stack) as (core, connection), connected(stack) as (_, other), ExitStack() as left:
+        if high:
+            moved = fcntl.fcntl(core._usock, fcntl.F_DUPFD, BEYOND_SELECT)
+            core._usock = left.enter_context(socket.socket(fileno=moved))
+        assert not connection.dead
 
-            other.flight([Step("SELECT pg_terminate_backend(CAST(:pid AS integer), 5000)", {"pid": connection.pid})])
+        other.flight([Step("SELECT pg_terminate_backend(CAST(:pid AS integer), 5000)", {"pid": connection.pid})])
 
-            assert connection.dead
+        assert connection.dead
