@@ -6,9 +6,9 @@ found by asking for each reader anew once a minute; without any look for half a 
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from secrets import SystemRandom
 from typing import Any
 
 from common import denylist, errors, log
@@ -25,6 +25,7 @@ AT_ONCE = 500  # claims per question
 SWEEP_SECONDS = 5
 SWEPT = 50  # idle sessions that are closed in one transaction
 OVER, SUSPENDED = "invalid_token", "organization_suspended"
+JITTER = SystemRandom()  # replicas take turns, and so do the streams of one
 
 Run = Callable[..., Awaitable[Any]]
 
@@ -149,7 +150,7 @@ class Watch:
                     reader.cut(answer.refusal)
                 elif answer.ends_at is not None:
                     reader.expires_at = min(answer.ends_at, reader.expires_at or answer.ends_at)
-                reader.due = now + RENEW_SECONDS * random.uniform(0.5, 1)  # noqa: S311 - spread
+                reader.due = now + RENEW_SECONDS * JITTER.uniform(0.5, 1)
         for code, streams in cut.items():
             log.security("INFO", "streams were cut", code=code, streams=streams)
 
@@ -166,7 +167,7 @@ class Watch:
     async def _sweep(self) -> None:
         """Close sessions that nobody uses, here or in any replica; their streams end everywhere."""
         while True:
-            await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - replicas take turns
+            await asyncio.sleep(SWEEP_SECONDS * JITTER.uniform(0.5, 1.5))
             more = True
             while more:
                 sweeping = asyncio.ensure_future(self._run(watch_queries.close_idle, SWEPT))

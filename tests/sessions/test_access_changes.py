@@ -220,6 +220,16 @@ def test_an_open_transaction_hides_nothing_and_repeats_nothing(
     assert watcher.told(vera) == []
 
 
+def test_a_row_from_a_backup_is_not_told_again_and_again(watcher: Watcher, admin: Any, vera: Person) -> None:
+    """Another server's transaction ids may be ahead of this one's."""
+    insert = "INSERT INTO platform.access_changes (changed_in, tenant_id) VALUES ('999999999999', :tenant)"
+    run(admin, insert, vera)
+
+    assert watcher.told(vera) == []
+
+    run(admin, "DELETE FROM platform.access_changes WHERE tenant_id = :tenant", vera)
+
+
 def test_only_the_watcher_may_ask(stack: dict[str, Any], alice: Person) -> None:
     """Injected SQL in the transaction of a person, or in none, is refused; so is the login of another service."""
     asked = [
