@@ -1,5 +1,6 @@
 """What a replica runs: uvicorn with one application, and an end that sends its streams to the others."""
 
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,8 @@ def main() -> None:
         database().open_first()
     except (OSError, ValueError, PrivilegedLogin) as error:
         raise SystemExit(f"the session API cannot start: {error}") from error
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a stream is a file; many shells allow 1,024
     app = Served()
     Server(config(app), app.replica).run()
 
