@@ -14,10 +14,12 @@ import statistics
 import subprocess
 import sys
 import time
+import tomllib
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 
@@ -34,9 +36,8 @@ BASE = "aiohttp_sse"
 PEER_NAMES = (BASE, "starlette_sse")
 NAME = "dev_context"
 CHANNEL = "dev-context"
-HARNESS_VALKEY = 56379  # unless BENCH_VALKEY_PORT says otherwise
 DAY = 86_400
-ATTEMPTS = 3  # the harness's ports are those of outgoing connections too, and then taken for a moment
+FREE = ("function:projects", "function:auth", "function:audit", "function:exports")  # no functions run here
 SCENARIOS = {"fan-out": "1x1000@20", "streams": "1x5000@1"}
 TARGETS = {"kib_per_stream": 25.0, "p99_ms": 1.5, "server_cpu_per_1k": 1.3}
 SEED = (
@@ -79,7 +80,7 @@ class Watched:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.port = layout.ports["function:projects"]  # free: there are no functions here
+        self.port, self.valkey, *self.others = (layout.ports[name] for name in FREE)
         self.ids = {name: str(uuid.uuid4()) for name in ("tenant", "person", "login", "project", "session")}
         with connection(admin_url(layout)) as admin:
             for sql in SEED:
@@ -127,22 +128,33 @@ class Watched:
         """The command of the process that appends what the harness publishes."""
         headers = {"Authorization": f"Bearer {self.token}", "X-Edge-Key": self.edge, "X-Client-Ip": HOST}
         command = [sys.executable, "-m", "bench.publishing", "--channel", CHANNEL]
-        command += ["--valkey", os.environ.get("BENCH_VALKEY_PORT", str(HARNESS_VALKEY))]
+        command += ["--valkey", str(self.valkey)]
         command += ["--url", f"http://{HOST}:{self.port}{self.path}/events"]
         return [*command, *(part for name, value in headers.items() for part in ("--header", f"{name}: {value}"))]
 
+    def peers(self, folder: Path) -> list[Path]:
+        """The peers' own TOML files, on ports that no outgoing connection can have taken."""
+        files = []
+        for name, port in zip(PEER_NAMES, self.others, strict=True):
+            text = (folder / "targets" / "realtime" / f"{name}.toml").read_text()
+            known = tomllib.loads(text)
+            text = text.replace(str(urlsplit(known["base_url"]).port), str(port))
+            place = (folder / "targets" / "realtime" / known["cwd"]).resolve()
+            files.append(self.layout.path(f"{name}.toml"))
+            files[-1].write_text(text.replace(f'cwd = "{known["cwd"]}"', f'cwd = "{place}"'))
+        return files
 
-def measure(folder: Path, scenario: str, targets: str, rounds: int, seconds: int) -> dict[str, list[dict[str, float]]]:
-    """One run of the harness; the rounds of each target. Raises SystemExit when it fails again and again."""
+
+def measure(
+    watched: Watched, folder: Path, scenario: str, targets: str, rounds: int, seconds: int
+) -> dict[str, list[dict[str, float]]]:
+    """One run of the harness; the rounds of each target."""
     results = folder / "var" / "results"
     before = set(results.glob("realtime-*.json"))
     command = [str(folder / "venv/bin/python"), "bench_realtime.py", "--targets", targets, "--scenarios", scenario]
     command += ["--rounds", str(rounds), "--seconds", str(seconds)]
-    for _ in range(ATTEMPTS):
-        if subprocess.run(command, cwd=folder).returncode == 0:
-            break
-    else:
-        raise SystemExit(f"{' '.join(command)} failed in {folder}")
+    environment = os.environ | {"BENCH_VALKEY_PORT": str(watched.valkey)}
+    subprocess.run(command, cwd=folder, env=environment, check=True)
     (written,) = set(results.glob("realtime-*.json")) - before
     found: dict[str, list[dict[str, float]]] = json.loads(written.read_text())
     return {name.partition("/")[2]: runs for name, runs in found.items()}
@@ -204,9 +216,10 @@ def main() -> int:
         watched = Watched(layout)
         log = left.enter_context((arguments.folder / "publishing.log").open("wb"))
         left.enter_context(process(watched.publisher(), log))
-        targets = ",".join((*PEER_NAMES, str(watched.target(arguments.command))))
+        files = [*watched.peers(arguments.peers), watched.target(arguments.command)]
+        targets = ",".join(map(str, files))
         runs: dict[str, Any] = {
-            name: measure(arguments.peers, SCENARIOS[name], targets, arguments.rounds, arguments.seconds)
+            name: measure(watched, arguments.peers, SCENARIOS[name], targets, arguments.rounds, arguments.seconds)
             for name in arguments.scenarios
         }
         with connection(admin_url(layout)) as admin:
