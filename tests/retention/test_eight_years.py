@@ -227,8 +227,8 @@ class World:
         )
         if rehearsed:
             assert told["removed"] == {table: number for table, number in plan.items() if number}
-        left, wanted = self.standing(), [names(each) for each in rows]
-        assert left == wanted, [set(here) ^ set(there) for here, there in zip(left, wanted, strict=True)]
+        standing, wanted = self.standing(), [names(each) for each in rows]
+        assert standing == wanted, [set(here) ^ set(there) for here, there in zip(standing, wanted, strict=True)]
         assert len(self._aging.objects("exports/")) == files
         for tenant, seqs in events.items():
             left = {seq for (seq,) in self.connection.run(SEQS, t=tenant)}
