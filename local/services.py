@@ -107,7 +107,8 @@ def _stand_in(layout: Layout, name: str, environ: Mapping[str, str]) -> Service:
         for service in JOBS:
             command += ("--env", f"{service.replace('-', '_').upper()}_URL={layout.run_url(service)}")
     needs = ("retention", "keys") if name == "scheduler" else ()
-    return Service(name, command, ports, needs, environment=stack.inherited(environ))
+    last = name == "valkey"  # else replicas would complain of its loss while they end
+    return Service(name, command, ports, needs, environment=stack.inherited(environ), last=last)
 
 
 def _postgres(layout: Layout, environ: Mapping[str, str], *, fast: bool) -> Service:
