@@ -1,9 +1,12 @@
 """The replicas themselves, past the gateway."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import requests
 
 from local.layout import Layout
 from tests.conftest import Person, pid_of
@@ -41,6 +44,14 @@ class Replica:
     @property
     def pid(self) -> int:
         return pid_of(self.stack, self.name)
+
+    def replaced(self, old: int) -> bool:
+        """Whether another process has taken over from `old`, and takes streams."""
+        pid = json.loads(Path(self.stack["path"]).read_text())["pids"].get(self.name, old)
+        try:
+            return pid != old and requests.get(f"{self.url}/health/serving", timeout=5).status_code == 200
+        except requests.ConnectionError:
+            return False
 
     @property
     def resident(self) -> int:

@@ -83,7 +83,8 @@ def test_the_check_is_one_command():
     script = CHECKOUT / ".ci" / "run"
     assert stat.S_IMODE(os.stat(script).st_mode) & 0o111
     lines = [line for line in script.read_text().splitlines()[1:] if line and not line.startswith(("#", "set ", "cd "))]
-    assert lines == ["make test"]
+    assert lines == [".ci/browser", "make test"], "a browser cannot come with the pinned packages; the rest does"
+    assert stat.S_IMODE(os.stat(CHECKOUT / ".ci" / "browser").st_mode) & 0o111
 
 
 def test_the_front_page_names_two_commands():
