@@ -28,10 +28,11 @@ from common.limits import SCRIPT
 from local.layout import Layout
 from tests.auth.support import log_in, refresh
 from tests.conftest import PASSWORD, Answer, Api, People, Person, database, pid_of, running_stack, wait_until
+from tests.sessions.clients import Sse
 
 RATES = {
     **{"RATE_ANONYMOUS": "10/hour", "RATE_USER": "8/hour", "RATE_IP": "30/hour", "RATE_ORGANIZATION": "12/hour"},
-    "RATE_EVENTS": "5/hour",
+    **{"RATE_EVENTS": "5/hour", "STREAMS_PER_ORGANIZATION": "2"},
 }
 ITEM = re.compile(r'"([a-z]+)"((?:;[a-z]+=\d+)+)')
 ADDRESSES = itertools.count(2)
@@ -153,7 +154,7 @@ def session_of(api: Api, person: Person) -> str:
 
 
 def test_events_of_an_organization(api, alice, dan, mallory):
-    def append(path: str, number: int, person: Person, **headers: str) -> Answer:
+    def append(path, number, person, **headers):
         events = {"events": [{"type": "note", "data": number}] * number}
         return api.post(path, json=events, headers={**person, **headers})
 
@@ -169,6 +170,25 @@ def test_events_of_an_organization(api, alice, dan, mallory):
     assert limited(refused, "events")
     assert api.get(path, headers=alice).json["last_seq"] == 7
     assert append(session_of(api, mallory), 1, mallory).status_code == 201
+
+
+def test_open_streams_of_an_organization(stack, api, alice, dan, mallory):
+    def watch(path: str, person: Person) -> Sse:
+        return Sse(f"{api.base}{path.replace('/events', '/stream')}", person)
+
+    path = session_of(api, alice)
+    with watch(path, alice) as first, watch(path, dan) as second:
+        assert (first.status, second.status) == (200, 200)
+        with watch(path, alice) as refused:
+            assert (refused.status, refused.problem["code"]) == (429, "rate_limited")
+            assert refused.answer_headers["Retry-After"]
+            assert 'user"' in refused.answer_headers["RateLimit"]
+        with watch(session_of(api, mallory), mallory) as elsewhere:
+            assert elsewhere.status == 200
+    with valkey.Valkey.from_url(stack["valkey"]) as client:
+        wait_until(lambda: not client.hgetall(f"SEATS:{alice.tenant_id}"), what="seats given back")
+    with watch(path, dan) as again:
+        assert again.status == 200
 
 
 def test_an_address_before_the_credential(api, elsewhere, people, alice):
