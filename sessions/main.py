@@ -146,6 +146,8 @@ def stream(call: Call) -> Response:
     behind `Last-Event-ID` answers 204, which ends an `EventSource`.
     """
     opening = _opening(call)
+    if call.request.environ.get(WEBSOCKET):
+        raise errors.Problem("malformed_request", "This is a stream; a WebSocket is opened at …/ws.")
     if opening.closed and opening.after == opening.tip:
         return Response(status=204)
     return opening if call.request.method == "GET" else Response(content_type=EVENT_STREAM)

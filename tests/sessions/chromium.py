@@ -152,3 +152,7 @@ class Page:
             details = answer["exceptionDetails"]
             raise Failed(details.get("exception", {}).get("description", details["text"]))
         return answer["result"].get("value")
+
+    def forget(self, cookie: str, url: str) -> None:
+        """Delete a cookie, which no script of the page could."""
+        self._browser.call("Network.deleteCookies", self._session, name=cookie, url=url)

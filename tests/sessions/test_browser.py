@@ -167,6 +167,8 @@ def test_the_example_of_the_documentation(page: Page, room: Room) -> None:
     assert found is not None
     script = found[1].replace("export ", "")
     page.run(f"(() => {{ {script}; Object.assign(window, {{follow, talk}}) }})()")
+    page.forget("__Host-access", room.api.base)  # as after an hour: the page has to refresh
+    assert page.run("fetch('/v1/auth/me').then(answer => answer.status)") == 401
     page.run(
         """
         (() => {

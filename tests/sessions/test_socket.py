@@ -212,6 +212,7 @@ def test_handshakes_that_are_refused(api, room, mallory):
     assert refused(socket(room, query="?after=1"), 422, "invalid_request")
     assert refused(socket(room, query="?after=-1"), 422, "invalid_request")
     assert refused(socket(room, query="?since=1"), 422, "invalid_request")
+    assert refused(WebSocket(f"{api.base}{room.path}/stream", room.owner), 400, "malformed_request")
     plain = room.get("/ws")
     assert (plain.status_code, plain.json["code"]) == (400, "malformed_request")
     for answer in (WebSocket(url), socket(unknown)):
