@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Api, Person
+from tests.conftest import Api, Person, wait_until
 from tests.sessions.conftest import Room, new_room
 
 WRITERS, BATCHES = 8, 15
+ENOUGH = 1000  # appends until one should have met the closing
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -76,11 +77,10 @@ def test_nothing_comes_behind_the_end(stack, alice: Person, room: Room) -> None:
     def work(number: int) -> list[Any]:
         mine = Room(Api(stack["api"]), alice, room.project_id, room.id)
         if number == 0:
-            while mine.get().json["last_event_at"] is None:
-                pass
+            wait_until(lambda: mine.get().json["last_event_at"], what="the first event")
             return [("closed", mine.patch({"status": "closed"}))]
         found: list[Any] = []
-        while not found or found[-1][1].status_code == 201:
+        while len(found) < ENOUGH and (not found or found[-1][1].status_code == 201):
             found.append(("append", mine.post([{"type": "said", "data": number}])))
         return found
 
