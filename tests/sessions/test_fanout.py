@@ -250,7 +250,7 @@ def test_held_for_long_it_is_connected_anew(server, monkeypatch):
     monkeypatch.setattr(link, "OVERDUE_SECONDS", 0.1)
     monkeypatch.setattr(link, "DEAD_SECONDS", 0.2)
     monkeypatch.setattr(link, "CONNECT_SECONDS", 0.2)
-    said: list[str] = []
+    said = []
     monkeypatch.setattr(log, "entry", lambda _severity, message, **_: said.append(message))
 
     async def story() -> None:
