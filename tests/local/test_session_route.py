@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local.layout import HOST, replicas
-from tests.local.gateway_stack import Echo, Stack, function, stack, until
+from tests.local.gateway_stack import Stack, function, stack, until
 
 MIB = 1024 * 1024
 PATH = "/v1/sessions"
@@ -153,22 +153,20 @@ def test_a_client_that_does_not_read_makes_the_replica_wait(cloud: Stack) -> Non
 
 
 def test_a_replica_that_drains_gets_nothing_new_and_keeps_what_it_has(cloud: Stack) -> None:
+    """It has fewer streams than the other, so it would get the next one."""
     with ExitStack() as stack:
-        stream = opened(cloud, stack)
-        stays, goes = _by_name(cloud, stream.headers["X-Replica"])
-        goes.serving = False
-        stack.callback(setattr, goes, "serving", True)
-        until(lambda: {named(cloud) for _ in range(8)} == {stays.name})
-        goes.go.release(2)
-        assert stream.read() == b"0\n1\n2\n"
-        goes.serving = True
-        until(lambda: named(cloud) == goes.name)
-
-
-def _by_name(cloud: Stack, name: str) -> tuple[type[Echo], type[Echo]]:
-    """The other replica, and the one with this name."""
-    (other,) = set(replicas()) - {name}
-    return cloud.functions[other], cloud.functions[name]
+        streams = [opened(cloud, stack) for _ in range(3)]
+        where = [stream.headers["X-Replica"] for stream in streams]
+        stays, goes = sorted(replicas(), key=where.count, reverse=True)
+        cloud.functions[goes].serving = False
+        stack.callback(setattr, cloud.functions[goes], "serving", True)
+        until(lambda: named(cloud) == stays)
+        for name in where:
+            cloud.functions[name].go.release(2)
+        assert [stream.read() for stream in streams] == [b"0\n1\n2\n"] * 3
+        assert {named(cloud) for _ in range(8)} == {stays}
+        cloud.functions[goes].serving = True
+        until(lambda: named(cloud) == goes)
 
 
 def test_an_absent_replica_costs_no_request_and_one_that_comes_is_used(tmp_path: Path) -> None:
