@@ -11,6 +11,7 @@ from common import log
 from sessions import link
 from sessions.fanout import Fanout, channel_of
 from sessions.hub import GONE, Hub
+from sessions.outcomes import Place
 from tests.sessions.test_hub import PLACE, Client, Database
 from tests.valkeys import Metadata, OwnValkey, metadata_server, process_settings
 
@@ -192,6 +193,25 @@ def test_a_lost_connection_is_made_anew(server, how):
             assert client.seen == [1, 2, 3, 4, 5]
             assert len(database.reads) == reads, "it is told again, not looked up"
             await leave(client)
+
+    run(story)
+
+
+def test_thousands_of_sessions_are_followed_again(server):
+    async def story() -> None:
+        async with replicas(Database(), 1) as (here,):
+            for number in range(1_200):
+                here.fan.follow(Place("tenant", str(number)))
+            here.fan.leave(Place("tenant", "7"))
+            server.kill()
+            await until(lambda: not here.fan.up)
+            here.fan.follow(Place("tenant", "new"))
+            here.fan.leave(Place("tenant", "8"))
+            server.start()
+            await until(lambda: here.fan.up)
+            with server.admin() as client:
+                found = {each.decode().rpartition(":")[2] for each in client.pubsub_channels()}
+            assert found == {*map(str, range(1_200)), "new"} - {"7", "8"}
 
     run(story)
 
