@@ -17,7 +17,9 @@ HEADERS = {
 UNAUTHENTICATED, COME_BACK = 401, (429, 503)
 METHODS = "GET, POST, PUT, PATCH, DELETE"
 EXPOSED = "ETag, Idempotent-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
-FIELDS = "Authorization, Content-Type, If-Match, Idempotency-Key, X-CSRF-Token, X-Request-Id, traceparent"
+FIELDS = (
+    "Authorization, Content-Type, If-Match, Idempotency-Key, Last-Event-ID, X-CSRF-Token, X-Request-Id, traceparent"
+)
 
 
 def problem_document(problem: errors.Problem, request_id: str) -> Response:

@@ -22,22 +22,32 @@ class State:
 def list_sessions(
     tx: Tx, *, limit: int, after: list[str] | None, project_id: str | None, closed: bool | None
 ) -> tuple[str, list[str] | None]:
-    """A page as JSON text, newest first, and the ordering values of its last item when more follow."""
+    """A page as JSON text, newest first, and the ordering values of its last item when more follow.
+
+    Of all projects or of one: each has its index, and only one half of the statement runs.
+    """
     time, last = after or pagination.START
     rows = tx.rows(
         """
         SELECT coalesce(json_agg(item) FILTER (WHERE n <= :limit), '[]'), coalesce(max(n) > :limit, false),
                max(created_at) FILTER (WHERE n = :limit), max(id::text) FILTER (WHERE n = :limit)
         FROM (
-            SELECT app.session_json(s) AS item, s.created_at, s.id,
-                   row_number() OVER (ORDER BY s.created_at DESC, s.id DESC) AS n
-            FROM app.sessions s
-            WHERE s.tenant_id = :tenant_id
-                AND (s.created_at, s.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
-                AND (CAST(:project_id AS uuid) IS NULL OR s.project_id = :project_id)
-                AND (CAST(:closed AS boolean) IS NULL OR s.closed_at IS NOT NULL OR s.closes_at <= now())
-            ORDER BY s.created_at DESC, s.id DESC
-            LIMIT CAST(:limit AS integer) + 1
+            SELECT item, created_at, id, row_number() OVER (ORDER BY created_at DESC, id DESC) AS n
+            FROM (
+                (SELECT app.session_json(s) AS item, s.created_at, s.id
+                FROM app.sessions s
+                WHERE s.tenant_id = :tenant_id AND CAST(:project_id AS uuid) IS NULL
+                    AND (s.created_at, s.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
+                    AND (CAST(:closed AS boolean) IS NULL OR s.closed_at IS NOT NULL OR s.closes_at <= now())
+                ORDER BY s.created_at DESC, s.id DESC LIMIT CAST(:limit AS integer) + 1)
+                UNION ALL
+                (SELECT app.session_json(s) AS item, s.created_at, s.id
+                FROM app.sessions s
+                WHERE s.tenant_id = :tenant_id AND s.project_id = :project_id
+                    AND (s.created_at, s.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
+                    AND (CAST(:closed AS boolean) IS NULL OR s.closed_at IS NOT NULL OR s.closes_at <= now())
+                ORDER BY s.created_at DESC, s.id DESC LIMIT CAST(:limit AS integer) + 1)
+            ) AS found
         ) AS page
         """,
         limit=limit,

@@ -1,0 +1,38 @@
+"""What somebody may not say on a WebSocket is refused and recorded, once, however often she tries."""
+
+from tests.sessions.clients import WebSocket
+
+
+def denials(admin, person):
+    rows = admin.run(
+        "SELECT resource_id, actor_id::text, data FROM app.audit_events"
+        " WHERE tenant_id = :t AND action = 'access.denied' ORDER BY seq",
+        t=person.tenant_id,
+    )
+    return [tuple(row) for row in rows]
+
+
+def test_a_viewer_listens_only(admin, alice, vera, room):
+    with WebSocket(f"{room.api.base}{room.path}/ws", vera) as hers:
+        assert hers.status == 101
+        for _ in range(3):
+            hers.send({"type": "said", "data": "May I?"})
+            problem = hers.next()["problem"]
+            assert (problem["status"], problem["code"]) == (403, "permission_denied")
+        room.say("You may not")
+        assert hers.next() == {"seq": 1, "type": "said", "data": "You may not"}
+
+    route = "GET /v1/sessions/<uuid:session_id>/ws"
+    assert denials(admin, alice) == [(route, vera.user_id, {"reason": "permission_denied", "needs": "session.update"})]
+
+
+def test_a_role_that_has_changed_counts_at_once(admin, alice, dan, room):
+    with WebSocket(f"{room.api.base}{room.path}/ws", dan) as his:
+        his.send({"type": "said", "data": 1})
+        assert his.next()["seq"] == 1
+        admin.run("UPDATE app.members SET role = 'viewer' WHERE user_id = :u", u=dan.user_id)
+        his.send({"type": "said", "data": 2})
+        assert his.next()["problem"]["code"] == "permission_denied"
+
+    assert [event["data"] for event in room.get("/events").json["items"]] == [1]
+    assert [who for _, who, _ in denials(admin, alice)] == [dan.user_id]
