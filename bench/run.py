@@ -78,13 +78,21 @@ def stack() -> Iterator[dict[str, Any]]:
         log.close()
 
 
-def peers() -> Path:
-    """A working copy of the peers, set up."""
+def peers(source: Path = PEERS) -> Path:
+    """The peers, set up: where they stand, or else in a working copy."""
+    python = Path("venv", "bin", "python")
+    if (source / python).exists():
+        return source
     copy = VAR / "peers"
-    if not (copy / "venv" / "bin" / "python").exists():
-        shutil.copytree(PEERS, copy, dirs_exist_ok=True)
+    if not (copy / python).exists():
+        shutil.copytree(source, copy, dirs_exist_ok=True)
         subprocess.run(["chmod", "-R", "u+w", str(copy)], check=True)
         subprocess.run(["./setup.sh"], cwd=copy, check=True)
+    return copy
+
+
+def with_database(copy: Path) -> Path:
+    """The same, with their database running."""
     subprocess.run([str(copy / "venv/bin/python"), "db/pg.py", "start"], cwd=copy, check=True)
     return copy
 
@@ -99,7 +107,7 @@ def main() -> int:
         sys.stderr.write("bench needs: " + "; ".join(lacking) + "\n")
         return 1
     VAR.mkdir(parents=True, exist_ok=True)
-    folder = peers()
+    folder = with_database(peers())
     with stack() as running:
         seed(running["postgres"]["admin"], 1000, 200)
         target = VAR / "dev_context.toml"
@@ -122,6 +130,8 @@ CPU seconds per 1,000 requests are the server's and PostgreSQL's own. Our reques
 that our p50 and p99 hold two more hops than the peers'; its CPU is not in the columns, as theirs have none.
 The peers run on PostgreSQL 15, we on 18. Exports are measured by `python -m bench.exports`: [EXPORTS.md](EXPORTS.md).
 The price of the audit chain, by `python -m bench.audit`: [AUDIT.md](AUDIT.md).
+Streams beside other servers', by `python -m bench.sessions`: [SESSIONS.md](SESSIONS.md); the database driver of the
+session API, by `python -m bench.drivers`: [DRIVERS.md](DRIVERS.md).
 
 """
 

@@ -26,7 +26,7 @@ import jwt
 from bench.alone import CHECKOUT, VAR, admin_url, alone, process
 from bench.audit import machine
 from bench.erasure import connection
-from bench.run import PEERS
+from bench.run import PEERS, peers
 from bench.tokens import signing_key
 from local.layout import HOST, Layout
 from local.stack import function_environment
@@ -202,24 +202,25 @@ def verdict(fan_out: dict[str, list[dict[str, float]]], streams: dict[str, list[
 def main() -> int:
     """Measure it, write SESSIONS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' folder, set up (its setup.sh)")
+    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' folder; a copy is set up when it is not")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--folder", type=Path, default=VAR / "sessions")
     parser.add_argument("--command", default="", help="another way to start the replica: under a profiler")
     arguments = parser.parse_args()
-    if not (arguments.peers / "venv/bin/python").exists():
-        sys.stderr.write(f"bench.sessions needs the peers, set up, at {arguments.peers}: `make bench` makes a copy\n")
+    if not (arguments.peers / "bench_realtime.py").exists():
+        sys.stderr.write(f"bench.sessions needs the peers at {arguments.peers}: give their folder by --peers\n")
         return 1
+    folder = peers(arguments.peers)
     with alone(arguments.folder, valkey=True) as layout, ExitStack() as left:
         watched = Watched(layout)
         log = left.enter_context((arguments.folder / "publishing.log").open("wb"))
         left.enter_context(process(watched.publisher(), log))
-        files = [*watched.peers(arguments.peers), watched.target(arguments.command)]
+        files = [*watched.peers(folder), watched.target(arguments.command)]
         targets = ",".join(map(str, files))
         runs: dict[str, Any] = {
-            name: measure(watched, arguments.peers, SCENARIOS[name], targets, arguments.rounds, arguments.seconds)
+            name: measure(watched, folder, SCENARIOS[name], targets, arguments.rounds, arguments.seconds)
             for name in arguments.scenarios
         }
         with connection(admin_url(layout)) as admin:
@@ -239,6 +240,7 @@ Written by `python -m bench.sessions`: one run of the peers' `bench_realtime.py`
 new process for every round; medians, and ratios to bare aiohttp taken round by round. `1x1000@20`: one session with
 1,000 watchers and 20 events a second. Quote ratios, not absolutes. Our events are appended through the API: their
 latency holds the request, the transaction and the disk, and our CPU the whole request; a peer's is a PUBLISH.
+`1x5000@1` is there for the memory: what it delivers more than was published are the harness's own first probes.
 
 | scenario | target | streams | KiB each | delivered | p50 / p99 ms | p99 ratio | CPU µs a delivery | CPU ratio |
 |---|---|---|---|---|---|---|---|---|
