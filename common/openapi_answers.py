@@ -17,6 +17,10 @@ PROBLEM = "application/problem+json"
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 EVERYWHERE = ("X-Request-Id", "RateLimit", "RateLimit-Policy", "Access-Control-Allow-Origin")
 OF_STATUS = {401: "WWW-Authenticate", 403: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+STREAM_SAYS = {
+    200: "Events as they come, until one side ends the stream.",
+    204: "The session is over, nothing is left.",
+}
 REQUEST_ID = "5b1f7c62-0e0b-4a0e-9d4b-9b1c2f6f7a11"
 
 KEPT = frozenset({"/docs", "/v1/openapi.json"})  # what a client may keep and ask about
@@ -110,7 +114,8 @@ def _success(route: RouteLike, status: int, schemas: list[SchemaLike]) -> Json:
         (route.idempotent, "Idempotent-Replayed"),
         (route.path.startswith(COOKIES_BELOW), "Set-Cookie"),
     )
-    phrase = (schema.__doc__ or "").strip().split("\n")[0] if schema else HTTPStatus(status).phrase + "."
+    plain = STREAM_SAYS.get(status, "") if route.media == EVENT_STREAM else HTTPStatus(status).phrase + "."
+    phrase = (schema.__doc__ or "").strip().split("\n")[0] if schema else plain
     answer: Json = {"description": phrase, "headers": headers([*EVERYWHERE, *(name for yes, name in rules if yes)])}
     kind = media_type(route)
     if schema is not None:
