@@ -8,17 +8,12 @@ process per driver, PostgreSQL durable (fsync on), no TLS. asyncpg is in no requ
 """
 
 import argparse
-import asyncio
-import importlib
 import json
 import os
 import statistics
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,36 +21,17 @@ from typing import Any
 
 from bench.alone import CHECKOUT, VAR, admin_url, alone, cpu_seconds, postgres_pid
 from bench.audit import machine
+from bench.driving import OPERATIONS, POOL
 from bench.erasure import connection
-from common.db import AUTHORIZE, RESET, Database, Tx
-from common.settings import settings
-from common.tokens import Claim, context_token
-from common.wire import _compiled
+from common.tokens import Claim
 from local.layout import Layout
 from local.stack import function_environment
 
 RESULTS = CHECKOUT / "bench" / "DRIVERS.md"
 SERVICE = "sessions"
 DRIVERS = ("pg8000", "asyncpg", "asyncpg, named")
-POOL = 8
 PEOPLE = 64  # sessions, so that writers rarely wait for each other's row
 EVENTS = 200  # in each at first
-WARM_SECONDS = 0.7
-APPEND = """
-WITH session AS (
-    UPDATE app.sessions SET last_seq = last_seq + :count, last_event_at = now(), active_at = now()
-    WHERE tenant_id = :tenant_id AND id = :session_id AND closed_at IS NULL AND closes_at > now()
-    RETURNING last_seq - :count AS before
-)
-INSERT INTO app.session_events (tenant_id, session_id, seq, type, data, created_by)
-SELECT :tenant_id, :session_id, session.before + event.n, event.type, event.data, :user_id
-FROM session, ROWS FROM (json_to_recordset(:events) AS (type text, data json)) WITH ORDINALITY AS event (type, data, n)
-RETURNING seq, app.session_event_json(session_events)
-"""
-READ = """
-SELECT app.session_event_json(e) FROM app.session_events e
-WHERE tenant_id = :tenant_id AND session_id = :session_id AND seq > :after ORDER BY seq LIMIT 50
-"""
 SEED = (
     "INSERT INTO app.organizations (tenant_id, slug, name) VALUES (:tenant, 'drivers', 'Drivers')",
     "INSERT INTO identity.accounts (id, email, display_name) VALUES (:person, 'person@example.com', 'Person')",
@@ -70,126 +46,6 @@ SEED = (
     " SELECT tenant_id, id, n, 'tick', json_build_object('n', n, 'pad', repeat('x', 120)), created_by"
     " FROM app.sessions, generate_series(1, CAST(:events AS integer)) n WHERE tenant_id = :tenant",
 )
-
-
-def batch(count: int) -> dict[str, Any]:
-    """The parameters of an append."""
-    return {"count": count, "events": json.dumps([{"type": "tick", "data": {"n": 1, "pad": "x" * 120}}] * count)}
-
-
-OPERATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {  # statement, parameters, read only
-    "append 1 event": (APPEND, batch(1), False),
-    "append 20 events": (APPEND, batch(20), False),
-    "read 50 events": (READ, {"after": 100}, True),
-}
-
-
-class Threads:
-    """What the functions do, in threads beside the event loop."""
-
-    def __init__(self, claim: Claim) -> None:
-        self._claim, self._pool = claim, ThreadPoolExecutor(POOL)
-        self._database = Database(settings().database_url, POOL)
-
-    async def open(self) -> None:
-        """Connections open when they are first asked for."""
-
-    async def run(self, sql: str, parameters: dict[str, Any], read_only: bool) -> int:
-        """One transaction; the rows it returned."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._run, sql, parameters, read_only)
-
-    def _run(self, sql: str, parameters: dict[str, Any], read_only: bool) -> int:
-        with self._database.transaction(self._claim, read_only=read_only) as tx:
-            return len(_rows(tx, sql, parameters))
-
-
-def _rows(tx: Tx, sql: str, parameters: dict[str, Any]) -> list[list[Any]]:
-    return tx.rows(sql, **parameters)
-
-
-class Asyncpg:
-    """The same statements by asyncpg, from the event loop itself."""
-
-    def __init__(self, claim: Claim, *, named: bool) -> None:
-        self._claim, self._named = claim, named
-        self._idle: asyncio.LifoQueue[Any] = asyncio.LifoQueue()
-        self._known = {"tenant_id": claim.tenant_id, "user_id": claim.principal_id}
-
-    async def open(self) -> None:
-        """As many connections as the other has threads, with the settings of common/connecting.py."""
-        asyncpg = importlib.import_module("asyncpg")
-        options = {"plan_cache_mode": "force_generic_plan", "statement_timeout": "10s", "lock_timeout": "5s"}
-        options |= {"TimeZone": "UTC", "application_name": settings().service}
-        for _ in range(POOL):
-            link = await asyncpg.connect(settings().database_url, ssl=False, server_settings=options)
-            self._idle.put_nowait(link)
-
-    async def run(self, sql: str, parameters: dict[str, Any], read_only: bool) -> int:
-        """One transaction; the rows it returned."""
-        link = await self._idle.get()
-        try:
-            await link.execute(f"{RESET}; BEGIN READ ONLY" if read_only else f"{RESET}; BEGIN")
-            text, arrange = _compiled(AUTHORIZE)
-            token = context_token(self._claim, link.get_server_pid())
-            if self._named:
-                granted = await link.fetchval(text, token)
-            else:
-                granted = await (await link.prepare(text, name="")).fetchval(token)
-            json.loads(granted)
-            text, arrange = _compiled(sql)
-            rows = await link.fetch(text, *arrange(self._known | parameters))
-            await link.execute("COMMIT")
-        finally:
-            self._idle.put_nowait(link)
-        return len(rows)
-
-
-def worker(driver: str, claim: Claim, sessions: list[str]) -> None:
-    """Answer orders, one JSON object a line, until the input ends."""
-    loop = importlib.import_module("uvloop").new_event_loop()
-    hand = Threads(claim) if driver == "pg8000" else Asyncpg(claim, named="named" in driver)
-    loop.run_until_complete(hand.open())
-    for line in sys.stdin:
-        order = json.loads(line)
-        sql, parameters, read_only = OPERATIONS[order["operation"]]
-
-        async def once(turn: int, bound: tuple[str, dict[str, Any], bool] = (sql, parameters, read_only)) -> int:
-            known = bound[1] | {"session_id": sessions[turn % len(sessions)]}
-            return await hand.run(bound[0], known, bound[2])
-
-        found = loop.run_until_complete(measure(once, order["clients"], order["seconds"]))
-        sys.stdout.write(json.dumps(found) + "\n")
-        sys.stdout.flush()
-
-
-async def measure(once: Callable[[int], Awaitable[int]], clients: int, seconds: float) -> dict[str, Any]:
-    """So many at a time, one after the other each: {"done", "milliseconds": of each, "cpu": seconds, "seconds"}."""
-    await _clients(once, clients, WARM_SECONDS)
-    sys.stdout.write('"warm"\n')
-    sys.stdout.flush()
-    sys.stdin.readline()
-    began, cpu = time.perf_counter(), time.process_time()
-    milliseconds = await _clients(once, clients, seconds)
-    return {
-        "done": len(milliseconds),
-        "milliseconds": milliseconds,
-        "cpu": time.process_time() - cpu,
-        "seconds": time.perf_counter() - began,
-    }
-
-
-async def _clients(once: Callable[[int], Awaitable[int]], clients: int, seconds: float) -> list[float]:
-    milliseconds: list[float] = []
-    end = time.perf_counter() + seconds
-
-    async def client(number: int) -> None:
-        while (began := time.perf_counter()) < end:
-            if not await once(number + clients * len(milliseconds)):
-                raise SystemExit("a transaction did nothing")
-            milliseconds.append((time.perf_counter() - began) * 1000)
-
-    await asyncio.gather(*(client(number) for number in range(clients)))
-    return milliseconds
 
 
 @dataclass
@@ -288,12 +144,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--folder", type=Path, default=VAR / "drivers")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.worker:
-        driver, claim, sessions = json.loads(arguments.worker)
-        worker(driver, Claim(*claim), sessions)
-        return 0
     with alone(arguments.folder) as layout, ExitStack() as left:
         claim, sessions = prepare(admin_url(layout))
         environment = function_environment(layout, SERVICE, os.environ)
@@ -302,7 +153,7 @@ def main() -> int:
             order = json.dumps(
                 [driver, [claim.kind, claim.tenant_id, claim.principal_id, claim.login_session_id], sessions]
             )
-            command = [sys.executable, "-m", "bench.drivers", "--worker", order]
+            command = [sys.executable, "-m", "bench.driving", "--as", order]
             pipe = subprocess.PIPE
             processes[driver] = left.enter_context(
                 subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdin=pipe, stdout=pipe, text=True)
