@@ -26,8 +26,8 @@ TRIES = 4  # ids of one kind that a route is called with
 COLUMNS = """
     SELECT n.nspname || '.' || c.relname, array_agg(a.attname::text)
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname IN ('app', 'identity', 'platform') AND c.relkind IN ('r', 'p') AND a.attnum > 0
-        AND NOT a.attisdropped AND a.atttypid = 'uuid'::regtype
+    WHERE n.nspname IN ('app', 'identity', 'platform') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid = 'uuid'::regtype
     GROUP BY 1 ORDER BY 1
 """
 
