@@ -12,10 +12,10 @@ import pytest
 
 from common.settings import Settings
 from local import keys, stack
-from local.layout import Layout, catalog, logins
+from local.layout import Layout, catalog, logins, replicas
 from local.ports import Occupied, choose, reserve
 from local.secrets_store import SecretStore
-from local.services import port_names
+from local.services import port_names, table
 
 
 @pytest.fixture
@@ -37,6 +37,20 @@ def test_every_function_gets_every_setting_that_has_no_default(layout: Layout) -
         assert needed <= set(given)
         assert given["SERVICE"] == service
         assert given["SERVICE_URL"] == (layout.run_url(service) if service in catalog() else layout.url("gateway"))
+
+
+def test_every_replica_listens_on_loopback_on_a_port_of_its_own(layout: Layout) -> None:
+    given = {each.name: each for each in table(layout, {}) if each.name in replicas()}
+
+    assert list(given) == ["sessions-1", "sessions-2"]
+    for name, service in given.items():
+        own = {"HOST": "127.0.0.1", "PORT": str(layout.ports[name]), "HOSTNAME": name, "DRAIN_SECONDS": "1"}
+        assert own.items() <= service.environment.items()
+        assert service.environment["SERVICE"] == replicas()[name]
+        assert service.health == layout.url(name) + "/health/ready"
+    slow = next(each for each in table(layout, {"DRAIN_SECONDS": "9", "PORT": "1"}) if each.name == "sessions-1")
+    assert slow.environment["DRAIN_SECONDS"] == "9"
+    assert slow.environment["PORT"] == str(layout.ports["sessions-1"])
 
 
 def test_settings_of_make_run_arrive_and_what_steers_libraries_does_not(layout: Layout) -> None:
