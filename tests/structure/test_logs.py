@@ -50,7 +50,7 @@ def general(tree):
             yield from (text for text in texts if isinstance(text, str) and OF_SECURITY.search(text))
 
 
-@pytest.mark.parametrize("path", python_of("common", "functions"), ids=str)
+@pytest.mark.parametrize("path", python_of("common", "functions", "sessions"), ids=str)
 def test_no_entry_names_a_person(path):
     assert set(fields(tree_of(path))) & OF_PEOPLE == set()
 
@@ -61,7 +61,7 @@ def test_the_rule_refuses():
     assert set(fields(wrong)) & OF_PEOPLE == {"account_id", "email"}
 
 
-@pytest.mark.parametrize("path", python_of("common", "functions", "migrations"), ids=str)
+@pytest.mark.parametrize("path", python_of("common", "functions", "sessions", "migrations"), ids=str)
 def test_what_is_about_security_is_kept_as_security_log(path):
     assert list(general(tree_of(path))) == []
 
