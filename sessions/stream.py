@@ -5,8 +5,8 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 import asyncio
 import json
-import random
 from collections.abc import Awaitable, Callable
+from secrets import randbelow
 
 from common import errors
 from sessions.hub import CUTS, FLUSHED, GONE, PARDON_SECONDS, Behind, Chunk, Hub, Reader
@@ -29,7 +29,7 @@ def begin() -> bytes:
 def farewell(reader: Reader) -> bytes:
     """The last words: why it ends, and behind which event to go on."""
     body = json.dumps({"code": reader.code, "resume_after": reader.position}, separators=(",", ":"))
-    retry = "" if reader.code in FINAL else f"retry: {RETRY_MS + random.randrange(SPREAD_MS)}\n"  # noqa: S311 - jitter
+    retry = "" if reader.code in FINAL else f"retry: {RETRY_MS + randbelow(SPREAD_MS)}\n"
     return f"{retry}event: end\ndata: {body}\n\n".encode()
 
 
