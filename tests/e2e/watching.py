@@ -4,6 +4,8 @@ import itertools
 import threading
 import time
 import uuid
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,10 +127,73 @@ class Watcher:
                 self.seen.append(connection.next(LOST_SECONDS))
 
 
+@dataclass
+class Speaker:
+    """Appends by WebSocket, a few messages at a time. What has not come back when the connection ends in good order is
+    said again, unless it shows before the next thing said: the order of a session decides, no clock.
+    """
+
+    url: str
+    person: Person
+    name: str
+    said: int = 0
+    behind: int = 0  # the last event seen
+    unsure: set[int] = field(default_factory=set)
+    ends: list[str] = field(default_factory=list)
+    trouble: str = ""
+
+    def run(self, enough: threading.Event) -> None:
+        deadline = time.monotonic() + LOST_SECONDS
+        while not self.trouble and (self.unsure or not enough.is_set()):
+            before = self.said
+            try:
+                self._speak(enough)
+            except (OSError, Over) as error:
+                self.ends.append(error.reason if isinstance(error, Over) and error.reason else "lost")
+            if self.said > before:
+                deadline = time.monotonic() + LOST_SECONDS
+            elif time.monotonic() > deadline:
+                self.trouble = f"{self.name}: not heard, ends {self.ends[-5:]}"
+
+    def _speak(self, enough: threading.Event) -> None:
+        with WebSocket(f"{self.url}/ws?after={self.behind}", self.person) as connection:
+            if connection.status != 101:
+                time.sleep(PAUSE_SECONDS)
+                raise Over(reason=str(connection.status))
+            before = set(self.unsure)
+            self._hear(connection, self._say(connection))
+            for number in before & self.unsure:
+                self._say(connection, number)
+            while self.unsure or not enough.wait(PAUSE_SECONDS):
+                while self.unsure:
+                    self._hear(connection, next(iter(self.unsure)))
+                if not enough.is_set():
+                    for _ in range(4):
+                        self._say(connection)
+
+    def _say(self, connection: WebSocket, number: int | None = None) -> int:
+        if number is None:
+            number, self.said = self.said, self.said + 1
+        self.unsure.add(number)
+        connection.send({"type": "said", "data": {"by": self.name, "number": number}})
+        return number
+
+    def _hear(self, connection: WebSocket, wanted: int) -> None:
+        """Take note of what this speaker hears of itself, until this number comes back."""
+        while wanted in self.unsure:
+            event = connection.next(LOST_SECONDS)
+            if "problem" in event:
+                self.trouble = f"{self.name}: {event}"
+                raise Over(reason="refused")
+            self.behind = event["seq"]
+            if event["type"] == "said" and event["data"]["by"] == self.name:
+                self.unsure.discard(event["data"]["number"])
+
+
 class Crowd:
     """A session with people who write into it and people who watch it, in threads."""
 
-    def __init__(self, api: Api, person: Person) -> None:
+    def __init__(self, api: Api, person: Person, speakers: int = 0) -> None:
         project = api.post("/v1/projects", json={"name": f"Of {uuid.uuid4()}"}, headers=person)
         body = {"project_id": project.json["id"], "title": "A crowd"}
         made = api.post("/v1/sessions", json=body, headers=person)
@@ -138,12 +203,14 @@ class Crowd:
         self.writers = [Writer(self.path, Api(api.base), person, f"writer {number}") for number in range(2)]
         kinds = ("sse", "ws", "sse", "ws", "sse", "ws")
         self.watchers = [Watcher(api.base + self.path, person, kind) for kind in kinds]
+        self.speakers = [Speaker(api.base + self.path, person, f"speaker {number}") for number in range(speakers)]
         self._enough = threading.Event()
-        runs = [(writer.run, (self._enough,)) for writer in self.writers] + [(each.run, ()) for each in self.watchers]
-        self._threads = [threading.Thread(target=run, args=given, daemon=True) for run, given in runs]
+        self._writing = [_thread(writer.run, self._enough) for writer in self.writers]
+        self._writing += [_thread(speaker.run, self._enough) for speaker in self.speakers]
+        self._watching = [_thread(each.run) for each in self.watchers]
 
     def __enter__(self) -> "Crowd":
-        for thread in self._threads:
+        for thread in (*self._writing, *self._watching):
             thread.start()
         self.settle()
         return self
@@ -165,19 +232,20 @@ class Crowd:
 
     def troubles(self) -> list[str]:
         """What anybody complains of."""
-        found = [each.trouble for each in self.writers] + [each.trouble for each in self.watchers]
+        found = [each.trouble for each in self.writers] + [each.trouble for each in self.speakers]
+        found += [each.trouble for each in self.watchers]
         return [trouble for trouble in found if trouble]
 
     def end(self) -> None:
         """The writers stop; a last event tells the watchers that this was all."""
         self._enough.set()
-        for thread in self._threads[: len(self.writers)]:
+        for thread in self._writing:
             thread.join(LOST_SECONDS)
         last = self.writers[0].append([{"type": "last", "data": None}])
         for watcher in self.watchers:
             watcher.goal = last["last_seq"]
         self.writers[0].append([{"type": "over", "data": None}])  # wakes whoever had seen the last one already
-        for thread in self._threads:
+        for thread in self._watching:
             thread.join(LOST_SECONDS)
         assert self.troubles() == []
 
@@ -194,9 +262,10 @@ class Crowd:
             for first, to, numbers in writer.told:
                 found = [event["data"] for event in shown[first - 1 : to]]
                 assert found == [{"by": writer.name, "number": number} for number in numbers]
-        said = sorted((event["data"]["by"], event["data"]["number"]) for event in shown if event["type"] == "said")
+        said = [(event["data"]["by"], event["data"]["number"]) for event in shown if event["type"] == "said"]
         sent = [(writer.name, number) for writer in self.writers for _, _, numbers in writer.told for number in numbers]
-        assert said == sorted(sent)
+        sent += [(speaker.name, number) for speaker in self.speakers for number in range(speaker.said)]
+        assert Counter(said) == Counter(sent)
 
     def everything(self) -> list[Any]:
         """The session as GET …/events lists it."""
@@ -207,3 +276,7 @@ class Crowd:
             if not page:
                 return found
             found += [{name: event[name] for name in ("seq", "type", "data")} for event in page]
+
+
+def _thread(run: Callable[..., None], *given: object) -> threading.Thread:
+    return threading.Thread(target=run, args=given, daemon=True)
