@@ -113,7 +113,7 @@ class Application:
         if body is None:
             return None
         try:
-            response: Response = await self.run(routes.answer, request_of(scope, body))
+            response: Response = await self.run(_routed, scope, body)
         except errors.Problem as problem:
             return answers.problem_document(problem, "none")
         if isinstance(response, Appended):
@@ -139,6 +139,11 @@ class Application:
         finally:
             self.hub.part(reader)
             connection.part()
+
+
+def _routed(scope: Scope, body: bytes) -> Response:
+    """In the thread: requests that wait for one hold no environment."""
+    return routes.answer(request_of(scope, body))
 
 
 def _stop(task: "asyncio.Task[None]") -> None:
