@@ -5,15 +5,24 @@ Two people write and six watch all the while, half of them by server-sent events
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from local.layout import replicas
-from tests.conftest import wait_until
+from tests.conftest import running_stack, wait_until
+from tests.e2e.conftest import SETTINGS
 from tests.e2e.jobs import BACK_SECONDS, Stage
 from tests.e2e.watching import Crowd
 
 APPENDED = b'"POST /v1/sessions/<uuid:session_id>/events"'
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The gateway has time to learn of a replica's end, however busy the machine is."""
+    with running_stack(tmp_path_factory.mktemp("stack"), **SETTINGS, DRAIN_SECONDS="2") as running:
+        yield running
 
 
 @pytest.fixture
