@@ -7,8 +7,10 @@ from common import errors, pagination
 from common.db import Tx, Written
 from common.settings import settings
 from common.wire import DatabaseError, violates
+from sessions.schemas import MAX_SEQ
 
 CLOSED = "The session is closed."
+PAGE = 100  # the LIMIT of page_behind
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,19 @@ def insert_events(tx: Tx, session_id: str, events: str) -> list[tuple[int, str]]
 
 
 def list_events(tx: Tx, session_id: str, *, after: int, limit: int) -> tuple[str, int, int | None]:
-    """Events behind a seq as a JSON list, the session's last seq, and the last one listed. Raises 404."""
+    """Events behind a seq as a JSON list, the session's last seq, and the last one listed. Raises 404.
+
+    Asked for by a range of seqs: the planner, who takes a session for small, would read and sort all that follows. Not
+    by time as well, though it would spare the partitions of other months: he would read a month of all sessions.
+    """
+    until = min(after + limit, MAX_SEQ)
+    items, tip, last = _events_until(tx, session_id, after=after, until=until, limit=limit)
+    if last is None and tip > until:  # these have gone: for their age, or with their author
+        items, tip, last = _events_until(tx, session_id, after=after, until=tip, limit=limit)
+    return items, tip, last
+
+
+def _events_until(tx: Tx, session_id: str, *, after: int, until: int, limit: int) -> tuple[str, int, int | None]:
     found = tx.row(
         """
         SELECT page.items, s.last_seq, page.last_seq
@@ -238,9 +252,8 @@ def list_events(tx: Tx, session_id: str, *, after: int, limit: int) -> tuple[str
                    ) ORDER BY e.seq), '[]') AS items, max(e.seq) AS last_seq
             FROM (
                 SELECT * FROM app.session_events known
-                WHERE known.tenant_id = :tenant_id AND known.session_id = :session_id AND known.seq > :after
-                    AND known.created_at > s.created_at - interval '1 day'
-                    AND known.created_at < now() + interval '1 day'
+                WHERE known.tenant_id = :tenant_id AND known.session_id = :session_id
+                    AND known.seq > :after AND known.seq <= :until
                 ORDER BY known.seq LIMIT CAST(:limit AS integer)
             ) AS e
         ) AS page
@@ -248,6 +261,7 @@ def list_events(tx: Tx, session_id: str, *, after: int, limit: int) -> tuple[str
         """,
         session_id=session_id,
         after=after,
+        until=until,
         limit=limit,
     )
     if found is None:
@@ -259,10 +273,16 @@ def list_events(tx: Tx, session_id: str, *, after: int, limit: int) -> tuple[str
 def page_behind(tx: Tx, session_id: str, after: int) -> tuple[int, list[bytes]]:
     """The first seq behind `after` and the JSON text of that event and of those that follow it without a gap.
 
-    At most 100, and 256 KiB unless the first alone is longer; (0, []) when there is none. The bounds of time spare
-    the partitions of other months; the days are for clocks that step.
+    At most 100, and 256 KiB unless the first alone is longer; (0, []) when there is none.
     """
-    rows = tx.rows(
+    until = min(after + PAGE, MAX_SEQ)  # as in list_events: a range of seqs, and all that follows only behind a hole
+    rows = _texts_until(tx, session_id, after, until) or _texts_until(tx, session_id, after, MAX_SEQ)
+    first = rows[0][0] if rows else 0
+    return first, [text.encode() for place, (seq, text) in enumerate(rows) if seq == first + place]
+
+
+def _texts_until(tx: Tx, session_id: str, after: int, until: int) -> list[list[Any]]:
+    return tx.rows(
         """
         SELECT seq, text
         FROM (
@@ -270,12 +290,8 @@ def page_behind(tx: Tx, session_id: str, after: int) -> tuple[int, list[bytes]]:
                    sum(octet_length(CAST(e.data AS text)) + 128) OVER (ORDER BY e.seq) AS size
             FROM (
                 SELECT * FROM app.session_events known
-                WHERE known.tenant_id = :tenant_id AND known.session_id = :session_id AND known.seq > :after
-                    AND known.created_at < now() + interval '1 day'
-                    AND known.created_at > (
-                        SELECT s.created_at - interval '1 day' FROM app.sessions s
-                        WHERE s.tenant_id = :tenant_id AND s.id = :session_id
-                    )
+                WHERE known.tenant_id = :tenant_id AND known.session_id = :session_id
+                    AND known.seq > :after AND known.seq <= :until
                 ORDER BY known.seq LIMIT 100
             ) AS e
         ) AS page
@@ -284,6 +300,5 @@ def page_behind(tx: Tx, session_id: str, after: int) -> tuple[int, list[bytes]]:
         """,
         session_id=session_id,
         after=after,
+        until=until,
     )
-    first = rows[0][0] if rows else 0
-    return first, [text.encode() for place, (seq, text) in enumerate(rows) if seq == first + place]

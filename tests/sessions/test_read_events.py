@@ -49,6 +49,17 @@ def test_pages_behind_a_seq(api: Api, alice, room):
     assert found == list(range(1, 151))
 
 
+def test_events_that_have_gone_are_passed_over(admin, room):
+    for _ in range(3):
+        room.say(*range(60))
+    admin.run("DELETE FROM app.session_events WHERE session_id = :id AND seq BETWEEN 3 AND 170", id=room.id)
+
+    assert seqs(room.get("/events?limit=5")) == ([1, 2], 180)
+    assert seqs(room.get("/events?after=2&limit=5")) == ([171, 172, 173, 174, 175], 180)
+    assert seqs(room.get("/events?after=168&limit=5")) == ([171, 172, 173], 180)
+    assert seqs(room.get(f"/events?after={2**63 - 1}")) == ([], 180)
+
+
 def test_a_closed_session_is_read_on(room):
     room.say("Hello")
     room.close()

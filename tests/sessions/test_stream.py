@@ -59,6 +59,14 @@ def test_more_than_a_page_from_the_start(room):
         assert numbers(stream.take(270)) == list(range(1, 271))
 
 
+def test_events_that_have_gone_are_passed_over(admin, room):
+    for _ in range(3):
+        room.say(*range(60))
+    admin.run("DELETE FROM app.session_events WHERE session_id = :id AND seq BETWEEN 3 AND 170", id=room.id)
+    with room.stream(query="?after=0") as stream:
+        assert numbers(stream.take(12)) == [1, 2, *range(171, 181)]
+
+
 @pytest.mark.parametrize("header", ["-1", "x", "1.0", "1 ", " ", "9" * 19, "9" * 20, "6", "0x1"])
 def test_an_id_that_is_none(room, header):
     room.say(*range(5))
