@@ -16,6 +16,7 @@ from tests.deletions.conftest import Erasures
 from tests.organizations import keys
 from tests.sessions.clients import Sse, WebSocket
 from tests.sessions.conftest import Room, new_room
+from tests.sessions.replicas import Replica
 
 SECONDS = 2 + 1  # the promise, and what this process may need to be woken
 
@@ -69,6 +70,16 @@ def test_a_log_in_that_ends(path: str, watching: Watching, api: Api, people: Peo
     else:
         watching.goes_on(his, at_home)
     assert watching.room.get("/stream", by=vera).status_code == 401
+
+
+def test_at_every_replica(watching: Watching, stack: dict[str, Any], api: Api, vera: Person) -> None:
+    path, alices = f"{watching.room.path}/stream", watching.open()
+    with Replica(stack, "sessions-1").sse(path, vera) as here, Replica(stack, "sessions-2").sse(path, vera) as there:
+        assert api.post("/v1/auth/logout", headers=vera).status_code == 204
+
+        ends(here)
+        ends(there)
+    watching.goes_on(alices)
 
 
 def test_a_password_that_is_set_anew(watching: Watching, api: Api, people: People, inbox: Inbox, alice: Person) -> None:
