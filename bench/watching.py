@@ -107,7 +107,7 @@ async def watched(layout: Layout, people: list[tuple[str, str]], *, up: bool, ap
 
 async def suspended(admin: pg8000.native.Connection, people: list[tuple[str, str]], tenant: str) -> list[float]:
     """From the commit of a suspension to the last cut of 1,000 streams, in milliseconds, some times over."""
-    found = []
+    found: list[float] = []
     for _ in range(20):
         replica = Replica(people, up=True, apart=False)
         task = asyncio.create_task(replica.watch.run())

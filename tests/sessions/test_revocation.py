@@ -88,7 +88,7 @@ def test_a_password_that_is_set_anew(watching: Watching, api: Api, people: Peopl
     assert api.post("/v1/auth/password/forgot", json={"email": nora.email}).status_code == 202
     token = mailed_token(inbox, nora.email, "Set a new password", "reset-password")
 
-    body = {"token": token, "new_password": "a harbour full of herons"}
+    body = {"token": token, "new_password": "a harbour full of herons"}  # pragma: allowlist secret
     assert api.post("/v1/auth/password/reset", json=body).status_code == 204
 
     ends(hers)
