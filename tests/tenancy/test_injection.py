@@ -141,6 +141,10 @@ ATTACKS = {
         "SELECT platform.erase_rows(('whole', '{tenant}', '{user}', NULL, false)::platform.erasure_case, 1000)",
         "SELECT platform.scan_table('app.projects')",
         "SELECT * FROM app.keys_made_by('{user}')",
+        "SELECT platform.session_watch('1:1:', ARRAY['{tenant}'::uuid], ARRAY['{session}'::uuid], ARRAY[0])",
+        'SELECT platform.session_access(\'[["u", "{tenant}", "{user}", "{session}"]]\', \'session.view\')',
+        "SELECT platform.close_idle_sessions(1000, 'r')",
+        "SELECT platform.import_rows('sessions', ARRAY['title'], '[{{}}]', false)",
     ],
     "writes": [
         "INSERT INTO app.projects (tenant_id, name, created_by) VALUES ('{tenant}', 'planted', '{user}')",
