@@ -21,8 +21,9 @@ from common.settings import settings
 from common.tokens import Claim
 from local.layout import Layout
 from local.stack import function_environment
-from sessions.hub import Hub, Reader
+from sessions.hub import Hub
 from sessions.outcomes import Opening, Place
+from sessions.topic import Reader
 from sessions.watch import Watch
 
 READERS, ORGANIZATIONS = 5000, 5

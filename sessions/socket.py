@@ -17,9 +17,10 @@ from common import errors, limits, log
 from common.settings import settings
 from sessions.appending import Sender, event_of
 from sessions.frames import Frames
-from sessions.hub import GONE, Chunk, Hub, Reader
+from sessions.hub import Hub
 from sessions.outcomes import Appended, Opening
 from sessions.stream import is_over, next_chunk
+from sessions.topic import GONE, Chunk, Reader
 
 if TYPE_CHECKING:
     from sessions.app import Application

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from secrets import randbelow
 
 from common import errors
-from sessions.hub import CUTS, FLUSHED, GONE, PARDON_SECONDS, Behind, Chunk, Hub, Reader
+from sessions.hub import CUTS, PARDON_SECONDS, Hub
+from sessions.topic import FLUSHED, GONE, Behind, Chunk, Reader
 
 RETRY_MS = 1000
 SPREAD_MS = 2000  # streams of a replica that goes do not all come back in the same moment

@@ -14,7 +14,8 @@ from typing import Any
 from common import denylist, errors, log
 from common.tokens import Claim
 from sessions import watch_queries
-from sessions.hub import Hub, Reader
+from sessions.hub import Hub
+from sessions.topic import Reader
 from sessions.watch_queries import Access, Look
 
 POLL_SECONDS = 0.5

@@ -10,8 +10,9 @@ import pytest
 from common import log
 from sessions import link
 from sessions.fanout import Fanout, channel_of
-from sessions.hub import GONE, Hub
+from sessions.hub import Hub
 from sessions.outcomes import Place
+from sessions.topic import GONE
 from tests.sessions.test_hub import PLACE, Client, Database
 from tests.valkeys import Metadata, OwnValkey, metadata_server, process_settings
 

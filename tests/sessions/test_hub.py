@@ -11,8 +11,10 @@ from common import errors
 from common.tokens import Claim
 from sessions import hub as hubs
 from sessions import stream
-from sessions.hub import Hub, Reader
+from sessions import topic as topics
+from sessions.hub import Hub
 from sessions.outcomes import Opening, Place
+from sessions.topic import Reader
 
 PLACE = Place("tenant", "session")
 ALICE, DAN = Claim("u", "tenant", "alice", "login-1"), Claim("u", "tenant", "dan", "login-2")
@@ -130,7 +132,7 @@ def test_each_event_once_and_in_order(before, batches, resumed):
         await settled(lambda: all(client.reader.position == everything for client in clients))
         for client in clients:
             assert client.seen == list(range(client.after + 1, everything + 1))
-            client.reader.cut(hubs.GONE)
+            client.reader.cut(topics.GONE)
             await client.task
         assert hub.topics() == ()
 
@@ -146,7 +148,7 @@ def test_what_arrives_in_order_is_not_read_from_the_database():
             hub.offer(PLACE, *database.append(2))
         await settled(lambda: client.reader.position == 40)
         assert database.reads == []
-        client.reader.cut(hubs.GONE)
+        client.reader.cut(topics.GONE)
         await client.task
 
     run(story)
@@ -165,7 +167,7 @@ def test_batches_that_overtake_each_other_wait_for_each_other(monkeypatch):
         await settled(lambda: client.reader.position == 6)
         assert client.seen == [1, 2, 3, 4, 5, 6]
         assert database.reads == []
-        client.reader.cut(hubs.GONE)
+        client.reader.cut(topics.GONE)
         await client.task
 
     run(story)
@@ -200,7 +202,7 @@ def test_whose_access_ends_gets_nothing_more(code):
         await settled(lambda: other.reader.position == 4)
         assert client.seen == [1]
         assert f'"code":"{code}"'.encode() in client.farewell
-        other.reader.cut(hubs.GONE)
+        other.reader.cut(topics.GONE)
         await other.task
 
     run(story)
@@ -219,7 +221,7 @@ def test_a_hole_is_mended_by_the_claim_of_somebody_who_may():
         if alice.task.done():  # she was asked first
             assert alice.seen == []
         for client in (alice, dan):
-            client.reader.cut(hubs.GONE)
+            client.reader.cut(topics.GONE)
             await client.task
 
     run(story)
@@ -236,7 +238,7 @@ async def fallen(slow: Client, quick: Client, hub: Hub, database: Database) -> N
 
 
 def test_a_slow_reader_is_cut_and_holds_nobody_up(monkeypatch):
-    monkeypatch.setattr(hubs, "KEPT_BYTES", 10)
+    monkeypatch.setattr(topics, "KEPT_BYTES", 10)
 
     async def story() -> None:
         database = Database()
@@ -253,14 +255,14 @@ def test_a_slow_reader_is_cut_and_holds_nobody_up(monkeypatch):
         await settled(lambda: resumed.reader.position == 61)
         assert slow.seen + resumed.seen == list(range(1, 62))
         for client in (quick, resumed):
-            client.reader.cut(hubs.GONE)
+            client.reader.cut(topics.GONE)
             await client.task
 
     run(story)
 
 
 def test_a_burst_larger_than_what_is_kept_reaches_everybody(monkeypatch):
-    monkeypatch.setattr(hubs, "KEPT_BYTES", 10)
+    monkeypatch.setattr(topics, "KEPT_BYTES", 10)
 
     async def story() -> None:
         database = Database()
@@ -271,14 +273,14 @@ def test_a_burst_larger_than_what_is_kept_reaches_everybody(monkeypatch):
         await settled(lambda: all(client.reader.position == 100 for client in clients))
         for client in clients:
             assert client.seen == list(range(1, 101))
-            client.reader.cut(hubs.GONE)
+            client.reader.cut(topics.GONE)
             await client.task
 
     run(story)
 
 
 def test_who_does_not_catch_up_is_cut(monkeypatch):
-    monkeypatch.setattr(hubs, "KEPT_BYTES", 10)
+    monkeypatch.setattr(topics, "KEPT_BYTES", 10)
     monkeypatch.setattr(stream, "PARDON_SECONDS", 0.05)
 
     async def story() -> None:
@@ -290,7 +292,7 @@ def test_who_does_not_catch_up_is_cut(monkeypatch):
             hub.offer(PLACE, *database.append(10))
             await asyncio.sleep(0.001)
         assert b'"slow_reader"' in slow.farewell
-        quick.reader.cut(hubs.GONE)
+        quick.reader.cut(topics.GONE)
         await quick.task
 
     run(story)
@@ -322,7 +324,7 @@ def test_events_that_went_for_their_age_are_passed_over():
         client = Client(hub, database, after=2)
         await settled(lambda: client.reader.position == 10)
         assert client.seen == [7, 8, 9, 10]
-        client.reader.cut(hubs.GONE)
+        client.reader.cut(topics.GONE)
         await client.task
 
     run(story)
@@ -338,7 +340,7 @@ def test_a_message_about_events_that_are_not_there_changes_nothing():
         hub.offer(PLACE, *database.append(2))
         await settled(lambda: client.reader.position == 4)
         assert client.seen == [3, 4]
-        client.reader.cut(hubs.GONE)
+        client.reader.cut(topics.GONE)
         await client.task
 
     run(story)

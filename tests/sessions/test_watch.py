@@ -12,8 +12,9 @@ from common import errors
 from common.settings import settings
 from common.tokens import Claim
 from sessions import watch, watch_queries
-from sessions.hub import Hub, Reader
+from sessions.hub import Hub
 from sessions.outcomes import Opening, Place
+from sessions.topic import Reader
 from sessions.watch import Watch
 from sessions.watch_queries import Access, Change, Look, Moved
 
