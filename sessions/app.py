@@ -21,20 +21,20 @@ from werkzeug.wrappers import Request, Response
 
 from common import answers, cookies, errors, log
 from common.db import database
-from common.reading import MAX_BODY
 from common.settings import settings
 from common.tokens import Claim
 from sessions import fanout, queries, seats, socket, stream, watch
-from sessions.hub import Hub, Reader
+from sessions.bodies import Bodies
+from sessions.hub import Hub
 from sessions.main import routes
 from sessions.outcomes import Appended, Ended, Opening, Place
+from sessions.topic import Reader
 
 SERVING = "/health/serving"  # for load balancers
 PROBES = ("/health/", SERVING)
 BEARER = b"bearer."
 WAITING = 5000  # requests that may wait for a thread
 VIEW = "session.view"
-BODY_SECONDS = 30
 
 
 class Application:
@@ -46,6 +46,7 @@ class Application:
         self.watcher = ThreadPoolExecutor(1, "watch")  # revocation does not wait behind requests
         self.hub = Hub(self.read)
         self.seats = seats.Seats()
+        self.bodies = Bodies()
         self.waiting = 0
 
     @asynccontextmanager
@@ -109,13 +110,17 @@ class Application:
         """The answer of the route table, with what follows from it done; None when there is nobody to answer."""
         if scope["type"] == "http" and scope["path"] in PROBES and scope["method"] in cookies.SAFE:
             return _probed(scope, self.hub)
-        body = await _body(receive) if scope["type"] == "http" else b""
-        if body is None:
-            return None
+        body: bytes | None = b""
         try:
+            if scope["type"] == "http":
+                body = await self.bodies.take(receive)
+            if body is None:
+                return None
             response: Response = await self.run(_routed, scope, body)
         except errors.Problem as problem:
             return answers.problem_document(problem, "none")
+        finally:
+            self.bodies.give_back(body or b"")
         if isinstance(response, Appended):
             self.hub.tell(response.place, response.first_seq, response.events)
         elif isinstance(response, Ended):
@@ -125,6 +130,8 @@ class Application:
     async def _stream(self, reader: Reader, headers: list[tuple[bytes, bytes]], scope: Scope, send: Send) -> None:
         connection = scope["extensions"]["connection"]
         connection.when_lost = reader.gone
+        if connection.lost:  # before there was a reader to tell: uvicorn sends on, to nobody, without a word
+            reader.gone()
 
         async def put(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -158,23 +165,6 @@ def _page(claim: Claim, place: Place, after: int) -> tuple[int, list[bytes]]:
         if tx.granted.get("mfa") is False or VIEW not in tx.granted.get("permissions", ()):
             raise errors.Problem("permission_denied")
         return queries.page_behind(tx, place.session_id, after)
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """The body, cut one byte behind what is refused anyway; None when the client has left or takes too long."""
-    parts = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while len(parts) <= MAX_BODY + 1:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                parts += message.get("body", b"")
-                if not message.get("more_body", False):
-                    break
-    except TimeoutError:
-        return None
-    return bytes(parts[: MAX_BODY + 2])
 
 
 def request_of(scope: Scope, body: bytes) -> Request:

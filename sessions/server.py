@@ -24,6 +24,7 @@ class Connection(HttpToolsProtocol):
     """uvicorn's connection, known to the application: a stream hears of its loss, and may break it off."""
 
     when_lost: Callable[[], None] | None = None
+    lost = False
 
     def on_message_begin(self) -> None:
         """A request begins: give it a way to its connection."""
@@ -33,6 +34,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The other side has gone."""
         super().connection_lost(exc)
+        self.lost = True
         if self.when_lost is not None:
             self.when_lost()
 
