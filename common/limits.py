@@ -194,9 +194,12 @@ def _used_up(policy: str, wait: int) -> errors.Problem:
     )
 
 
-def count_events(tenant_id: str, login_session_id: str = "", number: int = 1) -> None:
-    """Count events that come by an open connection, before they are appended. Raises 429, 401 for a revoked log-in."""
-    answer = _ask([Subject("events", tenant_id, number)], login_session_id)
+def count_events(key: str, login_session_id: str = "", number: int = 1) -> None:
+    """Count events that come by an open connection, before they are appended. Raises 429, 401 for a revoked log-in.
+
+    `key` is the organization's id; of somebody who may not append, her own: she uses up nobody else's limit.
+    """
+    answer = _ask([Subject("events", key, number)], login_session_id)
     if answer[0]:
         raise _used_up("events", answer[2])
     if answer[-1]:

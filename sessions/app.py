@@ -195,7 +195,9 @@ def request_of(scope: Scope, body: bytes) -> Request:
         text = value.decode("latin-1")
         between = "; " if key == "HTTP_COOKIE" else ","
         environ[key] = f"{environ[key]}{between}{text}" if key in environ else text
-    credential = environ.pop("HTTP_AUTHORIZATION", None) or _offered(environ)
+    credential = environ.pop("HTTP_AUTHORIZATION", None)
+    if credential is None:  # an empty one is a bad one, and switches the cookies off like any other
+        credential = _offered(environ)
     if credential is not None:
         environ["HTTP_X_FORWARDED_AUTHORIZATION"] = credential
     return Request(environ)

@@ -33,31 +33,43 @@ def event_of(message: str) -> str:
 
 @dataclass
 class Sender:
-    """Who speaks on a WebSocket: seen at the handshake, asked for again with every message."""
+    """Who speaks on a WebSocket: seen at the handshake, asked for again with every message.
+
+    Events count for the organization; of somebody who may not append, for nobody else: `may` is what was last known.
+    """
 
     place: Place
     claim: Claim
     route: str
     request_id: str
     personal: dict[str, str | None]
+    may: bool
     refused: bool = False  # a refusal is one event of the chain, however often she tries
 
     @classmethod
     def of(cls, call: Call, place: Place) -> "Sender":
         """Whose handshake this is."""
         route = f"{call.route.method} {call.route.path}"
-        return cls(place, call.caller.claim, route, call.request_id, call.personal)
+        may = NEEDS in call.caller.permissions
+        return cls(place, call.caller.claim, route, call.request_id, call.personal, may)
+
+    def count(self, number: int) -> None:
+        """Count messages before anything is done for them. Raises 429, 401 for a revoked log-in."""
+        log_in = self.claim.login_session_id if self.claim.kind == "u" else ""
+        alone = self.claim.principal_id or self.claim.login_session_id  # a person, or the hash of an API key
+        limits.count_events(self.place.tenant_id if self.may else alone, log_in, number)
 
     def send(self, events: Sequence[str]) -> Appended:
         """Append what `event_of` made of messages, on disk when this returns. Blocks for the database.
 
         Raises Problem: 401, 403, 404, 409 `session_closed`, 429, 503.
         """
-        log_in = self.claim.login_session_id if self.claim.kind == "u" else ""
         try:
-            limits.count_events(self.place.tenant_id, log_in, len(events))
+            self.count(len(events))
             with database().transaction(self.claim) as tx:
+                self.may = False
                 _authorize(tx)
+                self.may = True
                 return append(tx, self.place.session_id, events)
         except errors.Problem as problem:
             if not self.refused and problem.code in refusals.RECORDED:

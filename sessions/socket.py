@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.utils import ClientDisconnected
 
-from common import errors, limits, log
+from common import errors, log
 from common.settings import settings
 from sessions.appending import Sender, event_of
 from sessions.frames import Frames
@@ -191,7 +191,7 @@ def _append(sender: Sender, first: int, texts: list[str]) -> tuple[Appended | No
     appended = None
     try:
         if refused:
-            limits.count_events(sender.place.tenant_id, number=len(refused))
+            sender.count(len(refused))
         if events:
             appended = sender.send(list(events.values()))
     except errors.Problem as problem:

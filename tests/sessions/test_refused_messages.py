@@ -36,3 +36,30 @@ def test_a_role_that_has_changed_counts_at_once(admin, alice, dan, room):
 
     assert [event["data"] for event in room.get("/events").json["items"]] == [1]
     assert [who for _, who, _ in denials(admin, alice)] == [dan.user_id]
+
+
+def counted(cache, key: str) -> int:
+    return sum(int(cache.get(each)) for each in cache.scan_iter(f"*events*{key}*"))
+
+
+def test_who_may_not_speak_uses_up_nobody_elses_limit(admin, cache, alice, dan, vera, room):
+    room.say("The limit is the organization's")
+    with WebSocket(f"{room.api.base}{room.path}/ws", vera) as hers:
+        for number in range(20):
+            hers.send({"type": "said", "data": "May I?"} if number % 2 else "nonsense")
+            hers.next()
+    assert counted(cache, vera.tenant_id) == 1
+    assert counted(cache, vera.user_id) == 20
+
+    with WebSocket(f"{room.api.base}{room.path}/ws", dan) as his:
+        his.send({"type": "said", "data": 1})
+        assert his.next()["seq"] == 2
+        admin.run("UPDATE app.members SET role = 'viewer' WHERE user_id = :u", u=dan.user_id)
+        for _ in range(5):
+            his.send({"type": "said", "data": 2})
+            assert his.next()["problem"]["code"] == "permission_denied"
+        admin.run("UPDATE app.members SET role = 'developer' WHERE user_id = :u", u=dan.user_id)
+        his.send({"type": "said", "data": 3})
+        assert his.next()["seq"] == 3
+    assert counted(cache, vera.tenant_id) == 3, "the refusal that told of it, and what was said before"
+    assert counted(cache, dan.user_id) == 5, "until it was known again that he may"

@@ -209,6 +209,8 @@ def test_handshakes_that_are_refused(api, room, mallory):
     assert refused(WebSocket(url), 401, "invalid_token")
     assert refused(WebSocket(f"{url}?access_token={room.owner.token}"), 401, "invalid_token")
     assert refused(WebSocket(url, {"Authorization": "Bearer nonsense"}), 401, "invalid_token")
+    cookie = {"Cookie": f"__Host-access={room.owner.token}", "Origin": api.base}
+    assert refused(WebSocket(url, {**cookie, "Authorization": ""}), 401, "invalid_token")
     assert refused(socket(room, query="?after=1"), 422, "invalid_request")
     assert refused(socket(room, query="?after=-1"), 422, "invalid_request")
     assert refused(socket(room, query="?since=1"), 422, "invalid_request")
