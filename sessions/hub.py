@@ -69,7 +69,7 @@ class Hub:
         reader.beats.add(reader)
         self.seen(opening.place, opening.tip)
         if opening.closed:
-            reader.cut("session_closed")
+            self.end(opening.place, "session_closed")
         if self.draining:
             reader.cut("draining")
         return reader
@@ -95,11 +95,11 @@ class Hub:
         topic = self._topics.get(place)
         if topic is None:
             return
-        if code in FLUSHED:  # what was said until then is still delivered
-            topic.seen = UNKNOWN
-            self._mend(topic, then=code)
-        else:
+        if code not in FLUSHED:
             topic.end(code)
+        elif topic.code is None:  # what was said until then is still delivered
+            topic.over, topic.seen = code, UNKNOWN
+            self._mend(topic)
 
     def seen(self, place: Place, last_seq: int) -> None:
         """The database says that the session has events up to there."""
@@ -126,37 +126,41 @@ class Hub:
         if self.fan is not None:
             self.fan.tell_end(place, code)
 
-    def _mend(self, topic: Topic, then: str | None = None) -> None:
-        if then is None and topic._repair is not None and not topic._repair.done():
+    def _mend(self, topic: Topic) -> None:
+        if topic._repair is not None and not topic._repair.done():
             return
-        task = topic._repair = asyncio.get_running_loop().create_task(self._repaired(topic, then))
+        task = topic._repair = asyncio.get_running_loop().create_task(self._repaired(topic))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _repaired(self, topic: Topic, then: str | None) -> None:
-        """Read what is missing, unless it arrives in time, by the claim of one of the readers; end them `then`."""
-        await asyncio.sleep(0 if then else PATIENCE_SECONDS)
-        while topic.tip < topic.seen and topic.readers:
-            reader = next(iter(topic.readers))
-            wanted = topic.seen
+    async def _repaired(self, topic: Topic) -> None:
+        """Read what is missing, unless it arrives in time, by the claim of one of the readers.
+
+        A session that is over ends for them when the database, asked since, has nothing more: not when it is away.
+        """
+        await asyncio.sleep(0 if topic.over else PATIENCE_SECONDS)
+        while topic.tip < topic.seen:
+            reader = next((each for each in topic.readers if each.code is None or each.code in FLUSHED), None)
+            if reader is None:
+                return
+            asked = topic.seen, topic.over
             try:
                 first, events = await self.read(reader.claim, topic.place, topic.tip)
             except errors.Problem as problem:
                 if problem.code in CUTS:
-                    reader.cut(problem.code)
-                    topic.readers.discard(reader)  # it is on its way out: the next one's claim is asked
+                    reader.cut(problem.code)  # the next one's claim is asked
                     continue
                 log.entry("WARNING", "missing events could not be read yet", code=problem.code)
-                break  # the watcher will say again that they are there
+                return  # the watcher will say again that they are there
             if events:
                 topic.skip_to(first)
                 topic.add(first, events)
-            elif topic.seen == wanted:
+            elif asked == (topic.seen, topic.over):
                 topic.nothing_more()
+                if topic.over:
+                    topic.end(topic.over)
             else:
                 await asyncio.sleep(PATIENCE_SECONDS)
-        if then:
-            topic.end(then)
 
     async def tick(self) -> None:
         """Once a second, for ever: heartbeats, readers that take nothing, events that are kept no longer."""

@@ -36,16 +36,20 @@ def farewell(reader: Reader) -> bytes:
 
 async def next_chunk(hub: Hub, reader: Reader) -> Chunk | None:
     """The next events for a reader, None when there are none yet. Cuts it when it cannot go on."""
-    try:
-        chunk = reader.topic.after(reader.position)
-    except Behind:
-        if _too_slow(reader):
-            reader.cut("slow_reader")
-            return None
-        return await _from_database(hub, reader)
-    if chunk is None:
-        reader.live = True
-    return chunk
+    while True:
+        try:
+            chunk = reader.topic.after(reader.position)
+        except Behind:
+            if _too_slow(reader):
+                reader.cut("slow_reader")
+                return None
+            chunk = await _from_database(hub, reader)
+            if chunk is None and not is_over(reader):
+                continue  # what follows the hole may be here already
+            return chunk
+        if chunk is None:
+            reader.live = True
+        return chunk
 
 
 def _too_slow(reader: Reader) -> bool:
@@ -60,6 +64,7 @@ def _too_slow(reader: Reader) -> bool:
 
 async def _from_database(hub: Hub, reader: Reader) -> Chunk | None:
     """A page of what a resumed stream has missed."""
+    kept = reader.topic.first_kept
     try:
         async with _catching_up:
             first, events = await hub.read(reader.claim, reader.place, reader.position)
@@ -68,7 +73,7 @@ async def _from_database(hub: Hub, reader: Reader) -> Chunk | None:
         return None
     if events:
         return Chunk(first, events)
-    reader.position = max(reader.position, reader.topic.first_kept - 1)  # what lay between has gone for its age
+    reader.position = max(reader.position, kept - 1)  # what lay between has gone: for its age, or with its author
     return None
 
 

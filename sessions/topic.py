@@ -66,12 +66,25 @@ def _message(text: bytes) -> bytes:
 class Topic:
     """The events of one session as far as this replica has seen them, and who reads them."""
 
-    __slots__ = ("_chunk", "_early", "_kept", "_kept_bytes", "_repair", "code", "place", "readers", "seen", "tip")
+    __slots__ = (
+        "_chunk",
+        "_early",
+        "_kept",
+        "_kept_bytes",
+        "_repair",
+        "code",
+        "over",
+        "place",
+        "readers",
+        "seen",
+        "tip",
+    )
 
     def __init__(self, place: Place, tip: int) -> None:
         self.place = place
         self.tip = tip  # every event up to here has been seen
         self.seen = tip  # there are events up to here
+        self.over: str | None = None  # why they will end, once every event has been seen
         self.code: str | None = None  # why the session's streams end
         self.readers: set[Reader] = set()
         self._kept: deque[tuple[float, bytes]] = deque()  # the newest events, the last of them has the seq `tip`

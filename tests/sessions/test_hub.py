@@ -53,9 +53,11 @@ class Database:
 class Client:
     """A stream that is served into a list; `open` is cleared while it takes nothing."""
 
-    def __init__(self, hub: Hub, database: Database, *, after: int | None = None, claim: Claim = ALICE) -> None:
+    def __init__(
+        self, hub: Hub, database: Database, *, after: int | None = None, claim: Claim = ALICE, closed: bool = False
+    ) -> None:
         tip = len(database.events)
-        opening = Opening(PLACE, claim, after=tip if after is None else after, tip=tip, closed=False, expires_at=None)
+        opening = Opening(PLACE, claim, after=tip if after is None else after, tip=tip, closed=closed, expires_at=None)
         self.aborted = False
         self.reader: Reader = hub.join(opening, self.abort)
         self.after = opening.after
