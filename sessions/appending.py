@@ -22,7 +22,7 @@ def append(tx: Tx, session_id: str, events: Sequence[str]) -> Appended:
     return Appended(Place(tx.claim.tenant_id, session_id), written[0][0], [text for _, text in written])
 
 
-def event_of(message: str) -> str:
+def event_of(message: bytes) -> str:
     """A WebSocket message as the JSON text that `append` takes. Raises 400, 422."""
     loaded = reading.validated(NewSessionEvent, reading.json_of(message))
     try:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from sessions.app import Application
 
 PROTOCOL, BEARER = "dev-context.v1", "bearer."
-MESSAGES, CHARACTERS = 100, 256 * 1024  # of a client that wait to be appended
+MESSAGES, BYTES = 100, 256 * 1024  # of a client that wait to be appended
+MOST_BYTES = 64 * 1024 * 1024  # of all clients together: beyond it each has one message waiting
 FINISH_SECONDS = 5.0  # for what was said before the end
 LONGEST_PAUSE_SECONDS = 2.0  # in which nothing is read of a client over its limit
 SHOWN = frozenset({"x-request-id", "ratelimit", "ratelimit-policy"})  # headers of the answer to the handshake
@@ -44,45 +45,62 @@ ENDS = frozenset({"invalid_token", "organization_suspended", "not_found", "sessi
 
 
 class Refused(NamedTuple):
-    """A message that was not appended: its number, and why."""
+    """Why a message was not appended: what is said of it, and how long nothing is read. It holds no message."""
 
-    number: int
-    problem: errors.Problem
+    code: str
+    answer: bytes
+    pause: float
 
 
 class Inbox:
-    """Messages that wait to be appended."""
+    """Messages that wait to be appended, as bytes: text of many scripts takes four times as much."""
+
+    held = 0  # by all of the replica together
 
     def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._characters = 0
+        self._texts: list[bytes] = []
+        self._bytes = 0
         self._filled, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
         self._over = False
 
-    async def put(self, text: str) -> None:
-        """Add a message; return when there is room for another one."""
+    async def put(self, text: bytes) -> None:
+        """Add a message; return when there is room for another one. None is added behind the end."""
+        if self._over:
+            return
         self._texts.append(text)
-        self._characters += len(text)
-        if not self._over and (len(self._texts) >= MESSAGES or self._characters >= CHARACTERS):
+        self._bytes += len(text)
+        Inbox.held += len(text)
+        most = BYTES if Inbox.held < MOST_BYTES else 0
+        if len(self._texts) >= MESSAGES or self._bytes >= most:
             self._room.clear()
         self._filled.set()
         await self._room.wait()
 
-    async def take(self) -> list[str]:
+    async def take(self) -> list[bytes]:
         """Everything that waits, once there is something; nothing at the end."""
         await self._filled.wait()
-        texts, self._texts, self._characters = self._texts, [], 0
-        self._room.set()
-        if not self._over:
-            self._filled.clear()
-        return texts
+        return self._taken()
 
     def end(self) -> None:
         """Nothing more comes."""
         self._over = True
         self._filled.set()
         self._room.set()
+
+    def close(self) -> None:
+        """Nobody takes anything any more."""
+        self.end()
+        self._taken()
+
+    def _taken(self) -> list[bytes]:
+        texts, self._texts = self._texts, []
+        Inbox.held -= self._bytes
+        self._bytes = 0
+        self._room.set()
+        if not self._over:
+            self._filled.clear()
+        return texts
 
 
 async def serve(replica: "Application", opening: Opening, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +163,7 @@ async def _listen(receive: Receive, inbox: Inbox, reader: Reader) -> None:
             return reader.cut(GONE)
         if message.get("text") is None:
             return reader.cut("unsupported_media_type")
-        await inbox.put(message["text"])
+        await inbox.put(message["text"].encode())
 
 
 async def _speak(replica: "Application", opening: Opening, inbox: Inbox, reader: Reader, connection: Frames) -> None:
@@ -154,40 +172,45 @@ async def _speak(replica: "Application", opening: Opening, inbox: Inbox, reader:
         raise AssertionError("the handshake names who speaks")
     first = 1
     try:
-        while texts := await inbox.take():
-            appended, refused = await _appended(replica, opening.sender, first, texts)
-            if appended is not None:
-                replica.hub.tell(appended.place, appended.first_seq, appended.events)
+        while said := await _said(replica, opening.sender, first, inbox):
+            count, refused = said
             for each in refused:
-                if each.problem.code in ENDS:
-                    return reader.cut(each.problem.code)
-                await connection.put(_answer(opening.sender, each))
-            first += len(texts)
-            await asyncio.sleep(max((_pause(each.problem) for each in refused), default=0))
+                if each.code in ENDS:
+                    return reader.cut(each.code)
+                await connection.put(each.answer)
+            first += count
+            await asyncio.sleep(max((each.pause for each in refused), default=0))
     except ClientDisconnected:
         reader.cut(GONE)
+    finally:
+        inbox.close()
 
 
-async def _appended(
-    replica: "Application", sender: Sender, first: int, texts: list[str]
-) -> tuple[Appended | None, list[Refused]]:
+async def _said(replica: "Application", sender: Sender, first: int, inbox: Inbox) -> tuple[int, list[Refused]] | None:
+    """Append what waits; how many messages it was, and what was refused. None at the end."""
+    texts = await inbox.take()
+    if not texts:
+        return None
+    appended: Appended | None = None
     try:
-        found: tuple[Appended | None, list[Refused]] = await replica.run(_append, sender, first, texts)
+        appended, refused = await replica.run(_append, sender, first, texts)
     except errors.Problem as problem:  # no thread is free
-        return None, [Refused(number, problem) for number in range(first, first + len(texts))]
-    return found
+        refused = [_refused(sender, number, problem) for number in range(first, first + len(texts))]
+    if appended is not None:
+        replica.hub.tell(appended.place, appended.first_seq, appended.events)
+    return len(texts), refused
 
 
-def _append(sender: Sender, first: int, texts: list[str]) -> tuple[Appended | None, list[Refused]]:
+def _append(sender: Sender, first: int, texts: list[bytes]) -> tuple[Appended | None, list[Refused]]:
     """Append messages in one transaction, but those that are no events; they count for the limit all the same."""
     log.begin(sender.request_id, None)
-    refused: dict[int, errors.Problem] = {}
+    refused: dict[int, Refused] = {}
     events: dict[int, str] = {}
     for number, text in enumerate(texts, first):
         try:
             events[number] = event_of(text)
         except errors.Problem as problem:
-            refused[number] = problem
+            refused[number] = _refused(sender, number, problem)
     appended = None
     try:
         if refused:
@@ -195,21 +218,18 @@ def _append(sender: Sender, first: int, texts: list[str]) -> tuple[Appended | No
         if events:
             appended = sender.send(list(events.values()))
     except errors.Problem as problem:
-        refused |= dict.fromkeys(events or refused, problem)
-    return appended, [Refused(number, refused[number]) for number in sorted(refused)]
+        refused |= {number: _refused(sender, number, problem) for number in events or refused}
+    return appended, [refused[number] for number in sorted(refused)]
 
 
-def _answer(sender: Sender, refused: Refused) -> bytes:
+def _refused(sender: Sender, number: int, problem: errors.Problem) -> Refused:
     """What is said of a refused message: the problem, and which message of this connection it was, counted from 1."""
-    problem = refused.problem.body(sender.request_id, settings().public_url) | {"message": refused.number}
-    if "Retry-After" in refused.problem.headers:
-        problem["retry_after"] = int(refused.problem.headers["Retry-After"])
-    return Chunk(0, [json.dumps({"problem": problem}).encode()]).messages
-
-
-def _pause(problem: errors.Problem) -> float:
-    """How long nothing is read of a client whose message was refused."""
-    return min(float(problem.headers.get("Retry-After", 0)), LONGEST_PAUSE_SECONDS)
+    body = problem.body(sender.request_id, settings().public_url) | {"message": number}
+    seconds = int(problem.headers.get("Retry-After", 0))
+    if seconds:
+        body["retry_after"] = seconds
+    answer = Chunk(0, [json.dumps({"problem": body}).encode()]).messages
+    return Refused(problem.code, answer, min(float(seconds), LONGEST_PAUSE_SECONDS))
 
 
 def _look(task: "asyncio.Task[None]", reader: Reader) -> None:

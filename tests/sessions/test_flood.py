@@ -1,14 +1,19 @@
 """Too much, too fast, or no WebSocket at all: refused or ended, bounded, and others go on."""
 
+import asyncio
+import json
 import struct
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from sessions import socket as sockets_of_a_replica
+from sessions.socket import Inbox
 from tests.conftest import wait_until
 from tests.sessions.clients import BINARY, CONTINUED, PING, PONG, TEXT
 from tests.sessions.replicas import Replica
+from tests.sessions.test_fanout import run
 from tests.sessions.test_socket import event, problem_of, refused, socket
 
 MIB = 1024 * 1024
@@ -136,3 +141,50 @@ def test_a_socket_that_never_finishes_what_it_says_holds_little(stack, room):
     assert replica.resident - before < 50 * MIB
     for each in sockets:
         each.close()
+
+
+def test_who_is_over_the_limit_holds_little(stack, cache, room):
+    """Each says in a script of four bytes a character as much as is taken of her, and is refused."""
+    replica = Replica(stack)
+    room.say("The counter is there")
+    (counter,) = cache.scan_iter(f"*events*{room.owner.tenant_id}*")
+    cache.incrby(counter, 60_000)
+    sockets = [replica.socket(f"{room.path}/ws", room.owner) for _ in range(50)]
+    data = json.dumps(event("\U0001f600" * 15_000), ensure_ascii=False).encode()
+    frame = sockets[0].frame(TEXT, data)
+    before = most = replica.resident
+    for each in sockets:
+        each.timeout(0.2)
+        with suppress(OSError):
+            for _ in range(40):
+                each.raw(frame)
+        most = max(most, replica.resident)
+    assert most - before < 60 * MIB
+    cache.delete(counter)
+    with socket(room) as other:
+        other.send(event("meanwhile"))
+        assert "seq" in other.next()
+    for each in sockets:
+        each.close()
+
+
+def test_together_they_hold_no_more_than_that(monkeypatch):
+    monkeypatch.setattr(sockets_of_a_replica, "MOST_BYTES", 1000)
+
+    async def story() -> None:
+        hers, his = Inbox(), Inbox()
+        await hers.put(b"x" * 999)
+        waiting = asyncio.ensure_future(his.put(b"x"))
+        await asyncio.sleep(0.01)
+        assert not waiting.done(), "beyond it each has one message waiting"
+        assert await hers.take() == [b"x" * 999]
+        assert await his.take() == [b"x"]
+        await waiting
+        await his.put(b"y")
+        await his.put(b"z")
+        his.close()
+        await his.put(b"behind the end")
+        assert Inbox.held == 0
+        assert await his.take() == []
+
+    run(story)
