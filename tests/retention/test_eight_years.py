@@ -231,9 +231,9 @@ class World:
         assert standing == wanted, [set(here) ^ set(there) for here, there in zip(standing, wanted, strict=True)]
         assert len(self._aging.objects("exports/")) == files
         for tenant, seqs in events.items():
-            left = {seq for (seq,) in self.connection.run(SEQS, t=tenant)}
-            assert seqs <= left, tenant
-            assert left - seqs in (set(), {max(left, default=0)}), tenant  # the report of this run
+            kept = {seq for (seq,) in self.connection.run(SEQS, t=tenant)}
+            assert seqs <= kept, tenant
+            assert kept - seqs in (set(), {max(kept, default=0)}), tenant  # the report of this run
         self.alive = rows
 
     def standing(self) -> list[list[str]]:
