@@ -1,5 +1,6 @@
 """What a replica runs: uvicorn with one application, and an end that sends its streams to the others."""
 
+import asyncio
 import resource
 from collections.abc import Callable
 from typing import Any
@@ -25,9 +26,13 @@ class Connection(HttpToolsProtocol):
 
     when_lost: Callable[[], None] | None = None
     lost = False
+    _forgetting: asyncio.TimerHandle | None = None
 
     def on_message_begin(self) -> None:
-        """A request begins: give it a way to its connection."""
+        """A request begins: give it a way to its connection. Who goes on takes what was left."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
         super().on_message_begin()
         self.scope["extensions"] = {"connection": self}  # type: ignore[dict-item]
 
@@ -46,7 +51,7 @@ class Connection(HttpToolsProtocol):
         """The stream has ended: a client that does not take what is left of it is not waited for."""
         self.when_lost = None
         if not self.transport.is_closing():
-            self.loop.call_later(LAST_WORDS_SECONDS, self._forget)
+            self._forgetting = self.loop.call_later(LAST_WORDS_SECONDS, self._forget)
 
     def _forget(self) -> None:
         if self.transport.get_write_buffer_size() > 0:
