@@ -172,7 +172,7 @@ async def _speak(replica: "Application", opening: Opening, inbox: Inbox, reader:
         raise AssertionError("the handshake names who speaks")
     first = 1
     try:
-        while said := await _said(replica, opening.sender, first, inbox):
+        while said := await _said(replica, opening.sender, first, inbox, reader):
             count, refused = said
             for each in refused:
                 if each.code in ENDS:
@@ -186,10 +186,15 @@ async def _speak(replica: "Application", opening: Opening, inbox: Inbox, reader:
         inbox.close()
 
 
-async def _said(replica: "Application", sender: Sender, first: int, inbox: Inbox) -> tuple[int, list[Refused]] | None:
-    """Append what waits; how many messages it was, and what was refused. None at the end."""
+async def _said(
+    replica: "Application", sender: Sender, first: int, inbox: Inbox, reader: Reader
+) -> tuple[int, list[Refused]] | None:
+    """Append what waits; how many messages it was, and what was refused. None at the end.
+
+    The end of her access is one even while nothing can be sent to a client that does not read.
+    """
     texts = await inbox.take()
-    if not texts:
+    if not texts or reader.code in ENDS:
         return None
     appended: Appended | None = None
     try:

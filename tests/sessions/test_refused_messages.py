@@ -1,6 +1,14 @@
 """What somebody may not say on a WebSocket is refused and recorded, once, however often she tries."""
 
+import pytest
+
+from common.tokens import Claim
+from sessions.appending import Sender
+from sessions.hub import Hub
+from sessions.outcomes import Opening, Place
+from sessions.socket import Inbox, _said
 from tests.sessions.clients import WebSocket
+from tests.sessions.test_fanout import run
 
 
 def denials(admin, person):
@@ -63,3 +71,28 @@ def test_who_may_not_speak_uses_up_nobody_elses_limit(admin, cache, alice, dan, 
         assert his.next()["seq"] == 3
     assert counted(cache, vera.tenant_id) == 3, "the refusal that told of it, and what was said before"
     assert counted(cache, dan.user_id) == 5, "until it was known again that he may"
+
+
+@pytest.mark.parametrize("code", ["invalid_token", "organization_suspended"])
+def test_nobody_speaks_on_after_her_access_by_reading_nothing(code):
+    """The end of the stream waits behind what she does not take; what she says is not heard any more."""
+    place, claim = Place("t", "s"), Claim("u", "t", "p", "l")
+
+    async def story() -> None:
+        hub = Hub(lambda *_: None)
+        reader = hub.join(Opening(place, claim, after=0, tip=0, closed=False, expires_at=1), lambda: None)
+        sender, inbox, asked = Sender(place, claim, "", "", {}, may=True), Inbox(), []
+
+        class Replica:
+            async def run(self, _function, _sender, _first, texts):
+                asked.append(texts)
+                return None, []
+
+        await inbox.put(b"in time")
+        assert await _said(Replica(), sender, 1, inbox, reader) == (1, [])
+        reader.cut(code)
+        await inbox.put(b"late")
+        assert await _said(Replica(), sender, 2, inbox, reader) is None
+        assert asked == [[b"in time"]]
+
+    run(story)
