@@ -14,6 +14,7 @@ from sessions.outcomes import Opening, Place
 from sessions.topic import FLUSHED, Reader, Topic
 
 KEPT_SECONDS = 10
+KEPT_BYTES = 128 * 1024 * 1024  # of all topics together, looked after once a second
 PATIENCE_SECONDS = 0.05  # how long a hole may stay one before it is read from the database
 HEARTBEAT_SECONDS = 15
 UNKNOWN = 2**63  # how many events there are, until the database has said it
@@ -162,6 +163,17 @@ class Hub:
             else:
                 await asyncio.sleep(PATIENCE_SECONDS)
 
+    def _forget(self, before: float) -> None:
+        """Let go of what arrived before; and of more when it is too much, so that each topic keeps its share."""
+        topics = self.topics()
+        kept = 0
+        for topic in topics:
+            topic.forget(before)
+            kept += topic.kept_bytes
+        if kept > KEPT_BYTES:
+            for topic in topics:
+                topic.shrink(KEPT_BYTES // len(topics))
+
     async def tick(self) -> None:
         """Once a second, for ever: heartbeats, readers that take nothing, events that are kept no longer."""
         loop = asyncio.get_running_loop()
@@ -170,8 +182,7 @@ class Hub:
             await asyncio.sleep(1)
             second += 1
             now = loop.time()
-            for topic in self.topics():
-                topic.forget(now - KEPT_SECONDS)
+            self._forget(now - KEPT_SECONDS)
             for reader in tuple(self._beats[second % HEARTBEAT_SECONDS]):
                 reader.beat = True
                 reader.wake()

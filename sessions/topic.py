@@ -119,10 +119,19 @@ class Topic:
             self._kept.append((now, event))
             self._kept_bytes += len(event)
         self.tip += len(events)
-        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
-            self._kept_bytes -= len(self._kept.popleft()[1])
+        self.shrink(KEPT_BYTES)
         for reader in self.readers:
             reader.wake()
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much it keeps."""
+        return self._kept_bytes
+
+    def shrink(self, most: int) -> None:
+        """Keep no more than so many bytes, or the newest event."""
+        while self._kept_bytes > most and len(self._kept) > 1:
+            self._kept_bytes -= len(self._kept.popleft()[1])
 
     @property
     def first_kept(self) -> int:
