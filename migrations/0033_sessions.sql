@@ -75,10 +75,11 @@ RETURN json_build_object(
                          AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
     'version', s.version);
 
--- An event as it is streamed: the data in the very text that was stored. A type needs no escaping.
+-- An event as it is streamed: the data in the very text that was stored, in one line: in JSON a line end is but a space.
+-- A type needs no escaping.
 CREATE FUNCTION app.session_event_json(e app.session_events) RETURNS text
 LANGUAGE sql STABLE
-RETURN concat('{"seq":', e.seq, ',"type":"', e.type, '","data":', e.data, '}');
+RETURN concat('{"seq":', e.seq, ',"type":"', e.type, '","data":', translate(e.data::text, E'\r\n', '  '), '}');
 
 -- The sessions' process reads, appends, and closes; events are never changed, and who and when is not its to say.
 GRANT USAGE ON SCHEMA app, identity, platform TO sessions_fn;

@@ -54,7 +54,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- What was committed since the snapshot `seen` (none of it twice, whatever else is open), this call's own snapshot for
--- the next one, and of the watched sessions those that have events behind `tips`, are closed, or are gone (seq null).
+-- the next one, and of the watched sessions those that have events behind `tips`, are closed, or are gone (seq null). One
+-- whose time is up is closed by the sweep; for 10 seconds an append may still be on its way that keeps it open.
 CREATE FUNCTION platform.session_watch(seen pg_snapshot, tenants uuid[], sessions uuid[], tips bigint[]) RETURNS json
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -71,11 +72,13 @@ BEGIN
           WHERE a.changed_in >= pg_snapshot_xmin(seen) AND NOT pg_visible_in_snapshot(a.changed_in, seen)
               AND pg_visible_in_snapshot(a.changed_in, pg_current_snapshot()) -- a row from a backup may be ahead
           LIMIT most) AS c;
-    SELECT json_agg(json_build_array(w.tenant, w.id, s.last_seq, s.closed_at IS NOT NULL OR s.closes_at <= now()))
+    SELECT json_agg(json_build_array(w.tenant, w.id, s.last_seq,
+                                     s.closed_at IS NOT NULL OR s.closes_at <= now() - interval '10 s'))
     INTO moved
     FROM unnest(tenants, sessions, tips) AS w (tenant, id, tip)
     LEFT JOIN app.sessions s ON s.tenant_id = w.tenant AND s.id = w.id
-    WHERE s.last_seq IS NULL OR s.last_seq > w.tip OR s.closed_at IS NOT NULL OR s.closes_at <= now();
+    WHERE s.last_seq IS NULL OR s.last_seq > w.tip OR s.closed_at IS NOT NULL
+        OR s.closes_at <= now() - interval '10 s';
     RETURN json_build_object(
         'seen', pg_current_snapshot()::text, 'everybody', counted = most, 'changes', coalesce(changes, '[]'),
         'sessions', coalesce(moved, '[]'));

@@ -12,7 +12,7 @@ from sessions.outcomes import Opening, Place
 
 KEPT_BYTES = 2 * 1024 * 1024  # of one topic: two of the largest requests
 CHUNK_BYTES = 64 * 1024  # what a stream is given at once
-EARLY = 256  # batches of a topic that wait for the one before them
+EARLY = 16  # batches of a topic, of 1 MiB at most, that wait for the one before them
 GONE = "gone"  # the client has left
 FLUSHED = frozenset({"session_closed"})  # ends before which the events that are left are still delivered
 
