@@ -69,9 +69,16 @@ def test_the_document_leads_to_the_pages_of_its_errors(api):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_a_browser_shows_it(api, stack, tmp_path):
-    """Under the policy of the page: what it refuses would be told on the console."""
+    """Under the policy of the page: what it refuses would be told on the console. Of a long list Swagger UI makes only
+    what the window shows, so the window is a tall one.
+    """
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
-    options += ["--enable-logging=stderr", "--virtual-time-budget=20000", f"--user-data-dir={tmp_path}"]
+    options += [
+        "--window-size=1400,30000",
+        "--enable-logging=stderr",
+        "--virtual-time-budget=20000",
+        f"--user-data-dir={tmp_path}",
+    ]
     shown = subprocess.run(
         [CHROMIUM, *options, f"{stack['api']}/docs"], capture_output=True, text=True, timeout=120, check=True
     )

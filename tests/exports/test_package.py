@@ -149,6 +149,9 @@ def test_each_row_of_each_table_has_the_form_that_its_schema_says(admin, api, al
         admin.run(sql, **{name: value for name, value in known.items() if f":{name}" in sql})
     project = api.post("/v1/projects", json={"name": "Atlas"}, headers=alice).json["id"]
     api.post(f"/v1/projects/{project}/tasks", json={"title": "a task"}, headers=alice)
+    session = api.post("/v1/sessions", json={"project_id": project, "title": "a session"}, headers=alice).json["id"]
+    said = {"events": [{"type": "said", "data": {"text": "Hello"}}]}
+    assert api.post(f"/v1/sessions/{session}/events", json=said, headers=alice).status_code == 201
     admin.run(
         "INSERT INTO identity.registrations (id, email, display_name, organization_name, password_hash, browser_hash,"
         " token_hash, expires_at)"
