@@ -35,6 +35,13 @@ async def refused(sending: Sending) -> tuple[int, str]:
     return raised.value.status, raised.value.code
 
 
+async def whole(sending: Sending) -> bytes:
+    """Its body, which has arrived."""
+    body = await sending.taking
+    assert body is not None
+    return body
+
+
 def test_who_sends_slowly_makes_room(monkeypatch):
     monkeypatch.setattr(bodies, "MOST_BYTES", 4 * MIB)
 
@@ -46,13 +53,13 @@ def test_who_sends_slowly_makes_room(monkeypatch):
             assert held.held <= 4 * MIB
         honest = Sending(held)
         await honest.send(MIB, more=False)
-        body = await honest.taking
+        body = await whole(honest)
         assert len(body) == MIB
         for each in slow[:-3]:
             assert await refused(each) == (503, "unavailable")
         for each in slow[-3:]:
             await each.send(1, more=False)
-            assert len(await each.taking) == MIB
+            assert len(await whole(each)) == MIB
         held.give_back(body)
         for _ in range(3):
             held.give_back(b"x" * MIB)
@@ -71,8 +78,8 @@ def test_what_waits_for_its_answer_counts_too(monkeypatch):
         second = Sending(held)
         await second.send(11, more=False)
         assert await refused(second) == (503, "unavailable")
-        assert held.held == len(await first.taking) == MIB
-        held.give_back(await first.taking)
+        assert held.held == len(await whole(first)) == MIB
+        held.give_back(await whole(first))
         third = Sending(held)
         await third.send(11, more=False)
         assert await third.taking == b"x" * 11

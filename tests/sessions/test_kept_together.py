@@ -9,6 +9,10 @@ from sessions.outcomes import Opening, Place
 from tests.sessions.test_fanout import run, until
 
 
+async def no_events(_claim: Claim, _place: Place, _after: int) -> tuple[int, list[bytes]]:
+    return 0, []
+
+
 def opening(place: Place) -> Opening:
     return Opening(place, Claim("u", "t", "p", "l"), after=0, tip=0, closed=False, expires_at=None)
 
@@ -17,7 +21,7 @@ def test_many_sessions_keep_no_more_than_their_share(monkeypatch):
     monkeypatch.setattr(hubs, "KEPT_BYTES", 1000)
 
     async def story() -> None:
-        hub = Hub(lambda *_: None)
+        hub = Hub(no_events)
         ticking = asyncio.ensure_future(hub.tick())
         places = [Place("t", str(number)) for number in range(10)]
         for place in places:

@@ -1,5 +1,7 @@
 """What somebody may not say on a WebSocket is refused and recorded, once, however often she tries."""
 
+from typing import Any
+
 import pytest
 
 from common.tokens import Claim
@@ -78,8 +80,11 @@ def test_nobody_speaks_on_after_her_access_by_reading_nothing(code):
     """The end of the stream waits behind what she does not take; what she says is not heard any more."""
     place, claim = Place("t", "s"), Claim("u", "t", "p", "l")
 
+    async def no_events(_claim: Claim, _place: Place, _after: int) -> tuple[int, list[bytes]]:
+        return 0, []
+
     async def story() -> None:
-        hub = Hub(lambda *_: None)
+        hub = Hub(no_events)
         reader = hub.join(Opening(place, claim, after=0, tip=0, closed=False, expires_at=1), lambda: None)
         sender, inbox, asked = Sender(place, claim, "", "", {}, may=True), Inbox(), []
 
@@ -88,11 +93,12 @@ def test_nobody_speaks_on_after_her_access_by_reading_nothing(code):
                 asked.append(texts)
                 return None, []
 
+        replica: Any = Replica()
         await inbox.put(b"in time")
-        assert await _said(Replica(), sender, 1, inbox, reader) == (1, [])
+        assert await _said(replica, sender, 1, inbox, reader) == (1, [])
         reader.cut(code)
         await inbox.put(b"late")
-        assert await _said(Replica(), sender, 2, inbox, reader) is None
+        assert await _said(replica, sender, 2, inbox, reader) is None
         assert asked == [[b"in time"]]
 
     run(story)
