@@ -32,7 +32,6 @@ from sessions.topic import Reader
 
 SERVING = "/health/serving"  # for load balancers
 PROBES = ("/health/", SERVING)
-BEARER = b"bearer."
 WAITING = 5000  # requests that may wait for a thread
 VIEW = "session.view"
 
@@ -118,7 +117,7 @@ class Application:
                 return None
             response: Response = await self.run(_routed, scope, body)
         except errors.Problem as problem:
-            return answers.problem_document(problem, "none")
+            return _refused(scope, problem)
         finally:
             self.bodies.give_back(body or b"")
         if isinstance(response, Appended):
@@ -232,6 +231,12 @@ def _probed(scope: Scope, hub: Hub) -> Response:
     status = {"status": "draining" if draining else "ok"}
     response = Response(json.dumps(status), 503 if draining else 200, content_type="application/json")
     return answers.finish(request_of(scope, b""), response, str(uuid.uuid4()))
+
+
+def _refused(scope: Scope, problem: errors.Problem) -> Response:
+    """The answer to a request that never came to the route table, with the headers that every answer carries."""
+    shown = str(uuid.uuid4())
+    return answers.finish(request_of(scope, b""), answers.problem_document(problem, shown), shown)
 
 
 def _full(opening: Opening) -> Response:

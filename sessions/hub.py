@@ -21,6 +21,7 @@ UNKNOWN = 2**63  # how many events there are, until the database has said it
 PARDON_SECONDS = 60  # who is left behind once has so long to catch up, and may not be left behind again meanwhile
 STALLED_SECONDS = 15  # a reader that takes nothing for so long is cut
 LAST_WORDS_SECONDS, LOOK_SECONDS = 5.0, 0.05  # for readers that are still there when a replica has drained
+CUTS = frozenset({"invalid_token", "organization_suspended", "permission_denied", "not_found"})  # refusals that end one
 
 Read = Callable[[Claim, Place, int], Awaitable[tuple[int, list[bytes]]]]  # the first one's seq, and the events
 
@@ -128,9 +129,9 @@ class Hub:
             self.fan.tell_end(place, code)
 
     def _mend(self, topic: Topic) -> None:
-        if topic._repair is not None and not topic._repair.done():
+        if topic.repair is not None and not topic.repair.done():
             return
-        task = topic._repair = asyncio.get_running_loop().create_task(self._repaired(topic))
+        task = topic.repair = asyncio.get_running_loop().create_task(self._repaired(topic))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -208,6 +209,3 @@ class Hub:
         await asyncio.sleep(end - loop.time())
         while next(self.readers(), None) is not None and loop.time() < end + LAST_WORDS_SECONDS:
             await asyncio.sleep(LOOK_SECONDS)
-
-
-CUTS = frozenset({"invalid_token", "organization_suspended", "permission_denied", "not_found"})

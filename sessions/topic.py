@@ -71,11 +71,11 @@ class Topic:
         "_early",
         "_kept",
         "_kept_bytes",
-        "_repair",
         "code",
         "over",
         "place",
         "readers",
+        "repair",
         "seen",
         "tip",
     )
@@ -91,7 +91,7 @@ class Topic:
         self._kept_bytes = 0
         self._early: dict[int, Sequence[bytes]] = {}
         self._chunk: tuple[int, Chunk] = (0, Chunk(0, ()))
-        self._repair: asyncio.Task[None] | None = None
+        self.repair: asyncio.Task[None] | None = None
 
     def add(self, first_seq: int, events: Sequence[bytes]) -> bool:
         """Take events in; those that are known are ignored. False when some before them are missing."""

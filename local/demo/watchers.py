@@ -7,6 +7,7 @@ import asyncio
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 import aiohttp
@@ -18,7 +19,7 @@ from local.demo.people import Person
 UPGRADED = 101
 
 
-class Watcher:
+class Watcher(ABC):
     """Watches in a thread of its own until somebody ends it for good; goes on behind the last event that it has."""
 
     FOR_GOOD = frozenset({"session_closed", "not_found", "invalid_token", "permission_denied"})
@@ -37,9 +38,9 @@ class Watcher:
         """The number of the last event."""
         return int(self.seen[-1]["seq"]) if self.seen else 0
 
+    @abstractmethod
     def watch(self) -> str:
         """One connection, from its opening to its end: why it ended, "" when it broke off."""
-        raise NotImplementedError
 
     def has_opened(self) -> None:
         """The service has agreed."""
