@@ -365,3 +365,39 @@ def test_a_replica_that_goes_tells_everybody_to_come_back():
         assert hub.topics() == ()
 
     run(story)
+
+
+def test_a_batch_of_which_the_beginning_is_known_adds_only_the_rest():
+    async def story() -> None:
+        database = Database()
+        hub = Hub(database.read)
+        client = Client(hub, database)
+        _, events = database.append(5)
+        hub.offer(PLACE, 1, events[:3])
+        hub.offer(PLACE, 1, events)
+        await settled(lambda: client.reader.position == 5)
+        assert client.seen == [1, 2, 3, 4, 5]
+        client.reader.cut(topics.GONE)
+        await client.task
+
+    run(story)
+
+
+def test_closing_waits_for_who_has_not_taken_everything_yet():
+    async def story() -> None:
+        database = Database()
+        hub = Hub(database.read)
+        client = Client(hub, database)
+        await settled(lambda: client.reader.live)
+        client.open.clear()
+        hub.offer(PLACE, *database.append(1))
+        await settled(lambda: client.reader.sending is not None)
+        hub.offer(PLACE, *database.append(4))
+        hub.end(PLACE, "session_closed")
+        await settled(lambda: client.reader.code == "session_closed")
+        client.open.set()
+        await asyncio.wait_for(client.task, 5)
+        assert client.seen == [1, 2, 3, 4, 5]
+        assert b'"session_closed","resume_after":5' in client.farewell
+
+    run(story)
