@@ -1,0 +1,3 @@
+environment = "staging"
+project     = "dev-context-staging"
+domain      = "api.staging.example.com"
