@@ -55,3 +55,22 @@ variable "image" {
     error_message = "image ends in @sha256: and 64 hexadecimal digits; a tag can be moved, a digest cannot."
   }
 }
+
+# The database
+
+variable "database_edition" {
+  description = "Edition of Cloud SQL: ENTERPRISE_PLUS, or ENTERPRISE for a small environment."
+  type        = string
+  default     = "ENTERPRISE_PLUS"
+}
+
+variable "database_tier" {
+  description = "Machine of the database: db-perf-optimized-N-… under ENTERPRISE_PLUS, db-custom-… under ENTERPRISE."
+  type        = string
+}
+
+variable "database_availability" {
+  description = "REGIONAL (a standby in another zone) or ZONAL."
+  type        = string
+  default     = "REGIONAL"
+}

@@ -1,3 +1,6 @@
 environment = "staging"
 project     = "dev-context-staging"
 domain      = "api.staging.example.com"
+
+database_edition = "ENTERPRISE"
+database_tier    = "db-custom-2-7680"
