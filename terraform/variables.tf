@@ -74,3 +74,29 @@ variable "database_availability" {
   type        = string
   default     = "REGIONAL"
 }
+
+# The network and the edge
+
+variable "flow_sampling" {
+  description = "Share of connections that the subnets' flow logs record, 0 to 1."
+  type        = number
+  default     = 0.5
+
+  validation {
+    condition     = var.flow_sampling > 0 && var.flow_sampling <= 1
+    error_message = "flow_sampling is above 0 and at most 1: flow logs stay on."
+  }
+}
+
+# Secrets
+
+variable "secret_rotation_seconds" {
+  description = "How long before a person is reminded to renew a secret that we cannot turn ourselves."
+  type        = number
+  default     = 7776000
+
+  validation {
+    condition     = var.secret_rotation_seconds >= 86400 && var.secret_rotation_seconds <= 7776000
+    error_message = "secret_rotation_seconds is at least a day and at most 90 days."
+  }
+}
