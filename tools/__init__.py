@@ -1,0 +1,1 @@
+"""What checks and builds this repository, and runs nowhere else."""

@@ -1,0 +1,1 @@
+"""Terraform checked without a network and without an account."""
