@@ -43,6 +43,7 @@ FAST = {"fsync": "off", "full_page_writes": "off"}  # commits survive a killed s
 ACCESS = """\
 # Loopback needs a password; the socket stands in a folder that only this stack can enter.
 local all all trust
+local replication all trust
 host all all 127.0.0.1/32 scram-sha-256
 """
 
@@ -156,8 +157,10 @@ def ready(root: Path, pid: int) -> bool:
     return lines[0] == str(pid) and len(lines) > 7 and lines[7].strip() == "ready"
 
 
-def start(root: Path, port: int, *, fast: bool = False, log: IO[bytes] | int | None = None) -> subprocess.Popen[bytes]:
-    """Prepare and start a server and wait until it accepts connections; it dies with the calling thread."""
+def start(
+    root: Path, port: int, *, fast: bool = False, log: IO[bytes] | int | None = None, seconds: float = 60
+) -> subprocess.Popen[bytes]:
+    """Prepare and start a server and wait until it accepts writes; it dies with the calling thread."""
     prepare(root, port, fast=fast)
     clear_leftovers(root)
     owner = Owner.choose()
@@ -174,7 +177,7 @@ def start(root: Path, port: int, *, fast: bool = False, log: IO[bytes] | int | N
         stdin=subprocess.DEVNULL,
         stderr=log,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + seconds
     while not ready(root, process.pid):
         if process.poll() is not None or time.monotonic() > deadline:
             stop(process)
