@@ -1,13 +1,15 @@
-"""Write the public OpenAPI document, generated from the route tables: `python -m local.openapi`."""
+"""Write the OpenAPI documents, generated from the route tables: `python -m local.openapi`."""
 
 import json
 from pathlib import Path
 
 from common.openapi import public
-from local.gateway import tables
+from local.gateway import tables, template_document
 from sessions.main import routes as sessions
 
-TARGET = Path(__file__).parent.parent / "functions" / "auth" / "openapi.json"
+ROOT = Path(__file__).parent.parent
+TARGET = ROOT / "functions" / "auth" / "openapi.json"
+GATEWAY = ROOT / "terraform" / "gateway.json.tftpl"
 
 
 def document() -> str:
@@ -15,9 +17,15 @@ def document() -> str:
     return json.dumps(public([*tables(), sessions]), indent=1, ensure_ascii=False) + "\n"
 
 
+def gateway_document() -> str:
+    """The gateway's document as Terraform reads it: an address is `${name}` of the service."""
+    return json.dumps(template_document(), indent=1) + "\n"
+
+
 def main() -> None:
-    """Replace the file."""
+    """Replace the files."""
     TARGET.write_text(document())
+    GATEWAY.write_text(gateway_document())
 
 
 if __name__ == "__main__":

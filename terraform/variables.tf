@@ -58,21 +58,106 @@ variable "image" {
 
 # The database
 
-variable "database_edition" {
-  description = "Edition of Cloud SQL: ENTERPRISE_PLUS, or ENTERPRISE for a small environment."
-  type        = string
-  default     = "ENTERPRISE_PLUS"
-}
-
 variable "database_tier" {
-  description = "Machine of the database: db-perf-optimized-N-… under ENTERPRISE_PLUS, db-custom-… under ENTERPRISE."
+  description = "Machine of the database: db-perf-optimized-N-2 and up makes it Enterprise Plus, db-custom-CPUS-MB Enterprise."
   type        = string
+
+  validation {
+    condition     = can(regex("^db-(perf-optimized-N-[0-9]+|custom-[0-9]+-[0-9]+)$", var.database_tier))
+    error_message = "database_tier is db-perf-optimized-N-… or db-custom-CPUS-MB; shared cores have no service level."
+  }
 }
 
 variable "database_availability" {
-  description = "REGIONAL (a standby in another zone) or ZONAL."
+  description = "REGIONAL has a standby in another zone; ZONAL is for trials."
   type        = string
   default     = "REGIONAL"
+
+  validation {
+    condition     = contains(["REGIONAL", "ZONAL"], var.database_availability)
+    error_message = "database_availability is REGIONAL or ZONAL."
+  }
+}
+
+variable "database_disk_gb" {
+  description = "Size of the disk at first; it grows by itself."
+  type        = number
+  default     = 20
+
+  validation {
+    condition     = var.database_disk_gb >= 10
+    error_message = "database_disk_gb is at least 10."
+  }
+}
+
+variable "database_disk_limit_gb" {
+  description = "Where the disk stops growing, so that a fault does not cost without end."
+  type        = number
+  default     = 200
+}
+
+variable "database_maintenance" {
+  description = "When Google updates the database: canary is first, stable a week later, week5 another four."
+  type        = string
+  default     = "stable"
+
+  validation {
+    condition     = contains(["canary", "stable", "week5"], var.database_maintenance)
+    error_message = "database_maintenance is canary, stable or week5."
+  }
+}
+
+variable "backup_location" {
+  description = "Where backups stand: eu (several regions of the European Union) or one region of it."
+  type        = string
+  default     = "eu"
+
+  validation {
+    condition = (
+      var.backup_location == "eu" ||
+      startswith(var.backup_location, "europe-") && !contains(["europe-west2", "europe-west6"], var.backup_location)
+    )
+    error_message = "Backups stay in the European Union: eu, or a region such as europe-west4."
+  }
+}
+
+variable "replica_region" {
+  description = "Another region of the European Union for a copy of the database; null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition = var.replica_region == null || (
+      can(regex("^europe-", var.replica_region)) &&
+      !contains(["europe-west2", "europe-west6", var.region], coalesce(var.replica_region, "none"))
+    )
+    error_message = "replica_region is a region inside the European Union other than region."
+  }
+}
+
+# The cache
+
+variable "cache_node" {
+  description = "Size of a Valkey node: SHARED_CORE_NANO for trials, STANDARD_SMALL (6.5 GB), HIGHMEM_MEDIUM (13 GB) …"
+  type        = string
+
+  validation {
+    condition = contains(
+      ["SHARED_CORE_NANO", "STANDARD_SMALL", "HIGHMEM_MEDIUM", "HIGHMEM_XLARGE"], var.cache_node
+    )
+    error_message = "cache_node is SHARED_CORE_NANO, STANDARD_SMALL, HIGHMEM_MEDIUM or HIGHMEM_XLARGE."
+  }
+}
+
+variable "cache_replicas" {
+  description = "Replicas of the Valkey node in other zones; 0 means that its loss is felt for minutes."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = contains([0, 1, 2, 3, 4, 5], var.cache_replicas)
+    error_message = "cache_replicas is 0 to 5."
+  }
 }
 
 # The network and the edge
@@ -86,6 +171,102 @@ variable "flow_sampling" {
     condition     = var.flow_sampling > 0 && var.flow_sampling <= 1
     error_message = "flow_sampling is above 0 and at most 1: flow logs stay on."
   }
+}
+
+variable "dns_zone" {
+  description = "Name of a public zone of this project's Cloud DNS that holds the domain; null if its records are made elsewhere."
+  type        = string
+  default     = null
+}
+
+variable "edge" {
+  description = "What stands behind the load balancer: gateway (API Gateway), or run (Cloud Run itself, docs/decisions/0025)."
+  type        = string
+  default     = "gateway"
+
+  validation {
+    condition     = contains(["gateway", "run"], var.edge)
+    error_message = "edge is gateway or run."
+  }
+}
+
+variable "session_endpoint_zones" {
+  description = "Zones with an endpoint group of the session API: what the Service's annotation neg-status says. Empty before there are any."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for zone in var.session_endpoint_zones : startswith(zone, "${var.region}-")])
+    error_message = "session_endpoint_zones are zones of the region, e.g. europe-west1-b."
+  }
+}
+
+variable "maintenance" {
+  description = "Whether the load balancer answers 503 to everything and passes nothing on (docs/runbooks/restore.md)."
+  type        = bool
+  default     = false
+}
+
+variable "waf_bodies" {
+  description = "Whether the WAF refuses requests for what their body says, instead of only noting them. First see what it notes."
+  type        = bool
+  default     = false
+}
+
+variable "armor_enterprise" {
+  description = "Whether the project has Cloud Armor Enterprise: Google's list of malicious addresses is then refused."
+  type        = bool
+  default     = false
+}
+
+variable "blocked_regions" {
+  description = "Countries that are refused, as ISO 3166-1 alpha-2 codes."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for code in var.blocked_regions : can(regex("^[A-Z]{2}$", code))])
+    error_message = "blocked_regions are codes of two capital letters."
+  }
+}
+
+variable "blocked_addresses" {
+  description = "Addresses and ranges of known bots that are refused for good; what is blocked for a while belongs to the incident rule."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = length(var.blocked_addresses) <= 100 && alltrue([for range in var.blocked_addresses : can(cidrhost(range, 0))])
+    error_message = "blocked_addresses are at most 100 ranges such as 203.0.113.7/32."
+  }
+}
+
+variable "recaptcha" {
+  description = "Sign-up and log-in: preview notes only, score refuses tokens of likely bots, required refuses requests without a token too."
+  type        = string
+  default     = "preview"
+
+  validation {
+    condition     = contains(["preview", "score", "required"], var.recaptcha)
+    error_message = "recaptcha is preview, score or required."
+  }
+}
+
+variable "recaptcha_score" {
+  description = "Tokens below this score are a bot's, 0 to 1."
+  type        = number
+  default     = 0.3
+
+  validation {
+    condition     = var.recaptcha_score >= 0 && var.recaptcha_score <= 1
+    error_message = "recaptcha_score is 0 to 1."
+  }
+}
+
+variable "recaptcha_domains" {
+  description = "Domains of the pages that sign people up and in; the API's own if empty."
+  type        = list(string)
+  default     = []
 }
 
 # Secrets

@@ -3,4 +3,10 @@ project     = "dev-context-production"
 domain      = "api.example.com"
 image       = "europe-west1-docker.pkg.dev/dev-context-production/dev-context/dev-context@sha256:0000000000000000000000000000000000000000000000000000000000000000"
 
-database_tier = "db-perf-optimized-N-4"
+database_tier          = "db-perf-optimized-N-4"
+database_disk_gb       = 100
+database_disk_limit_gb = 1000
+replica_region         = "europe-west4"
+cache_node             = "STANDARD_SMALL"
+
+session_endpoint_zones = ["europe-west1-b", "europe-west1-c", "europe-west1-d"]
