@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint lock bench reset replay-erasures import-export bundle
+.PHONY: help run demo test lint lock bench reset replay-erasures restore-drill import-export bundle
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ reset:  ## Forget the data of the local stack, which must be stopped
 
 replay-erasures: $(STAMP)  ## After a restore: erase again whom the ledger of erasures knows (the stack must run)
 	@$(BIN)/python -m local.replay
+
+restore-drill: $(STAMP)  ## Lose a database, bring it back to a moment, erase again; measured (docs/restore-drill.md)
+	@$(BIN)/python -m local.drill --report docs/restore-drill.md
 
 import-export: $(STAMP)  ## Move an organization in: make import-export FILE=package.zip [ORGANIZATION=an empty one]
 	@$(BIN)/python -m local.import_export "$(FILE)" $(if $(ORGANIZATION),--organization "$(ORGANIZATION)")

@@ -160,7 +160,7 @@ def ready(root: Path, pid: int) -> bool:
 def start(
     root: Path, port: int, *, fast: bool = False, log: IO[bytes] | int | None = None, seconds: float = 60
 ) -> subprocess.Popen[bytes]:
-    """Prepare and start a server and wait until it accepts writes; it dies with the calling thread."""
+    """Prepare and start a server and wait until it accepts connections; it dies with the calling thread."""
     prepare(root, port, fast=fast)
     clear_leftovers(root)
     owner = Owner.choose()

@@ -119,11 +119,19 @@ class Archive:
         with (self.root / "log" / "recovery.log").open("wb") as log:
             server = postgres.start(self.root, self.port, log=log, seconds=WAIT_SECONDS)
         try:
-            with connected(postgres.admin_dsn(self.root, self.port, "postgres")) as admin:
+            url = postgres.admin_dsn(self.root, self.port, "postgres")
+            eventually(lambda: self._is_open(url), WAIT_SECONDS, "the end of the recovery")
+            with connected(url) as admin:
                 for name in TARGET:
                     admin.run(f"ALTER SYSTEM RESET {name}")
         finally:
             postgres.stop(server)
+
+    @staticmethod
+    def _is_open(url: str) -> bool:
+        """Whether it takes writes; its own file says `ready` as soon as it can be read."""
+        with connected(url) as admin:
+            return bool(admin.run("SELECT pg_is_in_recovery()") == [[False]])
 
     def _run(self, program: str, *arguments: str) -> None:
         command = (binary(self.root, self.owner, program), *arguments)

@@ -72,9 +72,8 @@ class Amount(NamedTuple):
 
 def fill(admin: pg8000.native.Connection, amount: Amount) -> None:
     """Everything that the base backup holds."""
-    known = {"organizations": amount.organizations, "people": PEOPLE, "projects": PROJECTS}
     for sql in FILL:
-        admin.run(sql, **{name: value for name, value in known.items() if f":{name}" in sql})
+        admin.run(_said(sql, amount))
     write_tasks(admin, amount, 1, amount.before)
     for row in admin.run("SELECT tenant_id FROM app.organizations WHERE slug LIKE 'filled-%' ORDER BY 1"):
         _chain(admin, str(row[0]), amount.events)
@@ -84,11 +83,19 @@ def fill(admin: pg8000.native.Connection, amount: Amount) -> None:
 
 def write_tasks(admin: pg8000.native.Connection, amount: Amount, first: int, last: int) -> None:
     """The tasks `first` to `last` of every organization."""
-    places = {"first": first, "last": last, "people": PEOPLE, "projects": PROJECTS}
-    sql = TASKS
-    for name, value in (places | {"organizations": amount.organizations}).items():
-        sql = sql.replace(f":{name}", str(value))  # numbers; a parameter would have no type here
-    admin.run(sql)
+    admin.run(_said(TASKS, amount, first=first, last=last))
+
+
+def _said(sql: str, amount: Amount, **places: int) -> str:
+    """The statement with its numbers; a parameter of generate_series would have no type."""
+    for name, value in {
+        **places,
+        "organizations": amount.organizations,
+        "people": PEOPLE,
+        "projects": PROJECTS,
+    }.items():
+        sql = sql.replace(f":{name}", str(value))
+    return sql
 
 
 def _chain(admin: pg8000.native.Connection, organization: str, count: int) -> None:

@@ -72,7 +72,7 @@ class People:
         client = Client(self._stack["api"])
         client.token = self._token(user_id, tenant_id, session_id)
         person = Person(user_id, tenant_id, email, name, client)
-        person.project = person.post("/v1/projects", {"name": f"Work of {name}"}, 201)["id"]
+        person.project = person.post("/v1/projects", {"name": f"Work of {user_id}"}, 201)["id"]
         person.post(f"/v1/projects/{person.project}/tasks", {"title": "A task", "assignee_id": user_id}, 201)
         return person
 
