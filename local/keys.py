@@ -12,15 +12,14 @@ from typing import Any
 import yaml
 
 from common import kms
-from functions.keys import rings, wrapping
+from functions.keys import first, rings, wrapping
 from functions.keys.policies import WRAPPED
+from functions.keys.vault import Version
 from local.durable import replace
 from local.kms import Keeper
 from local.layout import logins
-from local.secrets_store import SecretStore
+from local.secrets_store import DISABLED, ENABLED, SecretStore
 
-RINGS = ("refresh-key", "mail-key", "unsubscribe-key", "cursor-key", "certificate-key", "audit-key")
-EDGE_KEY = "edge-key"
 OIDC_CLIENT = "oidc-client-secret"
 SMS_ACCOUNT, SMS_TOKEN = "sms-account", "sms-token"
 JWT_RING = "jwt-keyring"
@@ -33,23 +32,52 @@ def context_key(role: str) -> str:
     return f"context-key-{role}"
 
 
+class Shelf:
+    """The secrets of a stack as the job `first-keys` sees them in the cloud."""
+
+    def __init__(self, store: SecretStore) -> None:
+        self._store = store
+
+    def versions(self, id: str) -> list[Version]:
+        """Newest first; none where the secret itself is not there yet."""
+        if id not in self._store.ids():
+            return []
+        names = {ENABLED: "ENABLED", DISABLED: "DISABLED"}
+        return [
+            Version(each.version, names.get(each.state, "DESTROYED"), each.created) for each in self._store.versions(id)
+        ]
+
+    def payload(self, id: str, version: int | str) -> bytes:
+        """What a version holds."""
+        return self._store.access(id, version).payload or b""
+
+    def put(self, id: str, payload: bytes) -> int:
+        """Add a version; its number."""
+        return self._store.add(id, payload)
+
+
 def seed(root: Path, environ: Mapping[str, str]) -> None:
-    """Make the secrets that are not there yet; a JWT key of the algorithm asked for becomes the active one."""
-    store = SecretStore(root)
+    """Make the secrets that are not there yet: our own as in the cloud, and the part of those who give us others.
+
+    A JWT key of the algorithm asked for becomes the active one.
+    """
+    store, keeper = SecretStore(root), Keeper(root)
+
+    def wrap(plain: bytes, *bound: str) -> str:
+        return base64.b64encode(keeper.encrypt(plain, kms.associated(bound))).decode()
+
+    algorithm = environ.get("JWT_ALGORITHM", "HS256")
+    for _ in first.make(Shelf(store), algorithm, wrap):
+        pass
+    given = {SMS_ACCOUNT: f"AC{secrets.token_hex(16)}", SMS_TOKEN: secrets.token_hex(16)}
+    given[OIDC_CLIENT] = secrets.token_urlsafe()
+    given |= {id: "whsec_" + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode() for id in processors(environ)}
     there = set(store.ids())
-    for id in [*RINGS, *(context_key(role) for role in roles())]:
-        if id not in there:
-            store.add(id, json.dumps(_ring()).encode())
-    plain = {EDGE_KEY: secrets.token_urlsafe(KEY_BYTES), SMS_ACCOUNT: f"AC{secrets.token_hex(16)}"}
-    for id, text in {**plain, SMS_TOKEN: secrets.token_hex(16), OIDC_CLIENT: secrets.token_urlsafe()}.items():
+    for id, text in given.items():
         if id not in there:
             store.add(id, text.encode())
-    for id in processors(environ):
-        if id not in there:
-            store.add(id, b"whsec_" + base64.b64encode(secrets.token_bytes(KEY_BYTES)))
-    _wrap(store, Keeper(root))
-    _seed_jwt(store, environ.get("JWT_ALGORITHM", "HS256"))
-    _follow_jwt(store)
+    _wrap(store, wrap)
+    _turn_jwt(store, algorithm)
 
 
 def roles() -> list[str]:
@@ -63,39 +91,24 @@ def processors(environ: Mapping[str, str]) -> list[str]:
     return sorted({str(entry["secret"]) for entry in yaml.safe_load(Path(path).read_text()).values()}) if path else []
 
 
-def _seed_jwt(store: SecretStore, algorithm: str) -> None:
-    """Keys already in the ring stay in it: their tokens are accepted until they expire."""
-    ring = json.loads(store.latest(JWT_RING) or '{"active": "", "keys": {}}')
-    if ring["keys"].get(ring["active"], {}).get("algorithm") == algorithm:
-        return
-    ring["active"] = rings.new_kid()
-    ring["keys"][ring["active"]] = rings.fresh(algorithm)
-    store.add(JWT_RING, json.dumps(ring).encode())
-
-
-def _wrap(store: SecretStore, keeper: Keeper) -> None:
-    """Rings of data keys hold them wrapped, those of an older stack included."""
-
-    def wrap(plain: bytes, *bound: str) -> str:
-        return base64.b64encode(keeper.encrypt(plain, kms.associated(bound))).decode()
-
-    for id in WRAPPED:
-        known = store.latest(id) if id in store.ids() else None
-        ring, done = wrapping.wrapped(id, json.loads(known) if known else _ring(), wrap)
-        if done:
-            store.add(id, json.dumps(ring).encode())
-
-
-def _follow_jwt(store: SecretStore) -> None:
-    """The ring of those who only verify says what the signing one does, without private keys."""
-    wanted = rings.verifying(json.loads(store.latest(JWT_RING) or b""))
+def _turn_jwt(store: SecretStore, algorithm: str) -> None:
+    """Another algorithm at once, without the wait of the cloud. Keys already in the ring still verify."""
+    ring = json.loads(store.latest(JWT_RING) or b"")
+    if ring["keys"][ring["active"]]["algorithm"] != algorithm:
+        ring["active"] = rings.new_kid()
+        ring["keys"][ring["active"]] = rings.fresh(algorithm)
+        store.add(JWT_RING, json.dumps(ring).encode())
+    wanted = rings.verifying(ring)
     if json.loads(store.latest(VERIFYING_RING) or b"{}") != wanted:
         store.add(VERIFYING_RING, json.dumps(wanted).encode())
 
 
-def _ring() -> rings.Ring:
-    kid = rings.new_kid()
-    return {"active": kid, "keys": {kid: rings.fresh("HS256")}}
+def _wrap(store: SecretStore, wrap: wrapping.Wrap) -> None:
+    """Rings of an older stack hold their data keys plain."""
+    for id in WRAPPED:
+        ring, done = wrapping.wrapped(id, json.loads(store.latest(id) or b""), wrap)
+        if done:
+            store.add(id, json.dumps(ring).encode())
 
 
 def mount(root: Path, environ: Mapping[str, str] = MappingProxyType({})) -> None:

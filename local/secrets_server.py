@@ -10,6 +10,7 @@ import grpc
 from google.cloud import secretmanager_v1 as api
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from functions.keys import policies
 from local.identity import Issuer
 from local.layout import PROJECT, Layout, logins, service_account
 from local.secrets_store import (
@@ -32,7 +33,7 @@ PLATFORM = ("gateway", "tasks", "workflows", "scheduler")
 def readable() -> dict[str, set[str]]:
     """The secrets that each service account of the stack may access: those of its catalog entry, else none.
 
-    The account that rotates keys is not among them: it reads and writes versions of all secrets.
+    The account that rotates keys is not among them: it reads and writes versions of all that it turns.
     """
     grants: dict[str, set[str]] = {service_account(name): set() for name in PLATFORM}
     for name, entry in logins().items():
@@ -52,6 +53,7 @@ class Secrets:
         self.store = SecretStore(layout.root)
         self.readable = readable()
         self.writers = {service_account(name) for name, entry in logins().items() if entry.get("secret_writer")}
+        self.written = policies.written()
 
     def create_secret(self, request: api.CreateSecretRequest, caller: str) -> api.Secret:
         """Make a secret without versions."""
@@ -90,7 +92,7 @@ class Secrets:
     def access_version(self, request: api.AccessSecretVersionRequest, caller: str) -> api.AccessSecretVersionResponse:
         """The payload of an enabled version, with its CRC32C."""
         id, version = self._names(request.name)
-        if caller in self.readable and id not in self.readable[caller]:
+        if id not in self.readable.get(caller, {id}) or (caller in self.writers and id not in self.written):
             raise Failure(grpc.StatusCode.PERMISSION_DENIED, _denied("secretmanager.versions.access", request.name))
         found = self.store.access(id, version)
         data = found.payload or b""
@@ -129,9 +131,10 @@ class Secrets:
         return self._manager(caller, name)
 
     def _manager(self, caller: str, name: str) -> tuple[str, str]:
-        if caller in self.readable:
+        names = self._names(name)
+        if caller in self.readable or (caller in self.writers and names[0] not in self.written):
             raise Failure(grpc.StatusCode.PERMISSION_DENIED, _denied("secretmanager.secrets.*", name))
-        return self._names(name)
+        return names
 
     def _names(self, name: str) -> tuple[str, str]:
         """The secret id and version of `projects/P[/secrets/S[/versions/V]]`; empty where the name has none."""

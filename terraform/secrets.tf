@@ -4,33 +4,49 @@
 # `by_hand` are made elsewhere or held elsewhere too: a person renews them (docs/keys.md).
 
 locals {
-  by_hand = local.catalog.by_hand
+  by_hand  = local.catalog.by_hand
+  reminded = [for id, secret in local.by_hand : id if !try(secret.terraform, false)]
   rings = setsubtract(
-    setunion(flatten([for login in local.logins : concat(login.secrets, ["context-key-${login.role}"])])),
+    toset(flatten([for login in local.logins : concat(login.secrets, ["context-key-${login.role}"])])),
     keys(local.by_hand),
   )
-  secret_ids = setunion(local.rings, keys(local.by_hand))
+  secret_ids   = setunion(local.rings, keys(local.by_hand))
+  context_keys = [for login in local.logins : "context-key-${login.role}"]
 
-  # "<secret>/<reader>" → who reads what. A workload's secrets are copied into the cluster by an account of its own.
+  # Who reads what. The account that turns the rings stands below; a workload's secrets are copied into the cluster by a
+  # Kubernetes account that no pod has.
   service_readers = flatten([
     for name, service in local.services : [
       for id in concat(service.secrets, ["context-key-${service.role}"]) :
       { id = id, reader = name, member = google_service_account.main[name].member }
     ] if !try(service.secret_writer, false)
   ])
+  job_readers = distinct(flatten([ # several jobs share an account
+    for name, job in local.catalog.jobs : [
+      for id in concat(job.secrets, try(job.context_keys, false) ? local.context_keys : []) :
+      { id = id, reader = job.account, member = google_service_account.main[job.account].member }
+    ]
+  ]))
   workload_readers = flatten([
     for name, workload in local.workloads : [
-      for id in concat(workload.secrets, ["context-key-${workload.role}", "valkey-ca"]) :
-      { id = id, reader = "${name}-secrets", member = "${local.cluster_principals}/ns/dev-context/sa/${name}-secrets" }
+      for id in setunion(workload.secrets, ["context-key-${workload.role}", "valkey-ca"]) :
+      { id = id, reader = "${name}-secrets", member = "${local.cluster_subjects}/ns/dev-context/sa/${name}-secrets" }
     ]
   ])
-  cluster_principals = "principal://iam.googleapis.com/projects/${data.google_project.main.number}/locations/global/workloadIdentityPools/${var.project}.svc.id.goog/subject"
-  secret_readers     = { for each in concat(local.service_readers, local.workload_readers) : "${each.id}/${each.reader}" => each }
+  cluster_subjects = join("/", [
+    "principal://iam.googleapis.com/projects/${data.google_project.main.number}",
+    "locations/global/workloadIdentityPools/${var.project}.svc.id.goog/subject",
+  ])
+  secret_readers = {
+    for right in concat(local.service_readers, local.job_readers, local.workload_readers) :
+    "${right.id}/${right.reader}" => right
+  }
 
-  # functions/keys reads and replaces every ring, and nothing that is made by hand.
+  # functions/keys reads and replaces every ring, makes the first edge key, and touches nothing else made by hand.
+  written = setunion(local.rings, [for id, secret in local.by_hand : id if try(secret.random, false)])
   secret_writers = merge([
     for name, login in local.logins : {
-      for pair in setproduct(local.rings, ["secretVersionManager", "secretAccessor"]) :
+      for pair in setproduct(local.written, ["secretVersionManager", "secretAccessor"]) :
       "${pair[0]}/${name}/${pair[1]}" => { id = pair[0], account = name, role = "roles/secretmanager.${pair[1]}" }
     } if try(login.secret_writer, false)
   ]...)
@@ -57,7 +73,7 @@ resource "google_secret_manager_secret" "main" {
   # A rotation here renews nothing: it sends a message. So it stands only where a person must act; of a ring it would
   # say "due" about a key that functions/keys has long replaced (KEY_ROTATION_SECONDS, the same 90 days).
   dynamic "rotation" {
-    for_each = contains(keys(local.by_hand), each.key) ? [var.secret_rotation_seconds] : []
+    for_each = contains(local.reminded, each.key) ? [var.secret_rotation_seconds] : []
     content {
       rotation_period    = "${rotation.value}s"
       next_rotation_time = timeadd(plantimestamp(), "${rotation.value}s") # of the day it is made; the service moves it on
@@ -65,7 +81,7 @@ resource "google_secret_manager_secret" "main" {
   }
 
   dynamic "topics" {
-    for_each = contains(keys(local.by_hand), each.key) ? [google_pubsub_topic.main["secret-rotation"].id] : []
+    for_each = contains(local.reminded, each.key) ? [google_pubsub_topic.main["secret-rotation"].id] : []
     content {
       name = topics.value
     }

@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
@@ -20,35 +20,45 @@ WRAPPED = ("mfa-key", "phone-key")  # their keys encrypt, and stand in the ring 
 
 SIGNING_FOR_EVER = ("certificate-key", "audit-key")  # what they signed is checked by anyone, for ever
 
-NOT_ROTATED: Final[dict[str, str]] = {
-    VERIFYING_RING: "it follows the signing ring",
-    "edge-key": "the load balancer sends it: Terraform and the operator rotate it, see docs/keys.md",
-    "oidc-client-secret": "the provider makes it: the operator replaces it there and here",  # pragma: allowlist secret
-    "sms-account": "the SMS provider's name for us, not a secret of ours",
-    "sms-token": "the SMS provider makes it: the operator replaces it there and here",
-}
+FOLLOWING = {VERIFYING_RING: "it follows the signing ring"}
 
 
 @cache
-def _logins() -> dict[str, dict[str, Any]]:
-    catalog = yaml.safe_load(CATALOG.read_text())
-    return {**catalog["services"], **catalog["workloads"]}
+def _catalog() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(CATALOG.read_text())
+    return found
+
+
+def not_rotated() -> dict[str, str]:
+    """The secrets that no run turns, and why."""
+    made_elsewhere = {id: f"{entry['held_by']} has it too" for id, entry in _catalog()["by_hand"].items()}
+    return FOLLOWING | made_elsewhere
+
+
+def random_ids() -> list[str]:
+    """The secrets that are renewed by hand, and begin as a random text of our own."""
+    return [id for id, entry in _catalog()["by_hand"].items() if entry.get("random")]
 
 
 def secret_ids() -> list[str]:
     """Every secret of the catalog, the context keys of all roles included."""
-    entries = _logins().values()
+    entries = [*_catalog()["services"].values(), *_catalog()["workloads"].values()]
     return sorted({id for entry in entries for id in entry["secrets"]} | {CONTEXT + entry["role"] for entry in entries})
 
 
+def written() -> set[str]:
+    """The secrets that functions/keys reads and replaces: what its account may, in Terraform too."""
+    return {*secret_ids()} - {*not_rotated()} | {*FOLLOWING, *random_ids()}
+
+
 def policy(id: str) -> Policy | None:
-    """How a secret is rotated; None where NOT_ROTATED says why not. Raises LookupError for one that nobody decided on.
+    """How a secret is rotated; None where not_rotated() says why not. LookupError: nobody has decided on it.
 
     A key's last signature can be as young as the readers' cache when it stops: `settle` is added to every lifetime.
     """
     period = settings().key_rotation_seconds
     settle = max(settings().key_settle_seconds, 2 * settings().secrets_cache_seconds)
-    if id in NOT_ROTATED:
+    if id in not_rotated():
         return None
     if id.startswith(CONTEXT):
         return Policy(period, settle, CONTEXT_SECONDS)

@@ -14,11 +14,16 @@ class Overtaken(Exception):
 
 @dataclass(frozen=True)
 class Version:
-    """A version: `created_at` in Unix seconds, `state` as ENABLED, DISABLED or DESTROYED."""
+    """A version: `created_at` in Unix seconds, `state` as ENABLED, DISABLED or DESTROYED.
+
+    `scheduled`: it is disabled because its destruction waits (`version_destroy_ttl` in Terraform). Asking again would
+    make it wait anew.
+    """
 
     number: int
     state: str
     created_at: float
+    scheduled: bool = False
 
 
 class Vault:
@@ -33,9 +38,13 @@ class Vault:
 
     def read(self, id: str, version: int | str) -> tuple[int, Ring]:
         """Number and content of a version. Raises GoogleAPIError for one that is not there or not enabled."""
-        answer = self._client.access_secret_version(name=f"{self._path(id)}/versions/{version}")
+        answer = self._access(id, version)
         ring: Ring = json.loads(answer.payload.data)
         return _number(answer.name), ring
+
+    def payload(self, id: str, version: int | str) -> bytes:
+        """Content of a version, a ring or not. Raises GoogleAPIError as `read` does."""
+        return bytes(self._access(id, version).payload.data)
 
     def add(self, id: str, ring: Ring, after: int) -> int:
         """Add the version that follows number `after`. Raises Overtaken when that is not the most recent one.
@@ -43,13 +52,21 @@ class Vault:
         Secret Manager has no condition for this call: between the look and the act lies a moment, and whoever comes
         second in it is told afterwards. The next run finds the newest version and goes on from there.
         """
-        if self._versions(id)[0].number != after:
+        if self.versions(id)[0].number != after:
             raise Overtaken(id)
-        payload = {"data": json.dumps(ring).encode()}
-        added = _number(self._client.add_secret_version(parent=self._path(id), payload=payload).name)
+        added = self.put(id, json.dumps(ring).encode())
         if added != after + 1:
             raise Overtaken(id)
         return added
+
+    def put(self, id: str, payload: bytes) -> int:
+        """Add a version, whatever is there; its number."""
+        return _number(self._client.add_secret_version(parent=self._path(id), payload={"data": payload}).name)
+
+    def versions(self, id: str) -> list[Version]:
+        """Newest first."""
+        listed = self._client.list_secret_versions(parent=self._path(id))
+        return [_version(each) for each in listed]
 
     def tidy(self, id: str, ring: Ring, now: int, keep_seconds: int) -> list[str]:
         """Disable versions that hold a key which `ring`, the present content, holds no more; destroy those disabled so.
@@ -57,17 +74,18 @@ class Vault:
         A disabled version stays for `keep_seconds` after the oldest enabled one was made: that version ended it. The
         most recent version is never touched: `latest` means that one, whatever its state.
         """
-        _, *older = self._versions(id)
+        _, *older = self.versions(id)
         done = []
         held = material(ring).items()
         for version in older:
             if version.state == "ENABLED" and not self._material(id, version.number).items() <= held:
                 self._client.disable_secret_version(name=f"{self._path(id)}/versions/{version.number}")
                 done.append(f"disabled version {version.number}")
-        versions = self._versions(id)
+        versions = self.versions(id)
         ended = min(version.created_at for version in versions if version.state == "ENABLED")
         for version in versions:
-            if version.state == "DISABLED" and max(ended, version.created_at) + keep_seconds <= now:
+            waits = version.state == "DISABLED" and not version.scheduled
+            if waits and max(ended, version.created_at) + keep_seconds <= now:
                 self._client.destroy_secret_version(name=f"{self._path(id)}/versions/{version.number}")
                 done.append(f"destroyed version {version.number}")
         return done
@@ -79,13 +97,16 @@ class Vault:
         except (ValueError, LookupError, TypeError, AttributeError):
             return {"": None}
 
-    def _versions(self, id: str) -> list[Version]:
-        """Newest first."""
-        listed = self._client.list_secret_versions(parent=self._path(id))
-        return [Version(_number(each.name), each.state.name, each.create_time.timestamp()) for each in listed]
+    def _access(self, id: str, version: int | str) -> Any:
+        return self._client.access_secret_version(name=f"{self._path(id)}/versions/{version}")
 
     def _path(self, id: str) -> str:
         return f"projects/{self._project}/secrets/{id}"
+
+
+def _version(listed: Any) -> Version:
+    scheduled = bool(listed.scheduled_destroy_time)
+    return Version(_number(listed.name), listed.state.name, listed.create_time.timestamp(), scheduled)
 
 
 def _number(name: str) -> int:

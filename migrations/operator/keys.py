@@ -10,8 +10,8 @@ LEASE_SECONDS = 900  # longer than a run takes; a killed one holds up the next f
 
 def rotate(desk: Desk, chosen: Namespace) -> Answer:
     """What is due for each secret; with --now a new key each, which signs as soon as every reader has read it."""
-    ids = sorted(set(chosen.secret)) or [id for id in policies.secret_ids() if id not in policies.NOT_ROTATED]
-    wrong = [_why_not(id) for id in ids if id not in policies.secret_ids() or id in policies.NOT_ROTATED]
+    ids = sorted(set(chosen.secret)) or [id for id in policies.secret_ids() if id not in policies.not_rotated()]
+    wrong = [_why_not(id) for id in ids if id not in policies.secret_ids() or id in policies.not_rotated()]
     if wrong:
         with desk.transaction():
             desk.record("key.rotated", "key", outcome=DENIED, now=chosen.now, result="unknown")
@@ -43,4 +43,4 @@ def _told(desk: Desk, done: running.Done, now: bool) -> Answer:
 
 
 def _why_not(id: str) -> str:
-    return f"{id} is not rotated: {policies.NOT_ROTATED.get(id, 'there is no such secret')}"
+    return f"{id} is not rotated: {policies.not_rotated().get(id, 'there is no such secret')}"

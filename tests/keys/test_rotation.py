@@ -294,7 +294,7 @@ def test_no_key_is_told(safe):
     safe.turn("mfa-key")
     text = safe.layout.path("log", "keys.log").read_text() + safe.call().text
     for id in policies.secret_ids():
-        if id in policies.NOT_ROTATED:
+        if id in policies.not_rotated():
             continue
         for each in safe.ring(id)["keys"].values():
             assert each.get("key", "none at all") not in text
