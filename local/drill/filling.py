@@ -25,7 +25,7 @@ FILL = (
     " SELECT CAST(md5('organization ' || t) AS uuid), 'filled-' || t, 'Organization ' || t"
     " FROM generate_series(1, :organizations) t",
     "INSERT INTO identity.accounts (id, email, display_name)"
-    " SELECT CAST(md5('person ' || t || '/' || p) AS uuid), 'person-' || t || '-' || p || '@example.net', 'Person ' || p"
+    " SELECT CAST(md5('person ' || t || '/' || p) AS uuid), 'person-' || t || '-' || p || '@example.net', 'Person'"
     " FROM generate_series(1, :organizations) t, generate_series(1, :people) p",
     "INSERT INTO app.members (tenant_id, user_id, role) SELECT CAST(md5('organization ' || t) AS uuid),"
     " CAST(md5('person ' || t || '/' || p) AS uuid), CASE p WHEN 1 THEN 'owner' ELSE 'developer' END"

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from local import postgres
@@ -250,7 +250,9 @@ class Drill:
         check = self.console.check
         with self.step("every audit chain is verified"):
             code, said = self.site.command("local.operator", "verify", "--json")
-        told = next((json.loads(line) for line in said.splitlines() if line.startswith("{") and '"chains"' in line), {})
+        told: dict[str, Any] = next(
+            (json.loads(line) for line in said.splitlines() if line.startswith("{") and '"chains"' in line), {}
+        )
         chains = told.get("chains", 0)
         held = code == 0 and told.get("broken") == [] and chains > self.amount.organizations
         check(held, "audit", f"{chains} chains with {told.get('events', 0):,} events hold against their anchors", said)
