@@ -74,8 +74,8 @@ def check_edge(request: Request) -> None:
 
 
 def bearer(request: Request) -> str | None:
-    """The caller's bearer credential: the gateway moved it to X-Forwarded-Authorization."""
-    header = request.headers.get("X-Forwarded-Authorization")
+    """The caller's bearer credential, from the one header that she has it in here: the gateway moves it to another."""
+    header = request.headers.get(settings().bearer_header)
     if header is None:
         return None
     if "," in header:

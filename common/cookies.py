@@ -12,6 +12,7 @@ from werkzeug.http import dump_cookie
 from werkzeug.wrappers import Request
 
 from common import errors, log, tokens
+from common.settings import settings
 
 if TYPE_CHECKING:
     from common.call import Call
@@ -40,7 +41,7 @@ def clear(call: "Call") -> None:
 
 def received(request: Request, name: str) -> str | None:
     """A token from its cookie. An Authorization header, even a bad one, switches cookies off."""
-    if "X-Forwarded-Authorization" in request.headers:
+    if settings().bearer_header in request.headers:
         return None
     return request.cookies.get(name) or None
 

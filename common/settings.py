@@ -27,6 +27,7 @@ class Settings:
     identity_issuer: str = "https://accounts.google.com"
     identity_jwks_url: str = "https://www.googleapis.com/oauth2/v3/certs"
     platform_checks_identity: bool = False
+    bearer_header: str = "X-Forwarded-Authorization"
     cors_origins: str = ""
     oidc_providers: str = ""
     trusted_issuers: str = ""

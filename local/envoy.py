@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from local.envoy_fallback import fallback_routes
 from local.envoy_parts import (
     BODY_BYTES,
     access_log,
@@ -73,16 +74,19 @@ class Target:
 
 
 def configuration(
-    layout: Layout, document: Json, catalog: dict[str, Json], *, platform_checks_identity: bool = False
+    layout: Layout, document: Json, catalog: dict[str, Json], *, platform_checks_identity: bool = False, edge: str
 ) -> Json:
-    """The whole bootstrap: one gateway listener for `document`, one front per service of the catalog."""
+    """The whole bootstrap: one gateway listener for `document`, one front per service of the catalog.
+
+    With `edge` "run" the listener is the load balancer alone: no gateway, no document (docs/decisions/0025).
+    """
     targets = _targets(document)
     fronts = [_front(layout, name, entry, platform_checks_identity) for name, entry in catalog.items()]
     return {
         "node": {"id": "gateway", "cluster": "local"},
         "layered_runtime": {"layers": [{"name": "ours", "static_layer": RUNTIME}]},
         "static_resources": {
-            "listeners": [_gateway(layout, document, targets), *fronts],
+            "listeners": [_gateway(layout, document, targets, edge), *fronts],
             "clusters": [
                 cluster("metadata", layout.ports["metadata:gateway"]),
                 *(_backend_cluster(target) for target in targets.values()),
@@ -123,7 +127,7 @@ def _backend_cluster(target: Target) -> Json:
     return cluster(target.cluster, port) | {"metadata": metadata}
 
 
-def _gateway(layout: Layout, document: Json, targets: dict[str, Target]) -> Json:
+def _gateway(layout: Layout, document: Json, targets: dict[str, Target], edge: str) -> Json:
     load_balancer = [header_mutation("client", set_header("x-client-ip", CLIENT_ADDRESS)), _edge_key(layout)]
     api_gateway = [
         header_mutation(
@@ -144,7 +148,9 @@ def _gateway(layout: Layout, document: Json, targets: dict[str, Target]) -> Json
         for text in texts
     ]
     early = typed("extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=spoofable)
-    routes = [*workload_routes([each["name"] for each in api_gateway]), *_routes(document, targets)]
+    names = [each["name"] for each in api_gateway]
+    behind = fallback_routes(names) if edge == "run" else _routes(document, targets)
+    routes = [*workload_routes(names), *behind]
     return manager(
         "gateway",
         layout.ports["gateway"],

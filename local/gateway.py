@@ -47,14 +47,15 @@ def template_document() -> Json:
     return gateway(tables(), {name: "${" + name.replace("-", "_") + "}" for name in catalog()})
 
 
-def write(layout: Layout, document: Json, platform_checks_identity: bool) -> Path:
+def write(layout: Layout, document: Json, platform_checks_identity: bool, edge: str) -> Path:
     """Write what Envoy reads; returns the path of its bootstrap. The edge key itself stays where it is."""
     if not layout.path("secrets", "edge-key", "latest").exists():
         raise FileNotFoundError("the secret edge-key has no version yet")
     Issuer(layout.root)
     folder = layout.path("gateway")
     folder.mkdir(parents=True, exist_ok=True)
-    bootstrap = configuration(layout, document, catalog(), platform_checks_identity=platform_checks_identity)
+    checks = platform_checks_identity
+    bootstrap = configuration(layout, document, catalog(), platform_checks_identity=checks, edge=edge)
     replace(folder / "document.json", json.dumps(document, indent=1).encode())
     replace(folder / "edge-key.json", json.dumps(edge_key_discovery(layout)).encode())
     replace(folder / "envoy.json", json.dumps(bootstrap).encode())
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument(
         "--platform-checks-identity", choices=["true", "false"], nargs="?", const="true", default="false"
     )
+    parser.add_argument("--edge", choices=["gateway", "run"], default="gateway", help="run: past the API Gateway")
     parser.add_argument("--print-document", action="store_true", help="print; without --layout as a template")
     chosen = parser.parse_args()
     if chosen.print_document:
@@ -84,7 +86,7 @@ def main() -> None:
     if chosen.layout is None:
         parser.error("--layout is needed")
     document = json.loads(chosen.document.read_text()) if chosen.document else local_document(chosen.layout)
-    run(write(chosen.layout, document, chosen.platform_checks_identity == "true"))
+    run(write(chosen.layout, document, chosen.platform_checks_identity == "true", chosen.edge))
 
 
 if __name__ == "__main__":

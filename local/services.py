@@ -162,6 +162,7 @@ def _gateway(layout: Layout, environ: Mapping[str, str]) -> list[Service]:
     ports = (layout.ports["gateway"],)
     command = _module(layout, "local.gateway")
     command += ("--platform-checks-identity", environ.get("PLATFORM_CHECKS_IDENTITY", "false"))
+    command += ("--edge", environ.get("EDGE", "gateway"))
     gateway = Service("gateway", command, ports, (), Ready.HEALTHY, environment, health)
     demo = layout.path("demo.json")
     if demo.exists():

@@ -198,7 +198,7 @@ def request_of(scope: Scope, body: bytes) -> Request:
     if credential is None:  # an empty one is a bad one, and switches the cookies off like any other
         credential = _offered(environ)
     if credential is not None:
-        environ["HTTP_X_FORWARDED_AUTHORIZATION"] = credential
+        environ["HTTP_" + settings().bearer_header.upper().replace("-", "_")] = credential
     return Request(environ)
 
 

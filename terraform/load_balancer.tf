@@ -14,7 +14,7 @@ locals {
   # So the value stands in Terraform's state, the only secret that does: no attribute of a backend service is write-only.
   edge_key = join("", [
     for version in data.google_secret_manager_secret_version.edge_key :
-    element(split("\n", trimspace(version.secret_data)), -1)
+    reverse(split("\n", trimspace(version.secret_data)))[0]
   ])
   request_headers = ["X-Client-Ip: {client_ip_address}", "X-Edge-Key: ${local.edge_key}"]
 
