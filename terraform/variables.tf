@@ -58,6 +58,17 @@ variable "image" {
 
 # The database
 
+variable "database_instance" {
+  description = "Name of the Cloud SQL instance; another one after a restore into a clone (docs/runbooks/restore.md)."
+  type        = string
+  default     = "main"
+
+  validation {
+    condition     = can(regex("^[a-z]([a-z0-9-]{0,60}[a-z0-9])?$", var.database_instance))
+    error_message = "database_instance is a name in lower case, such as main or main-20260131."
+  }
+}
+
 variable "database_tier" {
   description = "Machine of the database: db-perf-optimized-N-2 and up makes it Enterprise Plus, db-custom-CPUS-MB Enterprise."
   type        = string
