@@ -56,6 +56,12 @@ variable "image" {
   }
 }
 
+variable "services" {
+  description = "False makes the jobs of the image and no service: before the first secrets and the schema are there (README.md)."
+  type        = bool
+  default     = true
+}
+
 # The database
 
 variable "database_instance" {

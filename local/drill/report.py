@@ -9,13 +9,15 @@ from local.drill.story import RPO_SECONDS, RTO_SECONDS, Facts
 
 BEGIN, END = "<!-- figures: written by make restore-drill -->", "<!-- end of the figures -->"
 
+HELD, NOT_HELD = "Every check held.", "NOT EVERY CHECK HELD."
+
 
 def figures(facts: Facts, *, held: bool) -> str:
     """A table of what was measured."""
     known = facts.figures
     machine = f"{os.cpu_count()} CPUs, {platform.system()}, one local disk, fsync on"
     lines = [
-        f"Measured on {datetime.now(UTC):%Y-%m-%d}: {machine}. {'Every check held.' if held else 'NOT EVERY CHECK HELD.'}",
+        f"Measured on {datetime.now(UTC):%Y-%m-%d}: {machine}. {HELD if held else NOT_HELD}",
         "",
         "| objective | limit | measured |",
         "|---|---|---|",
@@ -23,8 +25,8 @@ def figures(facts: Facts, *, held: bool) -> str:
         f"| RPO: age of the youngest row that came back | {RPO_SECONDS} s | **{facts.rpo:.1f} s** |",
         "",
         f"{known['tasks']:,.0f} tasks and {known['events']:,.0f} audit events at the backup, {known['rows']:,.0f} tasks"
-        f" at the moment. Database {known['database_mib']:,.0f} MiB, base backup {known['backup_mib']:,.0f} MiB, archived"
-        f" log {known['archived_mib']:,.0f} MiB. At the loss the archive was {known['archive_lag']:.1f} s behind.",
+        f" at the moment. Database {known['database_mib']:,.0f} MiB, base backup {known['backup_mib']:,.0f} MiB,"
+        f" archived log {known['archived_mib']:,.0f} MiB. At the loss the archive was {known['archive_lag']:.1f} s behind.",
         f"{known['lost_rows']:.0f} promised rows were lost, all of them later than the moment.",
         "",
         "| step | seconds |",

@@ -1,0 +1,1 @@
+"""The picture of the cloud: terraform/diagram.yaml becomes terraform/diagram.svg."""
