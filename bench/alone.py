@@ -36,7 +36,8 @@ def alone(folder: Path, *, valkey: bool = False) -> Iterator[Layout]:
         server = postgres.start(folder, layout.ports["postgres"], log=log)
         left.callback(postgres.stop, server)
         environment = os.environ | {"DATABASE_ADMIN_URL": admin_url(layout)}
-        for step in (("migrations.apply",), ("local.provision", "--layout", str(folder / "layout.json"))):
+        named = ("--layout", str(folder / "layout.json"))
+        for step in (("local.logins", *named), ("migrations.apply",), ("local.provision", *named)):
             subprocess.run(
                 [sys.executable, "-m", *step], cwd=CHECKOUT, env=environment, check=True, stdout=log, stderr=log
             )

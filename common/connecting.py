@@ -32,7 +32,7 @@ def connect(url: str) -> Connection:
     }
     if part.scheme == "cloudsql":
         user = parse_qs(part.query)["user"][0]
-        return Connection(_connector().connect(part.netloc, "pg8000", user=user, **options))
+        return Connection(connector(settings().sqladmin_endpoint).connect(part.netloc, "pg8000", user=user, **options))
     return Connection(
         CoreConnection(
             unquote(part.username or ""),
@@ -46,17 +46,20 @@ def connect(url: str) -> Connection:
 
 
 @cache
-def _connector() -> Any:
+def connector(endpoint: str) -> Any:
+    """The process's Cloud SQL connector: private address, IAM log-in, certificates when they are needed."""
     from google.cloud.sql.connector import Connector, IPTypes  # noqa: PLC0415 - aiohttp and RSA keys, only where used
 
     return Connector(
         ip_type=IPTypes.PRIVATE,
         enable_iam_auth=True,
         refresh_strategy="LAZY",
-        sqladmin_api_endpoint=settings().sqladmin_endpoint,
+        sqladmin_api_endpoint=endpoint,
     )
 
 
+# Every IAM log-in of Cloud SQL is a member of this role, which holds nothing. Should it ever, that is too much.
+IAM = "cloudsqliamserviceaccount"
 PRIVILEGES = """
 WITH RECURSIVE held AS (
     SELECT oid, rolname, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication
@@ -70,7 +73,7 @@ SELECT reason FROM (
     SELECT 'attribute of ' || rolname AS reason FROM held
     WHERE rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
     UNION ALL
-    SELECT 'inherits ' || rolname FROM held WHERE rolname NOT IN (session_user, :role)
+    SELECT 'inherits ' || rolname FROM held WHERE rolname NOT IN (session_user, :role, :iam)
     UNION ALL
     SELECT 'does not inherit ' || :role::text WHERE NOT EXISTS (SELECT FROM held WHERE rolname = :role)
     UNION ALL
@@ -85,6 +88,11 @@ SELECT reason FROM (
     WHERE (a.grantee = 0 OR a.grantee IN (SELECT oid FROM held))
         AND a.privilege_type IN ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN')
     UNION ALL
+    SELECT DISTINCT 'holds rights as ' || :iam::text
+    FROM pg_catalog.pg_shdepend d JOIN held ON held.oid = d.refobjid AND held.rolname = :iam
+    WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass
+        AND d.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    UNION ALL
     SELECT 'may create temporary tables'
     WHERE has_database_privilege(session_user, current_database(), 'TEMPORARY')
 ) AS found (reason)
@@ -93,6 +101,6 @@ SELECT reason FROM (
 
 def refuse_privileged_login(connection: Connection) -> None:
     """Raise PrivilegedLogin when the login, or a role that it inherits, may do more than it should."""
-    found = connection.flight([Step(PRIVILEGES, {"role": database_role()}, unnamed=True)])
+    found = connection.flight([Step(PRIVILEGES, {"role": database_role(), "iam": IAM}, unnamed=True)])
     if found[0]:
         raise PrivilegedLogin("; ".join(row[0] for row in found[0]))

@@ -131,11 +131,16 @@ def settings() -> Settings:
 
 
 def admin_url() -> str:
-    """DATABASE_ADMIN_URL: the libpq URL of a role that may create roles and databases, for migrations alone."""
+    """DATABASE_ADMIN_URL: the URL of a role that may create roles and databases, for migrations alone."""
     url = os.environ.get("DATABASE_ADMIN_URL")
     if not url:
         raise MissingSetting("setting DATABASE_ADMIN_URL is missing: see docs/settings.md")
     return url
+
+
+def sqladmin_endpoint() -> str:
+    """SQLADMIN_ENDPOINT for a command that needs no other setting of the functions."""
+    return os.environ.get("SQLADMIN_ENDPOINT", Settings.sqladmin_endpoint)
 
 
 def operator_id() -> str | None:

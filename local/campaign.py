@@ -3,7 +3,7 @@
 import os
 import sys
 
-from local import attached, postgres, stack
+from local import attached, stack
 
 
 def main() -> int:
@@ -11,7 +11,7 @@ def main() -> int:
     layout, rest = attached.choose(sys.argv[1:])
     environment = dict(os.environ)
     if layout is not None:
-        url = postgres.admin_dsn(layout.path(), layout.ports["postgres"])
+        url = stack.dsn(layout, "operator")
         environment = stack.inherited(os.environ) | {"DATABASE_ADMIN_URL": url}
     command = [sys.executable, "-m", "migrations.campaign", *rest]
     os.execve(sys.executable, command, environment)  # noqa: S606 - our own module, no shell

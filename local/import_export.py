@@ -27,7 +27,7 @@ from functions.exports.queries import Shape
 from local import postgres
 from local.import_package import Package, Refused
 from local.layout import Layout
-from migrations.apply import connected
+from migrations.connection import connected
 
 BATCH_BYTES = 4 * 2**20
 KEPT = ("app.organizations", "app.members")  # what an empty organization may have; the package's rows replace it

@@ -29,6 +29,12 @@ def logins() -> dict[str, dict[str, Any]]:
     return catalog() | workloads()
 
 
+def administrators() -> dict[str, str]:
+    """Accounts of jobs that log in to the database: `admin` makes roles and schema, `owner` may become the owner."""
+    jobs = _section("jobs").values()
+    return {job["account"]: job["database"] for job in jobs if "database" in job}
+
+
 def replicas() -> dict[str, str]:
     """Process → workload, e.g. `sessions-1` → `sessions`; a process listens on the port of its name."""
     return {

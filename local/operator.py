@@ -3,7 +3,7 @@
 import os
 import sys
 
-from local import attached, postgres, stack
+from local import attached, stack
 
 ROTATE, KEYS = "rotate-keys", "keys"  # in the environment of the service whose code and rights it uses
 USUAL = "retention"  # whose view of secrets and storage suffices: anchors, and the ring that signs them
@@ -14,7 +14,7 @@ def main() -> int:
     layout, rest = attached.choose(sys.argv[1:])
     environment = dict(os.environ)
     if layout is not None:
-        url = postgres.admin_dsn(layout.path(), layout.ports["postgres"])
+        url = stack.dsn(layout, "operator")
         service = KEYS if rest[:1] == [ROTATE] else USUAL
         environment = stack.function_environment(layout, service, os.environ) | {"DATABASE_ADMIN_URL": url}
     os.execve(sys.executable, [sys.executable, "-m", "migrations.operator", *rest], environment)  # noqa: S606 - our own module, no shell

@@ -15,7 +15,7 @@ from local import postgres
 from local.demo.client import VERIFICATION, Client, Mailbox, TooLate, eventually, fragment
 from local.durable import replace
 from local.layout import Layout
-from migrations.apply import connected
+from migrations.connection import connected
 
 EMAIL = "demo@example.org"
 NAME, ORGANIZATION = "Demo Account", "Demo Organization"

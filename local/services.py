@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from local import postgres, stack
-from local.layout import HOST, Layout, catalog, logins, replicas
+from local import stack
+from local.layout import HOST, Layout, administrators, catalog, logins, replicas
 
 CHECKOUT = Path(__file__).parent.parent
 PORTS = (
@@ -65,7 +65,7 @@ class Service:
 def port_names() -> list[str]:
     """Every key of Layout.ports."""
     services = list(catalog())
-    names = [*PORTS, *replicas(), *(f"metadata:{name}" for name in (*logins(), *ACCOUNTS))]
+    names = [*PORTS, *replicas(), *(f"metadata:{name}" for name in (*logins(), *ACCOUNTS, *administrators()))]
     return names + [f"{part}:{name}" for part in ("function", "run") for name in services]
 
 
@@ -119,14 +119,15 @@ def _postgres(layout: Layout, environ: Mapping[str, str], *, fast: bool) -> Serv
 
 
 def _database_steps(layout: Layout, environ: Mapping[str, str]) -> list[Service]:
-    """The schema, then the login roles and their keys."""
-    url = postgres.admin_dsn(layout.path(), layout.ports["postgres"])
-    environment = stack.inherited(environ) | {"DATABASE_ADMIN_URL": url, "DATABASE_URL": url}
+    """The logins that Terraform makes; then the schema, and what the logins may do, by the migrating job's account."""
+    environment = stack.job_environment(layout, "migrate", environ)
     migrate = (sys.executable, "-m", "migrations.apply")
-    provision = _module(layout, "local.provision")
+    door = ("cloudsql", "metadata") if environment["DATABASE_URL"].startswith("cloudsql:") else ()
+    needs = ("postgres", *door)
     return [
-        Service("migrations", migrate, (), ("postgres",), Ready.ENDED, environment),
-        Service("provision", provision, (), ("postgres", "migrations"), Ready.ENDED, environment),
+        Service("logins", _module(layout, "local.logins"), (), ("postgres",), Ready.ENDED, environment),
+        Service("migrations", migrate, (), (*needs, "logins"), Ready.ENDED, environment),
+        Service("provision", _module(layout, "local.provision"), (), (*needs, "migrations"), Ready.ENDED, environment),
     ]
 
 

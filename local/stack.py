@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from local import postgres
 from local.durable import replace
-from local.layout import HOST, KEY, PROJECT, REGION, Layout, login_role, logins, service_account
+from local.layout import HOST, KEY, PROJECT, REGION, Layout, administrators, login_role, logins, service_account
 
 ANNOUNCEMENT = "stack.json"
 INSTANCE = f"{PROJECT}:{REGION}:main"
@@ -35,7 +35,7 @@ def login_passwords(root: Path) -> dict[str, str]:
     """Login role → password, made once, in `<root>/postgres/logins.json`; provisioning sets them in the database."""
     path = root / "postgres" / "logins.json"
     known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    absent = [role for role in map(login_role, logins()) if role not in known]
+    absent = [role for role in map(login_role, [*logins(), *administrators()]) if role not in known]
     if absent:
         known |= {role: secrets.token_urlsafe(24) for role in absent}
         replace(path, json.dumps(known, indent=1).encode())
@@ -56,6 +56,20 @@ def database_url(layout: Layout, service: str, route: str) -> str:
     if route != "direct":
         raise ValueError(f"DATABASE_ROUTE={route} is neither direct nor connector")
     return dsn(layout, service)
+
+
+def job_environment(layout: Layout, account: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Of a job that needs the database alone: its log-in, by the route of the functions."""
+    metadata = f"{HOST}:{layout.ports[f'metadata:{account}']}"
+    url = database_url(layout, account, environ.get("DATABASE_ROUTE", "direct"))
+    return inherited(environ) | {
+        "GOOGLE_CLOUD_PROJECT": PROJECT,
+        "GCE_METADATA_HOST": metadata,
+        "GCE_METADATA_IP": metadata,
+        "SQLADMIN_ENDPOINT": layout.url("cloudsql"),
+        "DATABASE_ADMIN_URL": url,
+        "DATABASE_URL": url,
+    }
 
 
 def function_environment(layout: Layout, service: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -2,21 +2,25 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import pg8000.native
 import yaml
+from pg8000.native import identifier, literal
 
 from common import register_rules
 from common.settings import admin_url
+from migrations.connection import administer, connected
 
 HERE = Path(__file__).parent
 CATALOG = HERE.parent / "functions" / "catalog.yaml"
 LOCK = 7_305_210_001  # any constant that no one else uses
+# PostgreSQL's own locale: one that no update of the machine's C library changes, and the same everywhere.
+LOCALE = "ENCODING 'UTF8' LOCALE 'C' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
+# For whoever connects without settings of her own. Cloud SQL has no flag for the first.
+SETTINGS = {"statement_timeout": "60s", "log_parameter_max_length_on_error": "0"}
 # Columns that the rules use and the catalog does not have.
 UNKNOWN = """
     SELECT DISTINCT used.name || '.' || used.attribute
@@ -57,43 +61,50 @@ class MigrationError(Exception):
     """A migration cannot be applied; the message says which and why."""
 
 
-@contextmanager
-def connected(url: str, database: str) -> Iterator[pg8000.native.Connection]:
-    """A connection to `database` on the server of a libpq URL."""
-    part = urlsplit(url)
-    connection = pg8000.native.Connection(
-        unquote(part.username or ""),
-        host=part.hostname or "localhost",
-        port=part.port or 5432,
-        password=unquote(part.password) if part.password else None,
-        database=database,
-        ssl_context=False,
-    )
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
 def logins() -> dict[str, dict[str, Any]]:
     """The catalog's services and workloads, by name."""
     catalog = yaml.safe_load(CATALOG.read_text())
     return {**catalog["services"], **catalog["workloads"]}
 
 
+def roles() -> list[str]:
+    """Every role that is made here; none of them logs in."""
+    return ["context_owner", "context_definer", *(entry["role"] for entry in logins().values())]
+
+
 def bootstrap(url: str, database: str) -> None:
-    """Roles and the database itself: the part that needs an administrator (CREATEROLE, CREATEDB)."""
+    """Roles and the database itself: the part that needs an administrator (CREATEROLE, CREATEDB), no superuser."""
     with connected(url, "postgres") as admin:
         admin.run("SELECT pg_advisory_lock(:lock)", lock=LOCK)
+        administer(admin)
         present = {row[0] for row in admin.run("SELECT rolname FROM pg_roles")}
-        for role in ["context_owner", "context_definer", *(entry["role"] for entry in logins().values())]:
+        for role in roles():
             if role not in present:
-                admin.run(f"CREATE ROLE {pg8000.native.identifier(role)} NOLOGIN")
-        admin.run("GRANT context_owner, context_definer TO CURRENT_USER")
+                admin.run(f"CREATE ROLE {identifier(role)} NOLOGIN")
+        admin.run("GRANT context_owner, context_definer TO CURRENT_USER WITH INHERIT FALSE, SET TRUE")
         admin.run("GRANT context_definer TO context_owner WITH INHERIT FALSE, SET TRUE")
         if not admin.run("SELECT FROM pg_database WHERE datname = :name", name=database):
-            admin.run(f"CREATE DATABASE {pg8000.native.identifier(database)} OWNER context_owner TEMPLATE template0")
-        admin.run(f"REVOKE TEMPORARY ON DATABASE {pg8000.native.identifier(database)} FROM PUBLIC")
+            admin.run(f"CREATE DATABASE {identifier(database)} OWNER context_owner TEMPLATE template0 {LOCALE}")
+        admin.run("SET ROLE context_owner")
+        admin.run(f"REVOKE TEMPORARY ON DATABASE {identifier(database)} FROM PUBLIC")
+        for name, value in SETTINGS.items():
+            admin.run(f"ALTER DATABASE {identifier(database)} SET {name} = {literal(value)}")
+    with connected(url, database) as admin:
+        _audit(admin, database)
+
+
+def _audit(admin: pg8000.native.Connection, database: str) -> None:
+    """The extension that records who changes schema and roles, where the server has it (Cloud SQL by a flag)."""
+    administer(admin)
+    if not admin.run("SELECT FROM pg_available_extensions WHERE name = 'pgaudit' AND installed_version IS NULL"):
+        return
+    administrator = identifier(admin.run("SELECT current_user::text")[0][0])
+    admin.run("SET ROLE context_owner")
+    admin.run(f"GRANT CREATE ON DATABASE {identifier(database)} TO {administrator}")
+    admin.run("RESET ROLE")
+    administer(admin)
+    admin.run("CREATE SCHEMA IF NOT EXISTS pgaudit")
+    admin.run("CREATE EXTENSION IF NOT EXISTS pgaudit SCHEMA pgaudit")
 
 
 def migrate(url: str, database: str) -> list[str]:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import pg8000.native
 
 from common.settings import admin_url
-from migrations.apply import connected
+from migrations.connection import connected
 
 BATCH = 500
 PER_MINUTE = 600

@@ -9,24 +9,30 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import pg8000.native
+import yaml
 from pg8000.native import identifier
 
 from common.settings import admin_url, provision_sources
-from migrations.apply import LOCK, connected, logins
+from migrations.apply import CATALOG, LOCK, logins
+from migrations.connection import administer, connected
 
 
 def provision(url: str, secret: Callable[[str], bytes], login: Callable[[str], str]) -> None:
     """Grant and store keys for every service and workload. `secret(id)` is a payload, `login(name)` a login role."""
-    with connected(url, urlsplit(url).path.lstrip("/")) as admin:
+    database = urlsplit(url).path.lstrip("/")
+    with connected(url, database) as admin:
         admin.run("SELECT pg_advisory_lock(:lock)", lock=LOCK)
+        _owners(admin, login)
         for name, entry in logins().items():
+            administer(admin)
             admin.run(f"GRANT {identifier(entry['role'])} TO {identifier(login(name))}")
-            database = identifier(urlsplit(url).path.lstrip("/"))
-            admin.run(f"GRANT CONNECT ON DATABASE {database} TO {identifier(entry['role'])}")
             ring = json.loads(secret(f"context-key-{entry['role']}"))
             admin.run("SET ROLE context_owner")
+            admin.run(f"GRANT CONNECT ON DATABASE {identifier(database)} TO {identifier(entry['role'])}")
             for kid, key in ring["keys"].items():
                 admin.run(
                     "SELECT platform.put_context_key(:kid, CAST(:login AS name), CAST(:kinds AS text[]), :signs, :key)",
@@ -42,6 +48,17 @@ def provision(url: str, secret: Callable[[str], bytes], login: Callable[[str], s
                 kept=list(ring["keys"]),
             )
             admin.run("RESET ROLE")
+
+
+def _owners(admin: pg8000.native.Connection, login: Callable[[str], str]) -> None:
+    """Jobs that act as the owner of the schema may become it, and inherit nothing; those that exist here."""
+    jobs: dict[str, Any] = yaml.safe_load(CATALOG.read_text())["jobs"]
+    wanted = {login(job["account"]) for job in jobs.values() if job.get("database") == "owner"}
+    present = {row[0] for row in admin.run("SELECT rolname FROM pg_roles WHERE rolcanlogin")}
+    administer(admin)
+    for name in sorted(wanted & present):
+        admin.run(f"GRANT context_owner TO {identifier(name)} WITH INHERIT FALSE, SET TRUE")
+    admin.run("RESET ROLE")
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ import pg8000.native
 
 from common import ledger
 from common.settings import admin_url
-from migrations.apply import connected
+from migrations.connection import connected
 
 COMPLETE, INCOMPLETE, FORGED = 0, 1, 2
 KEPT_DAYS = 3 * 365  # as long as the requests themselves, by the register

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pg8000.native
 
-from migrations.apply import connected
+from migrations.connection import connected
 
 DONE, REFUSED, UNUSABLE = 0, 1, 2
 SUCCESS, DENIED, FAILURE = "success", "denied", "failure"

@@ -21,6 +21,14 @@ from common.wire import Step
 print(connect(sys.argv[1]).flight([Step("SELECT session_user::text, inet_client_addr() IS NULL")])[0][0])
 """
 
+WHO = """
+import os
+from migrations.connection import connected
+with connected(os.environ["DATABASE_ADMIN_URL"], "context") as connection:
+    asked = "SELECT session_user::text, current_setting('application_name'), inet_client_addr() IS NULL"
+    print(*connection.run(asked)[0])
+"""
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
@@ -73,6 +81,45 @@ def test_every_service_logs_in_through_the_door(stack: dict[str, Any], admin: pg
     assert functions.isdisjoint(name for (name,) in direct)
     for service in functions:
         assert {tuple(row) for row in sessions(admin, service)} == {(login_role(service), True)}
+
+
+def as_a_job(layout: Layout, account: str, *command: str) -> "subprocess.CompletedProcess[str]":
+    """A command in the environment of the Cloud Run job that runs as this account."""
+    environment = stacks.job_environment(layout, account, {**os.environ, "DATABASE_ROUTE": "connector"})
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_migrating_job_logs_in_by_iam_and_is_no_superuser(layout: Layout, admin: pg8000.native.Connection) -> None:
+    again = as_a_job(layout, "migrate", "-m", "migrations.apply")
+    who = as_a_job(layout, "migrate", "-c", WHO)
+
+    assert again.stdout == "applied: nothing, the schema is current\n", again.stderr
+    assert who.stdout.split() == [login_role("migrate"), "migrations", "True"], who.stderr
+    assert admin.run(
+        "SELECT DISTINCT rolsuper OR rolbypassrls OR rolcreaterole FROM pg_roles WHERE rolname = :login",
+        login=login_role("migrate"),
+    ) == [[False]]
+    owned = admin.run(
+        "SELECT m.member::regrole::text FROM pg_auth_members m WHERE m.admin_option AND m.roleid = :role ::regrole",
+        role="context_owner",
+    )
+    assert owned == [["cloudsqlsuperuser"]]
+
+
+def test_the_operators_job_is_the_owner_and_nothing_else(layout: Layout) -> None:
+    listed = as_a_job(layout, "operator", "-m", "migrations.operator", "jobs")
+    refused = as_a_job(layout, "operator", "-m", "migrations.apply")
+
+    assert listed.returncode == 0, listed.stderr
+    assert "42501" in refused.stderr
 
 
 def test_a_function_is_nobody_else(layout: Layout) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from pg8000.native import identifier
 
+from common.connecting import IAM
 from tests.conftest import CHECKOUT
 
 EXCESSES = {
@@ -31,7 +32,7 @@ EXCESSES = {
 @pytest.fixture
 def login(admin):
     name = f"test-{uuid.uuid4().hex[:8]}"
-    admin.run(f"CREATE ROLE {identifier(name)} LOGIN PASSWORD 'throw-away' IN ROLE projects_fn")
+    admin.run(f"CREATE ROLE {identifier(name)} LOGIN PASSWORD 'throw-away' IN ROLE projects_fn, {IAM}")
     yield name
     admin.run(f"REASSIGN OWNED BY {identifier(name)} TO admin")
     admin.run(f"DROP OWNED BY {identifier(name)}")
@@ -59,6 +60,17 @@ def test_an_ordinary_login_starts(stack, login, tmp_path):
     code, said = start(stack, login, tmp_path)
     assert code == 0, said
     assert "started" in said
+
+
+def test_the_mark_of_iam_log_ins_holds_nothing(stack, admin, login, tmp_path):
+    admin.run(f"GRANT SELECT ON app.projects TO {IAM}")
+    try:
+        code, said = start(stack, login, tmp_path)
+    finally:
+        admin.run(f"REVOKE SELECT ON app.projects FROM {IAM}")
+
+    assert code == 1
+    assert f"holds rights as {IAM}" in said
 
 
 @pytest.mark.parametrize("excess", EXCESSES)
