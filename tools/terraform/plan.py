@@ -43,7 +43,7 @@ class Run:
         command = [self.terraform, f"-chdir={self.folder}", *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise Failed(f"terraform {arguments[0]}\n{done.stdout}{done.stderr}")
+            raise Failed(f"terraform {arguments[0]}\n{done.stderr or done.stdout}")
         return done.stdout
 
 
@@ -65,6 +65,16 @@ def copied(root: Path) -> Iterator[Path]:
         yield folder
 
 
+def read_early(folder: Path) -> None:
+    """Take from data sources what they depend on: Terraform would read them at the apply only."""
+    for path in folder.glob("*.tf"):
+        blocks = re.split(r"^(?=\S)", path.read_text(), flags=re.MULTILINE)
+        early = (re.sub(r"^  depends_on += \[.*?\]$", "", block, flags=re.MULTILINE | re.DOTALL) for block in blocks)
+        path.write_text(
+            "".join(new if old.startswith("data ") else old for old, new in zip(blocks, early, strict=True))
+        )
+
+
 @contextmanager
 def running(root: Path, *, resolved: bool) -> Iterator[Run]:
     """Terraform, initialized, with providers that it need not download."""
@@ -72,6 +82,8 @@ def running(root: Path, *, resolved: bool) -> Iterator[Run]:
     if terraform is None:
         raise Failed("terraform is not on PATH")
     with copied(root) as folder, reattached(folder, resolved=resolved) as providers:
+        if resolved:
+            read_early(folder)
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(folder.parent),
@@ -90,7 +102,9 @@ def running(root: Path, *, resolved: bool) -> Iterator[Run]:
 def reattached(folder: Path, *, resolved: bool) -> Iterator[dict[str, Any]]:
     """Serve every provider for the types that the folder names; what TF_REATTACH_PROVIDERS says of them."""
     used = set(re.findall(r'"([a-z0-9]+_\w+)"', "\n".join(path.read_text() for path in folder.glob("*.tf"))))
-    with subprocess.Popen(["sleep", "3600"]) as bystander:  # Terraform may kill the process that it thinks is a provider
+    with subprocess.Popen(
+        ["sleep", "3600"]
+    ) as bystander:  # Terraform may kill the process that it thinks is a provider
         servers, providers = [], {}
         for name, of_provider in schema.load().items():
             server, port = protocol.serve(Provider(of_provider, used, resolved=resolved).methods())

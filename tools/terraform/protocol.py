@@ -23,17 +23,19 @@ SCALARS = {
 MESSAGES: dict[str, str] = {  # name: "field type number", `*` repeated, `%` a map from strings
     "DynamicValue": "msgpack bytes 1, json bytes 2",
     "Diagnostic": "severity int32 1, summary string 2, detail string 3",
-    "Attribute": "name string 1, type bytes 2, required bool 4, optional bool 5, computed bool 6",
+    "Attribute": "name string 1, type bytes 2, required bool 4, optional bool 5, computed bool 6, write_only bool 11",
     "NestedBlock": "type_name string 1, block Block 2, nesting int32 3, min_items int64 4, max_items int64 5",
     "Block": "version int64 1, attributes *Attribute 2, block_types *NestedBlock 3",
     "Schema": "version int64 1, block Block 2",
     "Empty": "",
-    "Schemas": "provider Schema 1, resource_schemas %Schema 2, data_source_schemas %Schema 3, provider_meta Schema 5",
+    "Schemas": "provider Schema 1, resource_schemas %Schema 2, data_source_schemas %Schema 3, provider_meta Schema 5,"
+    " ephemeral_resource_schemas %Schema 8",
     "Config": "type_name string 1, config DynamicValue 2",
     "Diagnostics": "diagnostics *Diagnostic 1",
     "Change": "type_name string 1, prior_state DynamicValue 2, proposed_new_state DynamicValue 3, config DynamicValue 4",
     "Planned": "planned_state DynamicValue 1, diagnostics *Diagnostic 4",
     "State": "state DynamicValue 1, diagnostics *Diagnostic 2",
+    "Opened": "diagnostics *Diagnostic 1, result DynamicValue 3",
 }
 METHODS = {  # method: request, response
     "GetProviderSchema": ("Empty", "Schemas"),
@@ -43,6 +45,9 @@ METHODS = {  # method: request, response
     "ConfigureProvider": ("Config", "Diagnostics"),
     "PlanResourceChange": ("Change", "Planned"),
     "ReadDataSource": ("Config", "State"),
+    "ValidateEphemeralResourceConfig": ("Config", "Diagnostics"),
+    "OpenEphemeralResource": ("Config", "Opened"),
+    "CloseEphemeralResource": ("Config", "Diagnostics"),
     "StopProvider": ("Empty", "Empty"),
 }
 UNLIMITED = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))

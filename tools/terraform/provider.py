@@ -16,6 +16,7 @@ from tools.terraform import protocol
 from tools.terraform.schema import Block
 
 NESTING = {"single": 1, "list": 2, "set": 3, "map": 4}
+WRITE_ONLY = "_wo"  # how the names of arguments end that stand in no state
 UNKNOWN = msgpack.ExtType(0, b"\x00")
 NAMES = ("name", "account_id", "secret_id", "repository_id", "pool_id", "api_id", "service", "display_name")
 KNOWN: dict[str, Any] = {"number": "123456789012", "address": "192.0.2.1", "ip_address": "192.0.2.2"}
@@ -31,6 +32,7 @@ def to_block(block: Block) -> Any:
             required="r" in flags,
             optional="o" in flags,
             computed="c" in flags or not flags,
+            write_only=name.endswith(WRITE_ONLY),
         )
         for name, (flags, kind) in block["a"].items()
     ]
@@ -81,16 +83,21 @@ class Provider:
             "ValidateProviderConfig": lambda _: protocol.message("Empty"),
             "ValidateResourceConfig": lambda _: protocol.message("Diagnostics"),
             "ValidateDataResourceConfig": lambda _: protocol.message("Diagnostics"),
+            "ValidateEphemeralResourceConfig": lambda _: protocol.message("Diagnostics"),
             "ConfigureProvider": self._configure,
             "PlanResourceChange": self._plan,
             "ReadDataSource": self._read,
+            "OpenEphemeralResource": self._open,
+            "CloseEphemeralResource": lambda _: protocol.message("Diagnostics"),
             "StopProvider": lambda _: protocol.message("Empty"),
         }
 
     def _schemas(self, _: Any) -> Any:
         def of(kind: str) -> dict[str, Any]:
             types = self._schema[kind].items()
-            return {name: protocol.message("Schema", block=to_block(block)) for name, block in types if name in self._used}
+            return {
+                name: protocol.message("Schema", block=to_block(block)) for name, block in types if name in self._used
+            }
 
         meta = {"a": {"module_name": ["o", "string"]}, "b": {}}
         return protocol.message(
@@ -99,6 +106,7 @@ class Provider:
             provider_meta=protocol.message("Schema", block=to_block(meta)),
             resource_schemas=of("resource"),
             data_source_schemas=of("data"),
+            ephemeral_resource_schemas=of("ephemeral"),
         )
 
     def _configure(self, request: Any) -> Any:
@@ -115,10 +123,16 @@ class Provider:
         return protocol.message("Planned", planned_state=encode(planned))
 
     def _read(self, request: Any) -> Any:
+        return protocol.message("State", state=self._found("data", request))
+
+    def _open(self, request: Any) -> Any:
+        return protocol.message("Opened", result=self._found("ephemeral", request))
+
+    def _found(self, kind: str, request: Any) -> Any:
+        """What was asked for, with everything else made up."""
         asked = decode(request.config)
-        block = self._schema["data"][request.type_name]
-        found = self._fill(asked, block, "data/" + self._label(request.type_name, asked), always=True)
-        return protocol.message("State", state=encode(found))
+        label = f"{kind}/{self._label(request.type_name, asked)}"
+        return encode(self._fill(asked, self._schema[kind][request.type_name], label, always=True))
 
     def _label(self, kind: str, value: dict[str, Any]) -> str:
         """`type/name`, and a digest where there is no name."""
@@ -135,7 +149,7 @@ class Provider:
             given = value.get(name)
             if given is None and "c" in flags:
                 given = self._computed(name, flags, kind, f"{label}/{name}", always=always, top=top)
-            filled[name] = given
+            filled[name] = None if name.endswith(WRITE_ONLY) else given
         for name, (_, _, _, inner) in block["b"].items():
             given = value.get(name)
             if isinstance(given, list):

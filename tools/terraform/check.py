@@ -1,0 +1,92 @@
+"""terraform/*.tf against the schema of the providers, without Terraform: `python -m tools.terraform.check`.
+
+Types, attributes and blocks that do not exist, required ones that are missing, literals of a wrong type, references to
+what is not declared, what is declared and never used, and roles that are not in grants.yaml.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tools.terraform import schema as schemas
+from tools.terraform.bodies import META, check_body, check_lifecycle
+from tools.terraform.hcl import Entry
+from tools.terraform.messages import unknown
+from tools.terraform.module import ARGUMENTS, OF_PROVIDERS, Finding, Module, block_of, load, provider_of, sources
+from tools.terraform.references import check_uses, unused
+from tools.terraform.schema import Schema
+
+CHECKOUT = Path(__file__).parent.parent.parent
+
+
+def findings(files: Mapping[str, str]) -> list[Finding]:
+    """What is wrong in a module of these files, by name."""
+    module, schema = load(files), schemas.load()
+    for entry in module.every():
+        for message in _check(module, schema, entry):
+            module.say(entry.where, message)
+    if not module.partial:
+        for where, name in unused(module):
+            module.say(where, f"{name} is never used")
+    return sorted(set(module.findings))
+
+
+def _check(module: Module, schema: Schema, entry: Entry) -> Iterator[str]:
+    if entry.kind in ARGUMENTS:
+        yield from _arguments(entry)
+    elif entry.kind in OF_PROVIDERS:
+        yield from _made(module, schema, entry)
+    elif entry.kind == "provider":
+        name = entry.address.split("#")[0]
+        if name in schema:
+            own = {key: value for key, value in entry.body.items() if key != "alias"}
+            yield from check_body(f"provider {name}", own, schema[name]["config"])
+    if not module.partial:  # what a file declares that could not be read is not known
+        yield from check_uses(module, schema, entry)
+
+
+def _arguments(entry: Entry) -> Iterator[str]:
+    allowed, required = ARGUMENTS[entry.kind]
+    name = f"{entry.kind} {entry.address}".split("#")[0]
+    for key in sorted(set(entry.body) - allowed):
+        yield unknown(f"argument in {name}:", key, allowed)
+    for key in sorted(required - set(entry.body)):
+        yield f"{name}: missing {key}"
+
+
+def _made(module: Module, schema: Schema, entry: Entry) -> Iterator[str]:
+    """A resource, a data source or an ephemeral resource."""
+    kind = entry.address.split(".")[0]
+    block = block_of(schema, entry.kind, kind, entry.body)
+    if block is None:
+        yield f"{entry.kind} type {kind} belongs to a provider whose schema is not here"
+    elif block:
+        yield from check_body(entry.address, entry.body, block, META)
+        yield from check_lifecycle(entry.address, entry.body, block)
+    else:
+        elsewhere = sorted(name for name, of_provider in schema.items() if kind in of_provider[entry.kind])
+        known = [name for of_provider in schema.values() for name in of_provider[entry.kind]]
+        if elsewhere:
+            yield f"{entry.kind} type {kind} exists only in provider {', '.join(elsewhere)}"
+        else:
+            yield unknown(f"{entry.kind} type", kind, known)
+    alias = str(entry.body.get("provider", "")).removeprefix("${").rstrip("}")
+    if alias and alias not in module.providers:
+        yield unknown("provider", alias, module.providers)
+    elif provider_of(kind, entry.body) not in module.providers:
+        yield f"provider {provider_of(kind, entry.body)} is not required"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=CHECKOUT, help="the folder that terraform/ is in")
+    folder = parser.parse_args().root / "terraform"
+    found = findings(sources(folder))
+    for finding in found:
+        print(f"terraform/{finding}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
