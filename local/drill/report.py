@@ -26,8 +26,9 @@ def figures(facts: Facts, *, held: bool) -> str:
         "",
         f"{known['tasks']:,.0f} tasks and {known['events']:,.0f} audit events at the backup, {known['rows']:,.0f} tasks"
         f" at the moment. Database {known['database_mib']:,.0f} MiB, base backup {known['backup_mib']:,.0f} MiB,"
-        f" archived log {known['archived_mib']:,.0f} MiB. At the loss the archive was {known['archive_lag']:.1f} s behind.",
-        f"{known['lost_rows']:.0f} promised rows were lost, all of them later than the moment.",
+        f" archived log {known['archived_mib']:,.0f} MiB.",
+        f"At the loss the archive was {known['archive_lag']:.1f} s behind."
+        f" {known['lost_rows']:.0f} promised rows were lost, all of them later than the moment.",
         "",
         "| step | seconds |",
         "|---|---|",

@@ -40,7 +40,7 @@ def test_no_two_boxes_stand_in_one_place_and_no_text_leaves_its_box():
     assert len(set(places)) == len(places)
     for node in SOURCE["nodes"].values():
         assert len(node["title"]) <= 20
-        assert all(len(note) <= 26 for note in node.get("notes", []))
+        assert all(len(note) <= 24 for note in node.get("notes", []))
         assert len(node.get("notes", [])) <= 2
 
 
