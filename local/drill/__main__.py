@@ -8,7 +8,7 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from subprocess import CalledProcessError
+from subprocess import CalledProcessError, SubprocessError
 
 from requests import RequestException
 
@@ -21,7 +21,7 @@ from local.drill.site import Site
 from local.drill.story import Drill
 from local.postgres_home import NotStarted
 
-PROBLEMS = (Broken, TooLate, Refused, NotStarted, RequestException, CalledProcessError, OSError)
+PROBLEMS = (Broken, TooLate, Refused, NotStarted, RequestException, SubprocessError, OSError)
 
 
 def main() -> int:

@@ -115,10 +115,13 @@ class Site:
             stderr=subprocess.STDOUT,
         ) as process:
             deadline = time.monotonic() + seconds
-            while draining and process.poll() is None and time.monotonic() < deadline:
-                self.run_job("outbox-drain")
-                time.sleep(0.5)
-            said, _ = process.communicate(timeout=max(1.0, deadline - time.monotonic()))
+            try:
+                while draining and process.poll() is None and time.monotonic() < deadline:
+                    self.run_job("outbox-drain")
+                    time.sleep(0.5)
+                said, _ = process.communicate(timeout=max(1.0, deadline - time.monotonic()))
+            finally:
+                process.kill()  # it has ended, or is too late
             return process.returncode, said
 
     def forget(self) -> None:

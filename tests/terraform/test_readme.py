@@ -1,7 +1,6 @@
 """terraform/README.md: its picture, its tables and its sums are those of the code."""
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -113,9 +112,3 @@ def test_each_environment_has_a_state_of_its_own(environment):
     backend = (tables.TERRAFORM / "env" / f"{environment}.gcs.tfbackend").read_text()
     project = plan(environment).variables["project"]
     assert f'bucket = "{project}-state"' in backend
-
-
-def test_links_lead_somewhere():
-    text = readme.README.read_text()
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", text):
-        assert Path(tables.TERRAFORM, target).exists(), target
