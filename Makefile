@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint lock bench reset replay-erasures restore-drill import-export bundle
+.PHONY: help run demo test lint lock bench reset replay-erasures restore-drill cloud-docs import-export bundle
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ replay-erasures: $(STAMP)  ## After a restore: erase again whom the ledger of er
 
 restore-drill: $(STAMP)  ## Lose a database, bring it back to a moment, erase again; measured (docs/restore-drill.md)
 	@$(BIN)/python -m local.drill --report docs/restore-drill.md
+
+cloud-docs: $(STAMP)  ## Draw terraform/diagram.svg and write the tables of terraform/README.md anew
+	@$(BIN)/python -m tools.diagram
+	@$(BIN)/python -m tools.readme
 
 import-export: $(STAMP)  ## Move an organization in: make import-export FILE=package.zip [ORGANIZATION=an empty one]
 	@$(BIN)/python -m local.import_export "$(FILE)" $(if $(ORGANIZATION),--organization "$(ORGANIZATION)")
