@@ -1,6 +1,7 @@
 environment = "staging"
 project     = "dev-context-staging"
 domain      = "api.staging.example.com"
+image       = "europe-west1-docker.pkg.dev/dev-context-staging/dev-context/dev-context@sha256:0000000000000000000000000000000000000000000000000000000000000000"
 
 database_tier        = "db-custom-2-7680"
 database_maintenance = "canary" # a week before production
