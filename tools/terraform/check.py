@@ -8,9 +8,11 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tools.terraform import schema as schemas
 from tools.terraform.bodies import META, check_body, check_lifecycle
+from tools.terraform.grants import check_grants, listed
 from tools.terraform.hcl import Entry
 from tools.terraform.messages import unknown
 from tools.terraform.module import ARGUMENTS, OF_PROVIDERS, Finding, Module, block_of, load, provider_of, sources
@@ -20,12 +22,13 @@ from tools.terraform.schema import Schema
 CHECKOUT = Path(__file__).parent.parent.parent
 
 
-def findings(files: Mapping[str, str]) -> list[Finding]:
-    """What is wrong in a module of these files, by name."""
+def findings(files: Mapping[str, str], grants: dict[str, Any] | None = None) -> list[Finding]:
+    """What is wrong in a module of these files, by name; `grants` in place of grants.yaml."""
     module, schema = load(files), schemas.load()
     for entry in module.every():
         for message in _check(module, schema, entry):
             module.say(entry.where, message)
+    module.findings += check_grants(module, listed() if grants is None else grants)
     if not module.partial:
         for where, name in unused(module):
             module.say(where, f"{name} is never used")
@@ -84,7 +87,7 @@ def main() -> int:
     folder = parser.parse_args().root / "terraform"
     found = findings(sources(folder))
     for finding in found:
-        print(f"terraform/{finding}")
+        print(finding)
     return 1 if found else 0
 
 

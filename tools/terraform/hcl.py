@@ -51,7 +51,7 @@ class Entry:
             return []
         scope = {name for field, name in (("for_each", "each"), ("count", "count")) if field in self.body}
         scope |= set(iterators(self.body))
-        found = []
+        found: list[Use] = []
         for key, value in self.body.items():
             if self.kind == "variable" and key == "type":
                 continue
@@ -142,21 +142,26 @@ def iterators(body: Tree) -> Iterator[str]:
             yield from iterators(inner)
 
 
-def expressions(value: Any) -> Iterator[str]:
-    """The code of every expression at and below a value."""
+def texts(value: Any) -> Iterator[str]:
+    """Every text at and below a value, the names in it included."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            if isinstance(key, str) and "${" in key:
-                yield from expressions(key)
-            yield from expressions(inner)
+            yield from texts(key)
+            yield from texts(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from expressions(inner)
-    elif isinstance(value, str) and value.startswith('"'):
-        if "${" in value or "%{" in value:
-            yield code_of(value[1:-1], "text")
-    elif isinstance(value, str) and value.startswith("${"):
-        yield code_of(value[2:-1], "code")
+            yield from texts(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def expressions(value: Any) -> Iterator[str]:
+    """The code of every expression at and below a value."""
+    for text in texts(value):
+        if text.startswith('"') and ("${" in text or "%{" in text):
+            yield code_of(text[1:-1], "text")
+        elif text.startswith("${"):
+            yield code_of(text[2:-1], "code")
 
 
 def code_of(text: str, state: str) -> str:

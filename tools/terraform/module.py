@@ -58,8 +58,8 @@ class Module:
 
 
 def sources(folder: Path) -> dict[str, str]:
-    """File name → text of every .tf file of a folder."""
-    return {path.name: path.read_text() for path in sorted(folder.glob("*.tf"))}
+    """File → text of every .tf file of a folder."""
+    return {f"{folder.name}/{path.name}": path.read_text() for path in sorted(folder.glob("*.tf"))}
 
 
 def load(files: Mapping[str, str]) -> Module:
@@ -86,16 +86,20 @@ def _declare(module: Module, entry: Entry) -> None:
         module.say(entry.where, f"duplicate {entry.kind} {address}")
     module.declared[entry.kind][address] = entry
     if entry.kind == "locals":
-        for name in entry.body:
-            if name in module.locals:
-                module.say(entry.where, f'duplicate local "{name}"')
-            module.locals[name] = entry.where
+        _declare_locals(module, entry)
     elif entry.kind == "provider":
         alias = f".{unquote(str(entry.body['alias']))}" if "alias" in entry.body else ""
         module.providers.add(entry.address.split("#")[0] + alias)
     elif entry.kind == "terraform":
         for required in blocks(entry.body.get("required_providers", [])):
             module.providers |= set(required) - {MARK}
+
+
+def _declare_locals(module: Module, entry: Entry) -> None:
+    for name in entry.body:
+        if name in module.locals:
+            module.say(entry.where, f'duplicate local "{name}"')
+        module.locals[name] = entry.where
 
 
 def provider_of(kind: str, body: Tree) -> str:

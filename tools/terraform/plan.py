@@ -22,7 +22,7 @@ from tools.terraform import protocol, schema
 from tools.terraform.provider import Provider
 
 CHECKOUT = Path(__file__).parent.parent.parent
-FOUNDATION = {"image": None, "session_endpoint_zones": []}  # of an environment that has no image yet
+FOUNDATION: dict[str, Any] = {"image": None, "session_endpoint_zones": []}  # of an environment that has no image yet
 HOST = "registry.terraform.io/" + "hashicorp"
 
 

@@ -80,7 +80,7 @@ def _messages() -> dict[str, Any]:
         for text in filter(None, fields.split(", ")):
             _field(message, text)
     pool = DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
+    pool.Add(file)
     return {name: GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in MESSAGES}
 
 
