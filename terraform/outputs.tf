@@ -24,3 +24,8 @@ output "buckets" {
   description = "Name of each bucket by its key."
   value       = { for key, bucket in google_storage_bucket.main : key => bucket.name }
 }
+
+output "dns_records" {
+  description = "What the domain's zone must say; made by Terraform itself where `dns_zone` names the zone."
+  value       = local.dns_records
+}
