@@ -15,6 +15,7 @@ locals {
     registry  = google_project_service_identity.main["artifactregistry"].member
     logging   = "serviceAccount:${data.google_logging_project_cmek_settings.main.service_account_id}"
     pubsub    = google_project_service_identity.main["pubsub"].member
+    run       = google_project_service_identity.main["run"].member
     workflows = google_project_service_identity.main["workflows"].member
   }
   kms_keys = toset(concat(keys(local.kms_agents), ["fields"]))
@@ -22,7 +23,7 @@ locals {
 
 # Agents come into being at their first use; a key must be granted before.
 resource "google_project_service_identity" "main" {
-  for_each = toset(["sqladmin", "memorystore", "secretmanager", "container", "artifactregistry", "pubsub", "workflows"])
+  for_each = toset(["sqladmin", "memorystore", "secretmanager", "container", "artifactregistry", "pubsub", "run", "workflows"])
   provider = google-beta
 
   service = "${each.key}.googleapis.com"

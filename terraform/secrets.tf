@@ -13,13 +13,13 @@ locals {
   secret_ids   = setunion(local.rings, keys(local.by_hand))
   context_keys = [for login in local.logins : "context-key-${login.role}"]
 
-  # Who reads what. The account that turns the rings stands below; a workload's secrets are copied into the cluster by a
+  # Who reads what: each service what it mounts. The account that turns the rings stands below; a workload's secrets are copied into the cluster by a
   # Kubernetes account that no pod has.
   service_readers = flatten([
     for name, service in local.services : [
-      for id in concat(service.secrets, ["context-key-${service.role}"]) :
+      for id in setunion(try(service.secret_writer, false) ? [] : concat(service.secrets, ["context-key-${service.role}"]), ["valkey-ca"]) :
       { id = id, reader = name, member = google_service_account.main[name].member }
-    ] if !try(service.secret_writer, false)
+    ]
   ])
   job_readers = distinct(flatten([ # several jobs share an account
     for name, job in local.catalog.jobs : [
@@ -46,8 +46,8 @@ locals {
   written = setunion(local.rings, [for id, secret in local.by_hand : id if try(secret.random, false)])
   secret_writers = merge([
     for name, login in local.logins : {
-      for pair in setproduct(local.written, ["secretVersionManager", "secretAccessor"]) :
-      "${pair[0]}/${name}/${pair[1]}" => { id = pair[0], account = name, role = "roles/secretmanager.${pair[1]}" }
+      for pair in setproduct(local.written, ["roles/secretmanager.secretVersionManager", "roles/secretmanager.secretAccessor"]) :
+      "${pair[0]}/${name}/${trimprefix(pair[1], "roles/secretmanager.")}" => { id = pair[0], account = name, role = pair[1] }
     } if try(login.secret_writer, false)
   ]...)
 }

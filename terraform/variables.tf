@@ -62,6 +62,41 @@ variable "services" {
   default     = true
 }
 
+# Functions and jobs
+
+variable "settings" {
+  description = "Settings of docs/settings.md that Terraform neither knows nor leaves at their default, for every service and job."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : contains(local.setting_names, name)])
+    error_message = "settings has a name that docs/settings.md does not know."
+  }
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : !contains(local.given_settings, name)])
+    error_message = "settings has a name whose value Terraform knows itself: terraform/settings.tf."
+  }
+}
+
+variable "warm" {
+  description = "Whether the services that people wait for keep an instance running, as functions/catalog.yaml says."
+  type        = bool
+  default     = true
+}
+
+variable "operators" {
+  description = "Who may start the operator's jobs (docs/operator.md), e.g. group:operators@example.com."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for member in var.operators : can(regex("^(group|user|serviceAccount):[^@]+@", member))])
+    error_message = "operators are groups, users or service accounts; never allUsers or a whole domain."
+  }
+}
+
 # The database
 
 variable "database_instance" {
