@@ -1,0 +1,139 @@
+"""A release against Cloud Run's Admin API, over HTTP: the order of its steps, and the way back from each."""
+
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.release.run_admin import TOKEN, RunAdmin, serving
+from tools.release.__main__ import main
+from tools.release.cloud import Cloud, Failed
+from tools.release.rollout import STEPS, Release, roll_back
+
+ALL, INTERNAL = "INGRESS_TRAFFIC_ALL", "INGRESS_TRAFFIC_INTERNAL_ONLY"
+SERVICES = {"auth": ALL, "projects": ALL, "keys": INTERNAL}
+JOBS = ["migrate", "provision", "operator"]
+
+
+def image(name: str) -> str:
+    return f"registry.example/dev-context@sha256:{name.ljust(64, '0')}"
+
+
+OLD, NEW = image("a1"), image("b2")
+
+
+@pytest.fixture
+def admin() -> Iterator[RunAdmin]:
+    with serving(RunAdmin(SERVICES, JOBS, OLD)) as running:
+        yield running
+
+
+@pytest.fixture
+def cloud(admin: RunAdmin) -> Iterator[Cloud]:
+    with requests.Session() as session:
+        session.headers["Authorization"] = TOKEN
+        yield Cloud(session, lambda audience: f"for {audience}", "p", "europe-west1", admin.url, poll=0)
+
+
+def release(cloud: Cloud, wanted: str, pause: object = None) -> list[str]:
+    said: list[str] = []
+    Release(cloud, wanted, list(SERVICES), ["operator"], said.append, pause or (lambda percent: None))()  # type: ignore[arg-type]
+    return said
+
+
+def shares(admin: RunAdmin) -> list[dict[str, int]]:
+    return [admin.share(name) for name in SERVICES]
+
+
+def test_it_works(admin: RunAdmin, cloud: Cloud) -> None:
+    seen = []
+    release(cloud, NEW, lambda percent: seen.append((percent, shares(admin))))
+
+    assert shares(admin) == [{NEW: 100}] * 3
+    assert [percent for percent, _ in seen] == list(STEPS)
+    assert seen[0][1] == [{OLD: 95, NEW: 5}] * 3
+    assert admin.jobs["operator"]["template"]["template"]["containers"][0]["image"] == NEW
+
+
+def test_the_schema_comes_first_and_no_traffic_before_every_revision_is_there(admin: RunAdmin, cloud: Cloud) -> None:
+    release(cloud, NEW)
+
+    order = [act for act in admin.acts if act.startswith(("run", "deploy"))]
+    assert order == ["run migrate b20000", "run provision b20000", "deploy auth", "deploy projects", "deploy keys"]
+    assert admin.deployed == [{OLD: 100}] * 3
+    last = admin.acts.index("deploy keys")
+    for act in admin.acts[:last]:
+        assert "00002-abc=" not in act or "00002-abc=0" in act, act
+
+
+def test_a_failed_migration_changes_no_function(admin: RunAdmin, cloud: Cloud) -> None:
+    with pytest.raises(Failed, match="job migrate"):
+        release(cloud, image("broken"))
+
+    assert [act for act in admin.acts if not act.startswith("run")] == []
+    assert shares(admin) == [{OLD: 100}] * 3
+
+
+@pytest.mark.parametrize("fault", ["bad", "ill", "late"])
+def test_a_revision_that_is_not_well_gives_the_traffic_back(admin: RunAdmin, cloud: Cloud, fault: str) -> None:
+    """It does not start; it does not reach its database; it fails under traffic."""
+    with pytest.raises(Failed, match="did not become ready" if fault == "bad" else "answers 503"):
+        release(cloud, image(fault))
+
+    assert shares(admin) == [{OLD: 100}] * 3
+    release(cloud, NEW)
+    assert shares(admin) == [{NEW: 100}] * 3
+
+
+def test_whoever_stops_it_gets_the_old_ones_back(admin: RunAdmin, cloud: Cloud) -> None:
+    def stop(percent: int) -> None:
+        if percent == 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        release(cloud, NEW, stop)
+
+    assert shares(admin) == [{OLD: 100}] * 3
+
+
+def test_back_to_the_release_before_at_once(admin: RunAdmin, cloud: Cloud) -> None:
+    release(cloud, NEW)
+    before = len(admin.acts)
+
+    roll_back(cloud, list(SERVICES), str)
+    roll_back(cloud, list(SERVICES), str)
+
+    assert shares(admin) == [{OLD: 100}] * 3
+    assert not [act for act in admin.acts[before:] if not act.startswith("traffic")]
+
+
+def test_what_terraform_applies_afterwards_reaches_nobody_before_the_next_release(
+    admin: RunAdmin, cloud: Cloud
+) -> None:
+    release(cloud, NEW)
+    service = cloud.service("auth")
+    service["template"]["containers"][0]["env"] = [{"name": "RATE_USER", "value": "1/minute"}]
+    cloud.update(service, "template")
+    applied = cloud.service("auth")["latestReadyRevision"].rsplit("/", 1)[-1]
+
+    assert [each["percent"] for each in admin.services["auth"]["trafficStatuses"] if each["revision"] == applied] == []
+    release(cloud, NEW)
+    assert cloud.service("auth")["traffic"][0]["revision"] == applied
+
+
+def test_somebody_elses_change_in_between_is_not_overwritten(admin: RunAdmin, cloud: Cloud) -> None:
+    service = cloud.service("auth")
+    cloud.update(
+        cloud.service("auth") | {"traffic": [{"type": "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "percent": 100}]},
+        "traffic",
+    )
+
+    with pytest.raises(Failed, match="409"):
+        cloud.update(service, "traffic")
+
+
+@pytest.mark.parametrize("wrong", [["europe/dev-context:latest"], ["--back", OLD], []])
+def test_what_is_not_asked_rightly(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--project", "p", *wrong])
+    assert ended.value.code == 2

@@ -1,0 +1,81 @@
+"""`python -m tools.release --project P IMAGE [-- COMMAND …]`, and `python -m tools.release --project P --back`.
+
+Migrates, deploys every service of functions/catalog.yaml without traffic, asks the new revisions for their health, and
+gives them the traffic step by step; on any failure, or Ctrl-C, the old ones have it again. COMMAND runs last, for what
+must not come before the functions: `terraform apply` of the gateway's document. docs/runbooks/deploy.md
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import google.auth
+import yaml
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import AuthorizedSession, Request
+from google.oauth2 import id_token
+
+from tools.release.cloud import Cloud, Failed
+from tools.release.rollout import FIRST_JOBS, Release, roll_back
+
+CATALOG = Path(__file__).parents[2] / "functions" / "catalog.yaml"
+DIGEST = re.compile(r"[a-z0-9.-]+(:\d+)?/[a-z0-9/._-]+@sha256:[0-9a-f]{64}")
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 released or rolled back, 1 failed and rolled back, 2 asked wrongly."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--region", default="europe-west1")
+    parser.add_argument("--pause", type=float, default=60, help="seconds between two steps of the traffic")
+    parser.add_argument("--endpoint", default="https://run.googleapis.com")
+    parser.add_argument("--poll", type=float, default=2, help=argparse.SUPPRESS)
+    parser.add_argument("--back", action="store_true", help="to the revisions before the last release")
+    parser.add_argument("image", nargs="?", help="by its digest")
+    parser.add_argument("last", nargs="*", metavar="COMMAND", help="what comes behind the functions, after --")
+    given = parser.parse_args(arguments)
+    if given.back == bool(given.image):
+        parser.error("an image or --back, one of them")
+    if given.image and not DIGEST.fullmatch(given.image):
+        parser.error("the image ends in @sha256: and 64 hexadecimal digits; a tag can be moved, a digest cannot")
+    try:
+        return _work(given)
+    except (Failed, GoogleAuthError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 1
+
+
+def _work(given: argparse.Namespace) -> int:
+    catalog = yaml.safe_load(CATALOG.read_text())
+    credentials, _ = google.auth.default(scopes=[SCOPE])
+
+    def identity(audience: str) -> str:
+        return str(id_token.fetch_id_token(Request(), audience))  # type: ignore[no-untyped-call]
+
+    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+    cloud = Cloud(session, identity, given.project, given.region, given.endpoint, given.poll)
+    if given.back:
+        roll_back(cloud, list(catalog["services"]), _say)
+        return 0
+
+    def pause(percent: int) -> None:
+        time.sleep(given.pause if percent < 100 else 0)
+
+    jobs = [name for name in catalog["jobs"] if name not in FIRST_JOBS]
+    Release(cloud, given.image, list(catalog["services"]), jobs, _say, pause)()
+    return subprocess.run(given.last, check=False).returncode if given.last else 0  # noqa: S603 - the caller's own
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

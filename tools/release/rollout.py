@@ -1,0 +1,156 @@
+"""A release, step by step: migrate, functions without traffic, their health, the traffic, and back where one fails.
+
+Code N-1 runs on schema N, so the old revisions go on until the end, and whatever fails leaves them in charge.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tools.release.cloud import READY, Cloud, Failed, Resource, Target
+
+CANDIDATE, LIVE, PREVIOUS = "candidate", "live", "previous"
+FIRST_JOBS = ("migrate", "provision")
+STEPS = (5, 25, 50, 100)  # percent of the traffic
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service in the middle of a release: what had the traffic before, and what is to have it."""
+
+    name: str
+    before: tuple[Target, ...]
+    revision: str
+    address: str
+    audience: str
+    public: bool
+
+
+@dataclass(frozen=True)
+class Release:
+    """An image by digest for these services and jobs. `pause(percent)` waits after each step of the traffic."""
+
+    cloud: Cloud
+    image: str
+    services: Sequence[str]
+    jobs: Sequence[str]
+    say: Say
+    pause: Callable[[int], object]
+
+    def __call__(self) -> None:
+        """Raises Failed, or whatever interrupts, after the traffic is back where it was."""
+        for name in FIRST_JOBS:
+            self.cloud.set_job_image(name, self.image)
+            self.say(f"{name}: runs")
+            self.cloud.run_job(name)
+            self.say(f"{name}: done")
+        begun: list[Service] = []
+        try:
+            for name in self.services:
+                self._deploy(name, begun)
+            self._check(begun)
+            for percent in STEPS:
+                self._shift(begun, percent)
+                self.pause(percent)
+                self._check(begun)
+        except BaseException:
+            self._back(begun)
+            raise
+        for each in begun:
+            old = _main(each.before)
+            kept = [] if old == each.revision else [Target(old, 0, PREVIOUS)]
+            self.cloud.set_traffic(each.name, [Target(each.revision, 100, LIVE), *kept])
+        for name in self.jobs:
+            self.cloud.set_job_image(name, self.image)
+        self.say("released")
+
+    def _deploy(self, name: str, begun: list[Service]) -> None:
+        """A revision that has an address and no traffic. It is ready when its start-up probe has answered."""
+        service = self.cloud.service(name)
+        before = _pinned(service)
+        (container,) = service["template"]["containers"]
+        container["image"] = self.image
+        service["template"].pop("revision", None)  # Cloud Run names it: Terraform knows no names of revisions
+        service["traffic"] = [each.body() for each in before if each.percent]
+        # `begun` before the act: an update may fail halfway.
+        unready = Service(name, before, "", "", "", public=False)
+        begun.append(unready)
+        made = self.cloud.update(service, "template,traffic")
+        revision = made["latestCreatedRevision"].rsplit("/", 1)[-1]
+        if _state(made) != READY or made.get("latestReadyRevision") != made["latestCreatedRevision"]:
+            raise Failed(f"{name}: revision {revision} did not become ready")
+        targets = [each for each in before if each.percent]
+        tagged = self.cloud.set_traffic(name, [*targets, Target(revision, 0, CANDIDATE)])
+        begun[-1] = _serving(name, before, revision, tagged)
+        self.say(f"{name}: {revision} is there, without traffic")
+
+    def _check(self, services: Sequence[Service]) -> None:
+        """The candidates say that they reach what they need. What only our network may call is asked by its probe."""
+        for each in services:
+            if each.public and (status := self.cloud.health(each.address, each.audience)) != 200:
+                raise Failed(f"{each.name}: {each.revision} answers {status or 'nothing'} to /health/ready")
+
+    def _shift(self, services: Sequence[Service], percent: int) -> None:
+        for each in services:
+            old = [] if percent == 100 else [Target(_main(each.before), 100 - percent)]
+            self.cloud.set_traffic(each.name, [*old, Target(each.revision, percent, CANDIDATE)])
+        self.say(f"{percent} % of the traffic goes to the new revisions")
+
+    def _back(self, services: Sequence[Service]) -> None:
+        """Everything as it was, the last one first; one that cannot be put back stops no other one."""
+        stuck = []
+        for each in reversed(services):
+            try:
+                self.cloud.set_traffic(each.name, list(each.before))
+            except Failed as error:
+                stuck.append(each.name)
+                self.say(f"{each.name}: NOT put back: {error}")
+        self.say("rolled back" if not stuck else f"rolled back, but for {', '.join(stuck)}")
+
+
+def roll_back(cloud: Cloud, services: Sequence[str], say: Say) -> None:
+    """The revisions before the last release have the traffic again, at once. Done twice, it is as done once."""
+    failed = []
+    for name in services:
+        traffic = [_target(each) for each in cloud.service(name).get("traffic", [])]
+        found = {each.tag: each.revision for each in traffic}
+        if PREVIOUS not in found:
+            say(f"{name}: no earlier revision is kept; it stays as it is")
+            continue
+        try:
+            cloud.set_traffic(name, [Target(found[PREVIOUS], 100, PREVIOUS), Target(found[LIVE], 0, LIVE)])
+            say(f"{name}: {found[PREVIOUS]} has the traffic")
+        except Failed as error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        raise Failed("; ".join(failed))
+
+
+def _pinned(service: Resource) -> tuple[Target, ...]:
+    """What has the traffic, by names. The first one of a service has it as the latest, which a new one would take."""
+    latest = service.get("latestReadyRevision", "").rsplit("/", 1)[-1]
+    targets = tuple(_target(each, latest) for each in service.get("traffic", []))
+    targets = tuple(each for each in targets if each.revision) or (Target(latest, 100),)
+    if not _main(targets):
+        raise Failed(f"{service['name']}: no revision of it is ready; Terraform or the first release comes first")
+    return targets
+
+
+def _target(body: Resource, latest: str = "") -> Target:
+    return Target(body.get("revision") or latest, body.get("percent", 0), body.get("tag", ""))
+
+
+def _main(targets: Sequence[Target]) -> str:
+    return max(targets, key=lambda each: each.percent).revision
+
+
+def _state(service: Resource) -> str:
+    return str(service.get("terminalCondition", {}).get("state"))
+
+
+def _serving(name: str, before: tuple[Target, ...], revision: str, service: Resource) -> Service:
+    addresses = [each["uri"] for each in service["trafficStatuses"] if each.get("tag") == CANDIDATE]
+    audience = [*service.get("customAudiences", []), service["uri"]][0]
+    public = service["ingress"] == "INGRESS_TRAFFIC_ALL"
+    return Service(name, before, revision, addresses[0], audience, public)
