@@ -2,7 +2,7 @@
 # functions ask for the edge key. Behind the load balancer by an endpoint group that is in Preview: docs/decisions/0025.
 
 locals {
-  gateways = var.image != null && !local.edge_is_run ? toset(["main"]) : toset([])
+  gateways = local.serving && !local.edge_is_run ? toset(["main"]) : toset([])
 
   # gateway.json.tftpl is written by `python -m local.openapi` from the route tables; here it gets the addresses.
   gateway_document = jsonencode(jsondecode(templatefile("${path.module}/gateway.json.tftpl", {

@@ -34,14 +34,14 @@ locals {
 }
 
 data "google_secret_manager_secret_version" "edge_key" {
-  count = var.image == null ? 0 : 1
+  count = local.serving ? 1 : 0
 
   secret = google_secret_manager_secret.main["edge-key"].id
 }
 
 # Where it leads
 
-resource "google_compute_backend_service" "api" { # without a backend, before the first image, it answers 503
+resource "google_compute_backend_service" "api" { # without a backend, before the first services, it answers 503
   name                    = "api"
   load_balancing_scheme   = "EXTERNAL_MANAGED"
   protocol                = "HTTPS"

@@ -8,7 +8,7 @@ locals {
 }
 
 resource "google_monitoring_uptime_check_config" "main" {
-  for_each = { for name, check in local.uptime_checks : name => check if var.image != null }
+  for_each = { for name, check in local.uptime_checks : name => check if local.serving }
 
   display_name       = "API ${each.key}"
   period             = "60s"

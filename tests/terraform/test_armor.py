@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from local.gateway import tables
+from tests.conftest import CHECKOUT
 from tests.terraform.plans import Plan, plan
 
 LIMITS = {"subexpressions": 5, "characters": 2048, "addresses": 10, "description": 64, "expressions": 20}
@@ -194,6 +195,10 @@ def test_the_incident_slot_comes_first_and_belongs_to_the_automation(planned: Pl
     assert (rule["action"], enforced(rule)) == ("deny(403)", True)
     policy = planned.resource("google_compute_security_policy.edge")
     assert not policy.get("rule"), "rules inside the policy would undo those beside it"
+    written = (CHECKOUT / "terraform/armor.tf").read_text()  # no plan tells what it would ignore
+    block = written.partition('resource "google_compute_security_policy_rule" "incident"')[2].partition("\n}\n")[0]
+    assert "ignore_changes = [match, description]" in block
+    assert written.count("ignore_changes") == 1
 
 
 def test_the_role_of_the_automation_changes_rules_and_nothing_else(planned: Plan) -> None:
