@@ -2,9 +2,9 @@
 
 locals {
   buckets = {
-    exports = { days = 7, retained_days = 0, locked = false }       # files of copies; retention removes them earlier
-    ledger  = { days = 1096, retained_days = 1095, locked = false } # of erasures: as long as the requests themselves
-    anchors = { days = 401, retained_days = 400, locked = true }    # of the audit chains: longer than the events
+    exports = { days = 7, retained_days = 0, locked = false }                # files of copies; retention removes them earlier
+    ledger  = { days = 1096, retained_days = 1095, locked = false }          # of erasures: as long as the requests themselves
+    anchors = { days = 401, retained_days = 400, locked = var.lock_anchors } # of the audit chains: longer than the events
   }
 }
 

@@ -187,6 +187,14 @@ variable "replica_region" {
   }
 }
 
+# Buckets
+
+variable "lock_anchors" {
+  description = "Lock the retention of the audit chains' anchors for good. False is for a project of trials alone: a locked bucket outlives it by 400 days."
+  type        = bool
+  default     = true
+}
+
 # The cache
 
 variable "cache_node" {
