@@ -16,7 +16,6 @@ import subprocess
 import sys
 from difflib import get_close_matches
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,7 +107,8 @@ def _digest() -> str:
 
 
 @cache
-def _planned(name: str, changes: str) -> Plan:
+def _planned(name: str, changes: str) -> Plan | str:
+    """The plan, or why there is none: asked once for all tests of a process."""
     kept = KEPT / (hashlib.sha256(f"{_digest()} {name} {changes}".encode()).hexdigest() + ".json")
     kept.parent.mkdir(parents=True, exist_ok=True)
     with kept.with_suffix(".lock").open("w") as lock:
@@ -119,7 +119,7 @@ def _planned(name: str, changes: str) -> Plan:
             command = [sys.executable, "-m", "tools.terraform.plan", name, "--resolved", f"--json={new}", *given]
             done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
             if done.returncode:
-                pytest.fail(f"no plan of {name}:\n{done.stderr}", pytrace=False)
+                return f"no plan of {name}:\n{done.stderr}"
             new.rename(kept)
     return Plan(json.loads(kept.read_text()))
 
@@ -128,4 +128,7 @@ def plan(name: str, **changes: Any) -> Plan:
     """The plan of an environment, with some variables changed; the test is skipped where Terraform is not installed."""
     if binary() is None:
         pytest.skip("terraform is not installed", allow_module_level=True)
-    return _planned(name, json.dumps(changes, sort_keys=True))
+    planned = _planned(name, json.dumps(changes, sort_keys=True))
+    if isinstance(planned, str):
+        pytest.fail(planned, pytrace=False)
+    return planned
