@@ -47,7 +47,7 @@ locals {
   secret_writers = merge([
     for name, login in local.logins : {
       for pair in setproduct(local.written, ["roles/secretmanager.secretVersionManager", "roles/secretmanager.secretAccessor"]) :
-      "${pair[0]}/${name}/${trimprefix(pair[1], "roles/secretmanager.")}" => { id = pair[0], account = name, role = pair[1] }
+      "${pair[0]}/${name}/${split(".", pair[1])[1]}" => { id = pair[0], account = name, role = pair[1] }
     } if try(login.secret_writer, false)
   ]...)
 }
