@@ -1,5 +1,6 @@
 """From the route tables to the public OpenAPI 3.1 document; API Gateway's is in openapi_gateway."""
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -58,10 +59,9 @@ def _used(spec: APISpec, routes: list[RouteLike]) -> None:
     codes = {code for route in routes for code in (*route.errors, *implied(route, versioned=True))}
     for code in (code for code in CODES if code in codes):
         spec.components.example(code, problem_example(code))
-    tags = {tag_of(template(route.path).path) for route in routes}
-    for tag, (_, description) in TAGS.items():
-        if tag in tags:
-            spec.tag({"name": tag, "description": description})
+    tags = dict(tag_of(route) for route in routes)
+    for tag in sorted(tags, key=[*TAGS, *sorted(tags.keys() - TAGS.keys())].index):
+        spec.tag({"name": tag, "description": tags[tag]})
 
 
 def _public_routes(tables: Iterable[TableLike]) -> list[RouteLike]:
@@ -74,10 +74,16 @@ def _public_routes(tables: Iterable[TableLike]) -> list[RouteLike]:
     return list(found.values())
 
 
-def tag_of(path: str) -> str:
-    """The tag with the longest beginning of the path."""
+def tag_of(route: RouteLike) -> tuple[str, str]:
+    """The tag with the longest beginning of the path, and what it is about; a new function is a tag of its own."""
+    path = template(route.path).path
     fits = [(len(start), tag) for tag, (starts, _) in TAGS.items() for start in starts if path.startswith(start)]
-    return max(fits)[1]
+    length, tag = max(fits)
+    if length > 1 or not path.startswith("/v1/"):
+        return tag, TAGS[tag][1]
+    folder = ".".join(route.handler.__module__.split(".")[:2])
+    about = sys.modules[f"{folder}.main"].__doc__ or ""
+    return folder.split(".")[1].capitalize(), about.splitlines()[0]
 
 
 def _components(spec: APISpec) -> None:
@@ -97,7 +103,7 @@ def _operation(route: RouteLike, *, versioned: bool, shared: dict[str, Json]) ->
         "operationId": operation_id(route.method, route.path),
         "summary": route.summary.rstrip("."),
         "description": _description(route),
-        "tags": [tag_of(template(route.path).path)],
+        "tags": [tag_of(route)[0]],
         "security": security(route),
         "parameters": _parameters(route, versioned=versioned),
         "responses": responses(route, versioned=versioned, shared=shared),

@@ -12,6 +12,7 @@ from pg8000.native import identifier, literal
 
 from common import register_rules
 from common.settings import admin_url
+from migrations import basics
 from migrations.connection import administer, connected
 
 HERE = Path(__file__).parent
@@ -126,6 +127,7 @@ def migrate(url: str, database: str) -> list[str]:
         done = dict(connection.run("SELECT name, checksum FROM migrations.applied"))
         applied = [path.stem for path in sorted(HERE.glob("[0-9]*.sql")) if _apply(connection, path, done)]
         load_register(connection, register_rules.compiled())
+        basics.grant(connection, logins().values())
         return applied
 
 

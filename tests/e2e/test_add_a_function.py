@@ -1,0 +1,144 @@
+"""Adding a function is one folder and one entry of the catalog: docs/add-a-function.md, followed in a scratch copy."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import CHECKOUT
+
+PAGE = (CHECKOUT / "docs" / "add-a-function.md").read_text()
+FILES = dict(re.findall(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+CATALOG = "functions/catalog.yaml"
+RULES = ("functions", "routes", "imports", "database", "connection_budget", "openapi_document", "errors_documented")
+UNCHANGED = "not test_catching and not absolute"  # rules about each file of the repository, one test a file
+
+
+def run(copy: Path, *arguments: str) -> str:
+    """A module in the copy; its output. Nothing of the checkout is on its path."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": "-p no:cacheprovider"}
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=copy,
+        env={name: value for name, value in environment.items() if not name.startswith("PYTEST_XDIST")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What git knows of this checkout, with the page followed."""
+    copy = tmp_path_factory.mktemp("scratch") / "copy"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.split("\0")
+    for name in (name for name in names if name and (CHECKOUT / name).is_file()):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, copy / name)
+    for name, text in FILES.items():
+        if name == CATALOG:
+            before = (copy / name).read_text()
+            assert before.count("\nservices:\n") == 1
+            text = before.replace("\nservices:\n", f"\nservices:\n{text}")
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text(text)
+    run(copy, "local.openapi")
+    for command in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *command], cwd=copy, check=True)
+    return copy
+
+
+def test_the_page_is_one_folder_and_one_entry() -> None:
+    product = {name for name in FILES if not name.startswith("tests/")}
+    folder = {f"functions/greetings/{name}.py" for name in ("__init__", "main", "schemas", "queries")}
+    assert product == {*folder, CATALOG}
+
+
+def test_nothing_else_changes_but_what_is_generated(copy: Path) -> None:
+    changed = [
+        path.relative_to(copy).as_posix()
+        for path in copy.rglob("*")
+        if path.is_file()
+        and ".git" not in path.parts
+        and "__pycache__" not in path.parts
+        and not ((same := CHECKOUT / path.relative_to(copy)).exists() and same.read_bytes() == path.read_bytes())
+    ]
+    assert {*changed} == {*FILES, "functions/auth/openapi.json", "terraform/gateway.json.tftpl"}
+
+
+def test_the_gateway_has_its_paths(copy: Path) -> None:
+    document = json.loads(run(copy, "local.gateway", "--print-document"))
+
+    paths = document["paths"]["/v1/greetings"]
+    assert {"get", "head", "options"} <= set(paths)
+    assert paths["get"]["x-google-backend"] == "greetings"
+    assert document["x-google-api-management"]["backends"]["greetings"]["address"] == "${greetings}"
+    public = json.loads((copy / "functions" / "auth" / "openapi.json").read_text())
+    assert public["paths"]["/v1/greetings"]["get"]["tags"] == ["Greetings"]
+    assert {"name": "Greetings", "description": "Greetings for members."} in public["tags"]
+
+
+def test_the_stack_runs_it_and_the_rules_hold(copy: Path) -> None:
+    """In the copy, with a stack of its own: the page's tests through the gateway, and the rules about the code."""
+    rules = [f"tests/structure/test_{name}.py" for name in RULES]
+
+    said = run(copy, "pytest", "-q", "-p", "no:xdist", "-k", UNCHANGED, *rules, "tests/greetings")
+
+    assert re.search(r"^\d{3,} passed", said.splitlines()[-1]), said[-500:]
+    assert "skipped" not in said.splitlines()[-1]
+
+
+def test_the_bundle_has_its_folder(copy: Path) -> None:
+    path = run(copy, "local.bundle", "greetings").strip()
+
+    assert Path(path) == copy / "build" / "greetings.zip"
+
+
+def planned(copy: Path, folder: Path) -> dict[str, Any]:
+    """Address → values of everything that the plan of production makes in the copy."""
+    file = folder / "plan.json"
+    run(copy, "tools.terraform.plan", "production", "--resolved", "--json", str(file))
+    found = json.loads(file.read_text())["planned_values"]["root_module"]["resources"]
+    return {item["address"]: item["values"] for item in found}
+
+
+@pytest.mark.skipif(shutil.which("terraform") is None, reason="no terraform on this machine")
+def test_terraform_makes_what_it_needs(copy: Path, tmp_path: Path) -> None:
+    plan = planned(copy, tmp_path)
+
+    about = {address: values for address, values in plan.items() if "greetings" in address}
+    service = about['google_cloud_run_v2_service.main["greetings"]']
+    account = about['google_service_account.main["greetings"]']
+    assert account["account_id"] == "dc-greetings"
+    assert service["ingress"] == "INGRESS_TRAFFIC_ALL"
+    template = service["template"][0]
+    assert template["service_account"] == account["email"]
+    assert template["scaling"][0]["max_instance_count"] == 1
+    mounted = {item["secret"][0]["secret"] for item in template["volumes"] if item["secret"]}
+    secrets = {"jwt-verify-keyring", "cursor-key", "edge-key", "context-key-greetings_fn"}
+    assert {name.rsplit("/", 1)[-1] for name in mounted} >= secrets
+    assert 'google_sql_user.main["greetings"]' in about
+    assert 'google_secret_manager_secret.main["context-key-greetings_fn"]' in about
+    readable = {
+        values["secret_id"].rsplit("/", 1)[-1]
+        for address, values in plan.items()
+        if address.startswith("google_secret_manager_secret_iam_member.reader")
+        and values["member"] == f"serviceAccount:{account['email']}"
+    }
+    assert readable == secrets
+    callers = [
+        values["member"]
+        for address, values in about.items()
+        if address.startswith("google_cloud_run_v2_service_iam") and values["role"] == "roles/run.invoker"
+    ]
+    assert len(callers) == 1
+    assert "dc-gateway@" in callers[0]
