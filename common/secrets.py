@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from common import kms
+from common import kms, log
 from common.settings import settings
 
 MIN_BYTES = 32  # RFC 7518, section 3.2: a key is at least as long as the hash
+STALE_SECONDS = 600  # how long the last payload counts while Secret Manager gives none
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,31 @@ _rings: dict[str, tuple[bytes, Ring]] = {}
 
 
 def read(name: str) -> bytes:
-    """The current payload of a secret, at most SECRETS_CACHE_SECONDS old."""
+    """The current payload of a secret, at most SECRETS_CACHE_SECONDS old.
+
+    On Cloud Run every look at the file asks Secret Manager, and a look that fails is an OSError: for STALE_SECONDS the
+    payload from before counts.
+    """
     cached = _seen.get(name)
     now = time.monotonic()
     if cached and now - cached[0] < settings().secrets_cache_seconds:
         return cached[1]
-    mounted = Path(settings().secrets_dir, name)
-    payload = mounted.read_bytes() if mounted.exists() else _access(name)
+    try:
+        file = mounted(settings().secrets_dir, name)
+        payload = file.read_bytes() if file.exists() else _access(name)
+    except OSError as error:
+        if cached is None or now - cached[0] > STALE_SECONDS:
+            raise
+        log.entry("WARNING", "a secret cannot be read, the one from before counts", error=type(error).__name__)
+        return cached[1]
     _seen[name] = (now, payload)
     return payload
+
+
+def mounted(folder: str | Path, name: str) -> Path:
+    """The file of a secret: Cloud Run gives each a folder of its own, `<name>/latest`; in a pod all share one."""
+    place = Path(folder, name)
+    return place / "latest" if place.is_dir() else place
 
 
 def ring(name: str) -> Ring:

@@ -8,7 +8,6 @@ import base64
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ import pg8000.native
 import yaml
 from pg8000.native import identifier
 
+from common.secrets import mounted
 from common.settings import admin_url, provision_sources
 from migrations.apply import CATALOG, LOCK, logins
 from migrations.connection import administer, connected
@@ -64,7 +64,7 @@ def _owners(admin: pg8000.native.Connection, login: Callable[[str], str]) -> Non
 def main() -> int:
     """Secrets from the mounted folder, logins by the pattern of LOGIN_PATTERN, e.g. `{service}@my-project.iam`."""
     folder, pattern = provision_sources()
-    provision(admin_url(), lambda name: Path(folder, name).read_bytes(), lambda name: pattern.format(service=name))
+    provision(admin_url(), lambda name: mounted(folder, name).read_bytes(), lambda name: pattern.format(service=name))
     sys.stdout.write("provisioned\n")
     return 0
 

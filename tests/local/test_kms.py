@@ -229,9 +229,9 @@ def test_rings_of_a_new_stack_are_wrapped_and_those_of_an_old_one_become_so(
     store = SecretStore(layout.root)
     plain = {"active": "old", "keys": {"old": rings.fresh("HS256")}}
     store.add("mfa-key", json.dumps(plain).encode())
-    folder = layout.path("mounts", "auth")
+    folder = layout.path("mounts", "auth", "mfa-key")
     folder.mkdir(parents=True)
-    (folder / "mfa-key").write_bytes(store.latest("mfa-key") or b"")
+    (folder / "latest").write_bytes(store.latest("mfa-key") or b"")
     become("auth")
     sealed = vault.seal("mfa-key", b"secret", "x")
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from common import secrets
 from common.settings import Settings
 from local import keys, stack
 from local.layout import Layout, catalog, logins, replicas
@@ -88,10 +89,12 @@ def test_a_service_sees_its_own_secrets_and_their_newest_versions(layout: Layout
     keys.mount(root)
 
     for service, entry in logins().items():
-        mounted = {path.name: path.read_bytes() for path in (root / "mounts" / service).iterdir()}
+        folder = root / "mounts" / service
+        mounted = {path.name: secrets.mounted(folder, path.name).read_bytes() for path in folder.iterdir()}
         assert set(mounted) == {*entry["secrets"], f"context-key-{entry['role']}"}
     SecretStore(root).add("edge-key", b"rotated")
-    assert (root / "mounts" / "projects" / "edge-key").read_bytes() == b"rotated"
+    assert (root / "mounts" / "projects" / "edge-key" / "latest").read_bytes() == b"rotated"
+    assert (root / "mounts" / "sessions" / "edge-key").read_bytes() == b"rotated"
 
 
 def test_ports_stay_while_they_are_free(layout: Layout, block: range) -> None:
