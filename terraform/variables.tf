@@ -341,3 +341,16 @@ variable "secret_rotation_seconds" {
     error_message = "secret_rotation_seconds is at least a day and at most 90 days."
   }
 }
+
+# The cluster
+
+variable "trusted_images" {
+  description = "Images that run in the cluster without our attestation, by digest alone: External Secrets Operator."
+  type        = list(string)
+  default     = ["ghcr.io/external-secrets/external-secrets@sha256:*"]
+
+  validation {
+    condition     = alltrue([for pattern in var.trusted_images : strcontains(pattern, "@sha256:")])
+    error_message = "An image that nobody attests is trusted by its digest, never by a tag: …@sha256:…"
+  }
+}
