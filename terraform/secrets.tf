@@ -13,8 +13,8 @@ locals {
   secret_ids   = setunion(local.rings, keys(local.by_hand))
   context_keys = [for login in local.logins : "context-key-${login.role}"]
 
-  # Who reads what: each service what it mounts. The account that turns the rings stands below; a workload's secrets are copied into the cluster by a
-  # Kubernetes account that no pod has.
+  # Who reads what: each service what it mounts; the rights of the account that turns the rings stand below. A workload's
+  # secrets are copied into the cluster by a Kubernetes account that no pod has.
   service_readers = flatten([
     for name, service in local.services : [
       for id in setunion(try(service.secret_writer, false) ? [] : concat(service.secrets, ["context-key-${service.role}"]), ["valkey-ca"]) :

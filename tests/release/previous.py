@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parents[2]
 @cache
 def commit() -> str:
     """The commit that pyproject.toml names; the test is skipped where the clone does not reach back to it."""
-    named = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["dev-context"]["previous-release"]
+    named: str = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["dev-context"]["previous-release"]
     assert re.fullmatch(r"[0-9a-f]{40}", named)
     known = subprocess.run(["git", "cat-file", "-e", f"{named}^{{commit}}"], cwd=CHECKOUT, capture_output=True)
     if known.returncode:
