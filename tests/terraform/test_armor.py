@@ -178,7 +178,8 @@ def test_countries_are_a_variable_and_none_by_default(planned: Plan) -> None:
 def test_known_bots_are_refused_ten_to_a_rule() -> None:
     found = rules(strict())
     some = [rule for name, rule in found.items() if name.startswith("addresses")]
-    assert [each for rule in some for each in rule["match"][0]["config"][0]["src_ip_ranges"]] == ADDRESSES
+    listed = [rule["match"][0]["config"][0]["src_ip_ranges"] for rule in some]
+    assert listed == [ADDRESSES[:10], ADDRESSES[10:]]
     assert {rule["action"] for rule in some} == {"deny(403)"}
 
 

@@ -206,8 +206,9 @@ def groups_of_run(planned: Plan) -> list[dict[str, Any]]:
 
 
 def test_in_maintenance_nothing_is_passed_on() -> None:
-    planned = plan("production", maintenance=True)
-    abort = matcher(planned)["default_route_action"][0]["fault_injection_policy"][0]["abort"][0]
+    planned = plan("production", maintenance=True, edge="run")
+    (action,) = matcher(planned)["default_route_action"]
+    abort = action["fault_injection_policy"][0]["abort"][0]
     assert (abort["http_status"], abort["percentage"]) == (503, 100)
     assert matcher(planned)["path_rule"] == []
 
