@@ -354,3 +354,71 @@ variable "trusted_images" {
     error_message = "An image that nobody attests is trusted by its digest, never by a tag: …@sha256:…"
   }
 }
+
+# Alerts and costs
+
+variable "alert_mail" {
+  description = "Where alerts go by mail, best a list of those on duty; null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.alert_mail == null || can(regex("^[^@ ]+@[^@ ]+\\.[a-z]+$", var.alert_mail))
+    error_message = "alert_mail is an address such as on-duty@example.com."
+  }
+}
+
+variable "slack_channel" {
+  description = "Slack channel for alerts, e.g. #security-incidents; its token is the secret slack-token. Null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.slack_channel == null || can(regex("^#[a-z0-9_-]+$", var.slack_channel))
+    error_message = "slack_channel begins with #."
+  }
+}
+
+variable "pagerduty" {
+  description = "Whether alerts that cannot wait go to PagerDuty; the key of its service is the secret pagerduty-key."
+  type        = bool
+  default     = false
+}
+
+variable "channel_keys" {
+  description = "Another number sends the newest slack-token and pagerduty-key to Monitoring: raise it when you renewed one."
+  type        = string
+  default     = "1"
+}
+
+variable "failed_log_ins_a_minute" {
+  description = "More failed log-ins than this in a minute, of everybody together, raise an alert."
+  type        = number
+  default     = 5
+
+  validation {
+    condition     = var.failed_log_ins_a_minute >= 1
+    error_message = "failed_log_ins_a_minute is at least 1."
+  }
+}
+
+variable "billing_account" {
+  description = "Billing account of the project, for its budget (XXXXXX-XXXXXX-XXXXXX); null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.billing_account == null || can(regex("^[0-9A-F]{6}(-[0-9A-F]{6}){2}$", var.billing_account))
+    error_message = "billing_account is three groups of six hexadecimal digits."
+  }
+}
+
+variable "monthly_budget" {
+  description = "What a month may cost, in the currency of the billing account; nothing is switched off when it is spent."
+  type        = number
+
+  validation {
+    condition     = var.monthly_budget > 0 && floor(var.monthly_budget) == var.monthly_budget
+    error_message = "monthly_budget is a whole number above 0."
+  }
+}

@@ -10,3 +10,9 @@ replica_region         = "europe-west4"
 cache_node             = "STANDARD_SMALL"
 
 session_endpoint_zones = ["europe-west1-b", "europe-west1-c", "europe-west1-d"]
+
+alert_mail      = "on-duty@example.com"
+slack_channel   = "#security-incidents"
+pagerduty       = true
+billing_account = "000000-000000-000000"
+monthly_budget  = 2300

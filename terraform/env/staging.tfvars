@@ -9,3 +9,9 @@ cache_node           = "SHARED_CORE_NANO"
 cache_replicas       = 0
 
 session_endpoint_zones = ["europe-west1-b", "europe-west1-c", "europe-west1-d"]
+
+alert_mail              = "on-duty@example.com"
+slack_channel           = "#staging"
+failed_log_ins_a_minute = 50 # tests fail to log in all day
+billing_account         = "000000-000000-000000"
+monthly_budget          = 650
