@@ -187,7 +187,7 @@ def identity(cluster: Cluster) -> Iterator[str]:
     """The pods' account is the database login; who reads the secrets is another account, which no pod has."""
     project = cluster.settings["PROJECT_ID"]
     account = cluster.one("ServiceAccount")["metadata"].get("annotations", {})
-    if account != {"iam.gke.io/gcp-service-account": f"sessions@{project}.iam.gserviceaccount.com"}:
+    if account != {"iam.gke.io/gcp-service-account": f"dc-sessions@{project}.iam.gserviceaccount.com"}:
         yield "workload identity"
     if cluster.pod.get("serviceAccountName") != "sessions":
         yield "serviceAccountName"
@@ -198,7 +198,7 @@ def identity(cluster: Cluster) -> Iterator[str]:
     if provider["projectID"] != project or f"/{project}/" not in cluster.container["image"]:
         yield "another project"
     url = urlsplit(cluster.settings["DATABASE_URL"])
-    if url.scheme != "cloudsql" or parse_qs(url.query) != {"user": [f"sessions@{project}.iam"]}:
+    if url.scheme != "cloudsql" or parse_qs(url.query) != {"user": [f"dc-sessions@{project}.iam"]}:
         yield "the database login"
     if not url.netloc.startswith(f"{project}:"):
         yield "another project's database"
