@@ -8,23 +8,17 @@ made from. What only an apply could know is made up from where it arises, so tha
         == p.resource('google_kms_crypto_key.main["database"]')["id"]
 """
 
-import fcntl
-import hashlib
 import json
 import re
-import subprocess
-import sys
 from difflib import get_close_matches
 from functools import cache, cached_property
 from typing import Any
 
 import pytest
 
-from tools.terraform.plan import CHECKOUT, binary
+from tools.terraform.kept import NoPlan, kept
+from tools.terraform.plan import binary
 
-READ_BY_TERRAFORM = ("functions", "local", "workflows", "sessions", "tools/terraform")
-SUFFIXES = {".tf", ".tfvars", ".yaml", ".yml", ".json", ".tftpl", ".py", ".gz"}
-KEPT = CHECKOUT / ".pytest_cache" / "plans"
 Values = dict[str, Any]
 
 
@@ -96,32 +90,12 @@ def _references(expressions: Any) -> list[str]:
 
 
 @cache
-def _digest() -> str:
-    """Of every file that a plan may depend on."""
-    digest = hashlib.sha256()
-    for folder in ("terraform", *READ_BY_TERRAFORM):
-        for path in sorted((CHECKOUT / folder).rglob("*")):
-            if path.suffix in SUFFIXES and (folder.startswith("t") or path.suffix != ".py"):
-                digest.update(f"{path.relative_to(CHECKOUT)}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-@cache
 def _planned(name: str, changes: str) -> Plan | str:
     """The plan, or why there is none: asked once for all tests of a process."""
-    kept = KEPT / (hashlib.sha256(f"{_digest()} {name} {changes}".encode()).hexdigest() + ".json")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with kept.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several workers make one plan
-        if not kept.exists():
-            given = [f"--var={name}={json.dumps(value)}" for name, value in json.loads(changes).items()]
-            new = kept.with_suffix(".new")
-            command = [sys.executable, "-m", "tools.terraform.plan", name, "--resolved", f"--json={new}", *given]
-            done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-            if done.returncode:
-                return f"no plan of {name}:\n{done.stderr}"
-            new.rename(kept)
-    return Plan(json.loads(kept.read_text()))
+    try:
+        return Plan(json.loads(kept(name, json.loads(changes)).read_text()))
+    except NoPlan as refused:
+        return str(refused)
 
 
 def plan(name: str, **changes: Any) -> Plan:
