@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FN ?= projects
+ENV ?= production
 TESTS ?= tests
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint lock bench reset replay-erasures restore-drill cloud-docs import-export bundle
+.PHONY: help run demo test lint lock bench reset replay-erasures restore-drill preflight cloud-docs import-export bundle
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ replay-erasures: $(STAMP)  ## After a restore: erase again whom the ledger of er
 
 restore-drill: $(STAMP)  ## Lose a database, bring it back to a moment, erase again; measured (docs/restore-drill.md)
 	@$(BIN)/python -m local.drill --report docs/restore-drill.md
+
+preflight: $(STAMP)  ## The deployment checklist: make preflight ENV=production [ARGS="--project P --url https://…"]
+	@$(BIN)/python -m tools.preflight $(ENV) $(ARGS)
 
 cloud-docs: $(STAMP)  ## Draw terraform/diagram.svg and write the tables of terraform/README.md anew
 	@$(BIN)/python -m tools.diagram

@@ -121,6 +121,13 @@ def test_what_terraform_applies_afterwards_reaches_nobody_before_the_next_releas
     assert cloud.service("auth")["traffic"][0]["revision"] == applied
 
 
+def test_the_first_release_of_what_terraform_made_pins_the_traffic(admin: RunAdmin, cloud: Cloud) -> None:
+    release(cloud, OLD)
+
+    for service in admin.services.values():
+        assert [(each["type"].split("_")[-1], each["percent"]) for each in service["traffic"]] == [("REVISION", 100)]
+
+
 def test_somebody_elses_change_in_between_is_not_overwritten(admin: RunAdmin, cloud: Cloud) -> None:
     service = cloud.service("auth")
     cloud.update(

@@ -1,0 +1,72 @@
+"""The checklist on variables and plan: placeholders are refused, and whatever the plan would open."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.preflight.apis import CATALOG, IMAGE
+from tests.preflight.test_project import item
+from tests.terraform.plans import plan
+from tools.preflight.items import Context, Status
+from tools.preflight.offline import STATED
+from tools.terraform.plan import CHECKOUT
+
+Resources = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def planned() -> dict[str, Any]:
+    return plan("production").json
+
+
+def of(resources: Resources, kind: str) -> Resources:
+    return [each["values"] for each in resources if each["type"] == kind]
+
+
+def context(planned: dict[str, Any], change: Callable[[Resources], object] = lambda resources: None) -> Context:
+    changed = copy.deepcopy(planned)
+    change(changed["planned_values"]["root_module"]["resources"])
+    return Context(CHECKOUT, "production", CATALOG, changed)
+
+
+def test_the_variables_of_the_repository_are_a_template(planned: dict[str, Any]) -> None:
+    finding = item("Environment variables")(context(planned))
+    assert finding.status is Status.FAIL
+    assert "domain holds a placeholder" in finding.seen
+    assert "image is a digest of zeros" in finding.seen
+
+
+def test_a_deployment_of_ones_own_passes(planned: dict[str, Any]) -> None:
+    own = copy.deepcopy(planned)
+    own["variables"] = {
+        name: {"value": "ours" if "example.com" in str(each.get("value")) else each.get("value")}
+        for name, each in planned["variables"].items()
+    }
+    own["variables"]["image"] = {"value": IMAGE}
+    own["variables"]["settings"] = {"value": dict.fromkeys(STATED, "stated")}
+    assert item("Environment variables")(context(own)).status is Status.PASS
+    own["variables"]["settings"]["value"].pop("DPO_CONTACT")
+    assert "DPO_CONTACT" in item("Environment variables")(context(own)).seen
+
+
+FAULTS: dict[str, Callable[[Resources], object]] = {
+    "No credentials": lambda r: of(r, "google_cloud_run_v2_service")[0]["template"][0]["containers"][0]["env"].append(
+        {"name": "SMTP_PASSWORD", "value": "x"}
+    ),
+    "The configuration": lambda r: r.clear(),
+    "Database encryption": lambda r: of(r, "google_sql_database_instance")[0].update(deletion_protection=False),
+    "Firewall": lambda r: [
+        each["allow"][0].update(ports=["443", "22"])
+        for each in of(r, "google_compute_firewall")
+        if each.get("allow") and "0.0.0.0/0" in (each.get("source_ranges") or [])
+    ],
+    "Static files": lambda r: of(r, "google_storage_bucket")[0].update(public_access_prevention="inherited"),
+}
+
+
+@pytest.mark.parametrize("text", FAULTS)
+def test_the_plan_passes_and_a_wrong_one_fails(planned: dict[str, Any], text: str) -> None:
+    assert item(text)(context(planned)).status is Status.PASS
+    assert item(text)(context(planned, FAULTS[text])).status is Status.FAIL
