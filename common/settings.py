@@ -155,4 +155,7 @@ def job_silence_seconds() -> int:
 
 def provision_sources() -> tuple[str, str]:
     """SECRETS_DIR and LOGIN_PATTERN, for migrations.provision alone."""
-    return os.environ["SECRETS_DIR"], os.environ.get("LOGIN_PATTERN", "{service}")
+    folder = os.environ.get("SECRETS_DIR")
+    if not folder:
+        raise MissingSetting("setting SECRETS_DIR is missing: see docs/settings.md")
+    return folder, os.environ.get("LOGIN_PATTERN", "{service}")

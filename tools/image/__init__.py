@@ -1,1 +1,1 @@
-"""The container without Docker: the Dockerfile's own lines make its file tree here, and its base is Debian's packages."""
+"""The container without Docker: the Dockerfile's lines make its file tree here; its base is Debian's packages."""

@@ -74,7 +74,7 @@ def _steps(text: str) -> Iterator[Step]:
 
 
 class Ignored:
-    """The rules of .dockerignore: the last one that fits decides. Raises ValueError for a form that it does not know."""
+    """The rules of .dockerignore: the last one that fits decides. Raises ValueError for a form that is not known."""
 
     def __init__(self, text: str) -> None:
         lines = [line.strip() for line in text.splitlines()]

@@ -98,7 +98,9 @@ def _own_release() -> str | None:
 
 def _run(command: list[str], folder: Path | None = None) -> str:
     try:
-        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=APT_SECONDS)
+        done = subprocess.run(  # noqa: S603 - apt-get and dpkg, with nothing from outside
+            command, cwd=folder, check=True, capture_output=True, text=True, timeout=APT_SECONDS
+        )
         return done.stdout
     except (subprocess.SubprocessError, OSError) as error:
         said = getattr(error, "stderr", "") or str(error)
@@ -112,7 +114,7 @@ def _mirror() -> str:
     ]
     if not found or not shutil.which("apt-get"):
         raise Unavailable("this machine has no apt with a mirror of Debian")
-    return found[0]
+    return str(found[0])
 
 
 def _download(root: Path, release: str) -> None:
@@ -161,29 +163,32 @@ def _from_machine(root: Path, release: str) -> None:
 def _finish(root: Path, release: str) -> None:
     """What distroless adds to the packages: the merged /usr, names for Python, users, certificates, an empty /tmp."""
     for name in ("lib", "lib64", "bin", "sbin"):
-        top = root / name
-        if top.is_dir() and not top.is_symlink():
-            shutil.copytree(top, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
-            shutil.rmtree(top)
-        if not top.is_symlink():
-            top.symlink_to(f"usr/{name}")
+        _merge(root, name)
     loader = next((root / "usr" / "lib").glob("*-linux-gnu/ld-linux-*"), None)
-    (root / "usr" / "lib64").mkdir(exist_ok=True)
     if loader is not None and not any((root / "usr" / "lib64").glob("ld-linux-*")):
         (root / "usr" / "lib64" / loader.name).symlink_to(f"../lib/{loader.parent.name}/{loader.name}")
     for name in UNUSED:
         shutil.rmtree(root / name, ignore_errors=True)
-    for path in (root / "usr" / "bin").iterdir():
-        if path.name != f"python{PYTHON[release]}":
-            path.unlink()
+    programs = root / "usr" / "bin"
+    for path in [path for path in programs.iterdir() if path.name != f"python{PYTHON[release]}"]:
+        path.unlink()
     for name in ("python", "python3"):
-        (root / "usr" / "bin" / name).symlink_to(f"python{PYTHON[release]}")
-    (root / "etc").mkdir(exist_ok=True)
-    (root / "etc" / "passwd").write_text(NOBODY)
-    (root / "etc" / "group").write_text("root:x:0:\nnogroup:x:65534:\n")
+        (programs / name).symlink_to(f"python{PYTHON[release]}")
     certificates = root / "etc" / "ssl" / "certs" / "ca-certificates.crt"
     certificates.parent.mkdir(parents=True, exist_ok=True)
     known = sorted((root / "usr" / "share" / "ca-certificates").rglob("*.crt"))
     certificates.write_text("".join(path.read_text() for path in known))
+    (root / "etc" / "passwd").write_text(NOBODY)
+    (root / "etc" / "group").write_text("root:x:0:\nnogroup:x:65534:\n")
     for name in ("tmp", "app", "proc", "dev", "secrets", "workspace"):
         (root / name).mkdir(exist_ok=True)
+
+
+def _merge(root: Path, name: str) -> None:
+    top = root / name
+    (root / "usr" / name).mkdir(parents=True, exist_ok=True)
+    if top.is_dir() and not top.is_symlink():
+        shutil.copytree(top, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
+        shutil.rmtree(top)
+    if not top.is_symlink():
+        top.symlink_to(f"usr/{name}")

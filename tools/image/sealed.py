@@ -1,8 +1,8 @@
 """Start a command as a container would: `python sealed.py ROOT FOLDER=PLACE … [--tmp] -- COMMAND`, by root or nobody.
 
 The root is the base with the folders laid over it, all read-only; the user is 65534 without any right; the environment
-is what stands in the standard input, one NAME=value a line. Standard library and Linux only. Whoever is not root does it
-in a user namespace; where that is forbidden too, it says so and ends with 77.
+is what stands in the standard input, one NAME=value a line. Whoever is not root does it in a user namespace; where
+that is forbidden too, it says so and ends with 77. Standard library and Linux only.
 """
 
 import ctypes
@@ -88,7 +88,7 @@ def main() -> None:
         sys.stderr.write(f"this machine lets nobody build a container: {error}\n")
         sys.exit(FORBIDDEN)
     os.chdir("/")
-    os.execve(sys.argv[end + 1], sys.argv[end + 1 :], environment)
+    os.execve(sys.argv[end + 1], sys.argv[end + 1 :], environment)  # noqa: S606 - a command of whoever started us
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`make image-tree`: build/image as the Dockerfile makes /app, by its own lines, with the base's own Python."""
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
@@ -44,8 +45,14 @@ def image(checkout: Path = CHECKOUT, build: Path = BUILD) -> Image:
 
     Raises Unavailable where there is no base, CalledProcessError when a line of the Dockerfile fails.
     """
-    dockerfile = read((checkout / "Dockerfile").read_text())
     build.mkdir(exist_ok=True)
+    with (build / "image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _image(checkout, build)
+
+
+def _image(checkout: Path, build: Path) -> Image:
+    dockerfile = read((checkout / "Dockerfile").read_text())
     base = runtime(build, dockerfile.stages[-1].base.split("-debian")[1].split(":")[0])
     builder = dockerfile.stages[0]
     if [step.rest for step in dockerfile.stages[-1].steps if step.word == "COPY"] != ["--from=builder /app /app"]:
@@ -125,16 +132,22 @@ class _Work:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         environment |= {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONHOME": str(self.base.root / "usr")}
         environment |= {"PYTHONPATH": str(tools), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "1"}
-        subprocess.run(["/bin/sh", "-euc", line], cwd=folder, env=environment, check=True)
+        command_line = ["/bin/sh", "-euc", line]
+        subprocess.run(command_line, cwd=folder, env=environment, check=True)  # noqa: S603 - the Dockerfile's own line
 
     def finish(self, target: Path) -> Path:
         """The last layer under its own name; layers of other times go."""
         if self.pending or self.done is None:
             raise ValueError("the builder's stage ends with something else than RUN")
         draft = target.with_name(f"{target.name}.{os.getpid()}")
-        shutil.copytree(self.done, draft, copy_function=os.link)
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
+        if (
+            not (target.parent / "image.layer").exists()
+            or (target.parent / "image.layer").read_text() != self.done.name
+        ):
+            shutil.copytree(self.done, draft, copy_function=os.link)
+            shutil.rmtree(target, ignore_errors=True)
+            draft.rename(target)
+            (target.parent / "image.layer").write_text(self.done.name)
         for layer in self.layers.iterdir():
             if layer.name not in {*self.kept, "bin"}:
                 shutil.rmtree(layer)
