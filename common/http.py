@@ -89,15 +89,19 @@ class Routes(Table):
         shown = given if REQUEST_ID.fullmatch(given) else ours
         log.begin(ours, request.headers.get("traceparent"))
         tally = limits.Tally(request)
+        code: str | None = None
         try:
             response = self._answer(request, ours, tally)
         except errors.Problem as problem:
+            code = problem.code
             response = answers.problem_document(problem, shown)
         except Exception as error:  # noqa: BLE001 - the boundary
             log.failure(error)
-            response = answers.problem_document(errors.Problem("internal_error"), shown)
+            code = "internal_error"
+            response = answers.problem_document(errors.Problem(code), shown)
         write = log.security if response.status_code in REFUSALS else log.entry
-        write("INFO", "request", method=request.method, route=_route_name(request), status=response.status_code)
+        route, status = _route_name(request), response.status_code
+        write("INFO", "request", method=request.method, route=route, status=status, code=code)
         response.headers.extend(tally.headers())
         return answers.finish(request, response, shown)
 
