@@ -28,7 +28,7 @@ locals {
     "log_temp_files"                      = "0"
     "max_connections"                     = tostring(local.catalog.database.max_connections)
     "max_prepared_transactions"           = "0"
-    "password_encryption"                 = "scram-sha-256"
+    "password_encryption"                 = "scram-sha-256" # pragma: allowlist secret
     "pgaudit.log"                         = "ddl,role"
     "pgaudit.log_parameter"               = "off"
   }
