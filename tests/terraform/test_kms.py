@@ -11,7 +11,7 @@ ROTATION = "7776000s"
 AGENTS = {
     "database": "sqladmin",
     "cache": "memorystore",
-    "secrets": "secretmanager",
+    "secrets": "secretmanager",  # pragma: allowlist secret
     "cluster": "container",
     "registry": "artifactregistry",
     "pubsub": "pubsub",
