@@ -41,7 +41,7 @@ def migrated(context: Context) -> Finding:
 def backups(context: Context) -> Finding:
     """Cloud SQL's own record."""
     google = context.project
-    path = f"v1/projects/{google.project}/instances/main"
+    path = _instance(context)
     instance = google.ask("sqladmin", path)
     plan = instance["settings"].get("backupConfiguration", {})
     problems = []
@@ -59,8 +59,7 @@ def backups(context: Context) -> Finding:
 @item(BEFORE, "The database is encrypted under our key")
 def encryption(context: Context) -> Finding:
     """Cloud SQL's own record."""
-    google = context.project
-    instance = google.ask("sqladmin", f"v1/projects/{google.project}/instances/main")
+    instance = context.project.ask("sqladmin", _instance(context))
     key = instance.get("diskEncryptionConfiguration", {}).get("kmsKeyName", "")
     return judged([] if key else ["it is under Google's own key"], key)
 
@@ -179,6 +178,10 @@ def errors(context: Context) -> Finding:
     }
     found = google.ask("logging", "v2/entries:list", body).get("entries", [])
     return judged([f"{len(found)} errors within the hour"] if found else [], "no error within the hour")
+
+
+def _instance(context: Context) -> str:
+    return f"v1/projects/{context.project.project}/instances/{context.variables.get('database_instance', 'main')}"
 
 
 def _time(text: str) -> datetime:
