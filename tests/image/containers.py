@@ -42,13 +42,18 @@ class Container:
         return [*start, *(["--tmp"] if tmp else []), "--", *command]
 
     def _unsealed(self, text: str) -> str:
-        for place, folder in self.places.items():
-            text = text.replace(f"{place}/", f"{folder}/")
-            text = str(folder) if text == place else text.replace(f":{place}", f":{folder}")
-        return text
+        """A word with the folders themselves where it names their places, alone or in a list with colons."""
+
+        def there(part: str) -> str:
+            for place, folder in self.places.items():
+                if (part + "/").startswith(place + "/"):
+                    return f"{folder}{part.removeprefix(place)}"
+            return part
+
+        return ":".join(there(part) for part in text.split(":"))
 
     def popen(self, command: Sequence[str], environment: Mapping[str, str], *, tmp: bool = False) -> subprocess.Popen:
-        """Start a command. Where nothing can be sealed: the base's own Python, an empty environment, nobody if root."""
+        """Start a command. Where nothing can be sealed: the base's own Python, as nobody if that can be."""
         text = "".join(f"{name}={value}\n" for name, value in environment.items())
         options: dict = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         if self.seals:
@@ -57,7 +62,9 @@ class Container:
             given = {name: self._unsealed(value) for name, value in environment.items()}
             given |= {"PYTHONHOME": str(self.image.base.root / "usr")}
             words = [*self.image.base.command(), *map(self._unsealed, command[1:])]
-            options |= {"user": sealed.NOBODY, "group": sealed.NOBODY} if os.getuid() == 0 else {}
+            folders = [self.image.base.root, *self.places.values()]
+            reachable = all(parent.stat().st_mode & 0o1 for folder in folders for parent in (folder, *folder.parents))
+            options |= {"user": sealed.NOBODY, "group": sealed.NOBODY} if os.getuid() == 0 and reachable else {}
             process = subprocess.Popen(words, env=given, cwd="/", **options)
         assert process.stdin
         process.stdin.write(text)

@@ -98,9 +98,7 @@ def _own_release() -> str | None:
 
 def _run(command: list[str], folder: Path | None = None) -> str:
     try:
-        done = subprocess.run(  # noqa: S603 - apt-get and dpkg, with nothing from outside
-            command, cwd=folder, check=True, capture_output=True, text=True, timeout=APT_SECONDS
-        )
+        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=APT_SECONDS)
         return done.stdout
     except (subprocess.SubprocessError, OSError) as error:
         said = getattr(error, "stderr", "") or str(error)

@@ -133,7 +133,7 @@ class _Work:
         environment |= {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONHOME": str(self.base.root / "usr")}
         environment |= {"PYTHONPATH": str(tools), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_QUIET": "1"}
         command_line = ["/bin/sh", "-euc", line]
-        subprocess.run(command_line, cwd=folder, env=environment, check=True)  # noqa: S603 - the Dockerfile's own line
+        subprocess.run(command_line, cwd=folder, env=environment, check=True)
 
     def finish(self, target: Path) -> Path:
         """The last layer under its own name; layers of other times go."""
