@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CHECKOV := .venv-checkov/.installed
 FN ?= projects
 ENV ?= production
 TESTS ?= tests
@@ -11,7 +12,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint lock bench reset replay-erasures restore-drill preflight cloud-docs import-export bundle
+.PHONY: help run demo test lint lint-code lint-terraform lock bench reset replay-erasures restore-drill preflight cloud-docs import-export bundle image-tree sbom
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,11 +26,14 @@ demo: $(STAMP)  ## Tell the story of the product on a stack of its own, with che
 test: lint  ## Lint, then every test
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
-lint: $(STAMP)  ## Style, types, secrets, dependencies, and the rules about the code itself
+lint: $(STAMP)  ## Style, types, secrets, dependencies, Terraform, and the rules about the code itself
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-code lint-terraform
+
+lint-code: $(STAMP)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive common functions sessions migrations local
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive common functions sessions migrations local tools
 	@$(BIN)/squawk migrations/*.sql
 	@git ls-files -z ':!tests' | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 	@git ls-files -z tests | xargs -0 $(BIN)/detect-secrets-hook --disable-plugin KeywordDetector
@@ -37,9 +41,14 @@ lint: $(STAMP)  ## Style, types, secrets, dependencies, and the rules about the 
 	@$(BIN)/python -m pytest -qq tests/structure/test_imports.py tests/structure/test_openapi_document.py
 	@$(BIN)/python -m local.spectral
 
-lock: $(STAMP)  ## Write the lock files anew from requirements.in and requirements-dev.in
+lint-terraform: $(STAMP) $(if $(shell command -v terraform),$(CHECKOV))
+	@$(BIN)/python -m tools.terraform.lint
+	@$(BIN)/python -m pytest -qq tests/terraform
+
+lock: $(STAMP)  ## Write the lock files anew from requirements.in, requirements-dev.in and checkov's
 	@$(LOCK) requirements.in --output-file requirements.txt
 	@$(LOCK) requirements-dev.in --constraint requirements.txt --output-file requirements-dev.txt
+	@$(LOCK) tools/terraform/requirements-checkov.in --output-file tools/terraform/requirements-checkov.txt
 
 bench: $(STAMP)  ## Measure load and scale
 	$(BIN)/python -m bench.run
@@ -66,8 +75,21 @@ import-export: $(STAMP)  ## Move an organization in: make import-export FILE=pac
 bundle: $(STAMP)  ## Build build/<FN>.zip for a deployment from source: make bundle FN=projects
 	@$(BIN)/python -m local.bundle $(FN)
 
+image-tree: $(STAMP)  ## Assemble build/image, the file tree of the container, by the Dockerfile's own lines
+	@$(BIN)/python -m tools.image.tree
+
+sbom: $(STAMP)  ## Write build/sbom.json, the CycloneDX bill of materials of that tree
+	@$(BIN)/python -m tools.image.sbom
+
 $(STAMP): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -qq --require-hashes -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+# checkov brings its own hcl2, so it lives apart; uv installs it in a tenth of pip's time where it finds the packages.
+$(CHECKOV): tools/terraform/requirements-checkov.txt | $(STAMP)
+	@test -x .venv-checkov/bin/python || $(PYTHON) -m venv .venv-checkov
+	@$(BIN)/uv pip install --quiet --no-config --python .venv-checkov/bin/python --require-hashes -r $< 2>/dev/null \
+		|| .venv-checkov/bin/python -m pip install --disable-pip-version-check -qq --require-hashes -r $<
 	@touch $@

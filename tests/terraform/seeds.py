@@ -107,7 +107,9 @@ def _end(lines: list[str], at: int) -> int:
 
 def _block(kind: str, name: str) -> Block:
     known = schema.load()
-    return next((known[of][kind][name] for of in ("google", "google-beta") if name in known[of][kind]), {"a": {}, "b": {}})
+    return next(
+        (known[of][kind][name] for of in ("google", "google-beta") if name in known[of][kind]), {"a": {}, "b": {}}
+    )
 
 
 def _with(lines: list[str], at: int, wrong: str) -> str:

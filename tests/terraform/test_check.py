@@ -52,7 +52,7 @@ resource "google_storage_bucket" "main" {
 data "google_project" "main" {}
 
 output "buckets" {
-  value = { for name, bucket in google_storage_bucket.main : name => [for rule in bucket.lifecycle_rule : rule.condition] }
+  value = { for name, bucket in google_storage_bucket.main : name => bucket.lifecycle_rule[*].condition }
 }
 
 output "first" {
@@ -143,5 +143,8 @@ def test_a_finding_names_the_line_of_its_block():
 
 
 def test_a_file_that_cannot_be_read_hides_no_faults_of_the_others():
-    found = findings({"a.tf": WHOLE.replace('location = "EU"', 'location = "EU"\n  colour = 1'), "b.tf": "locals {\n  x = = 1\n}\n"}, {})
+    found = findings(
+        {"a.tf": WHOLE.replace('location = "EU"', 'location = "EU"\n  colour = 1'), "b.tf": "locals {\n  x = = 1\n}\n"},
+        {},
+    )
     assert len(found) == 2, "what the second declares is not known, so nothing is said of references"

@@ -25,7 +25,9 @@ def module():
 def test_the_pieces_are_the_module():
     pieces, found = module()
     assert len(pieces) > len(FILES) > 20
-    assert {finding.message for finding in found} == {finding.message for finding in findings(sources(CHECKOUT / "terraform"))}
+    assert {finding.message for finding in found} == {
+        finding.message for finding in findings(sources(CHECKOUT / "terraform"))
+    }
 
 
 def test_many_faults_of_every_kind():

@@ -92,4 +92,6 @@ def test_the_list_is_this_module_s():
 def test_every_reason_is_a_sentence_of_its_own():
     reasons = [grant["why"] for grant in listed().values()]
     assert all(len(why) >= SHORTEST_REASON and why[0].isupper() and why.endswith(".") for why in reasons)
-    assert all(list(grant) == ["roles", "why"] and grant["roles"] == sorted(grant["roles"]) for grant in listed().values())
+    assert all(
+        list(grant) == ["roles", "why"] and grant["roles"] == sorted(grant["roles"]) for grant in listed().values()
+    )

@@ -25,7 +25,17 @@ Found = dict[str, set[str]]  # check → addresses without index
 def run(plans: Iterable[Path]) -> tuple[Found, set[str]]:
     """What fails in some plans, and which checks fell over themselves."""
     files = [argument for plan in plans for argument in ("-f", str(plan))]
-    command = [str(PROGRAM), *files, "--framework", "terraform_plan", "--skip-download", "--quiet", "--compact", "-o", "json"]
+    command = [
+        str(PROGRAM),
+        *files,
+        "--framework",
+        "terraform_plan",
+        "--skip-download",
+        "--quiet",
+        "--compact",
+        "-o",
+        "json",
+    ]
     environment = {**os.environ, "LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if not done.stdout.startswith(("{", "[")):

@@ -65,7 +65,7 @@ class Entry:
 @lru_cache(maxsize=4096)
 def entries(file: str, text: str) -> tuple[Entry, ...]:
     """The blocks of a file; Unreadable."""
-    found = []
+    found: list[Entry] = []
     for kind, items in parse(text).items():
         if not isinstance(items, list):
             raise Unreadable(f"an argument outside of every block: {kind}")

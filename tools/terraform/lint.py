@@ -1,4 +1,4 @@
-"""What `make lint` asks of terraform/; where Terraform is not installed, what it can without, and it says what is missing.
+"""What `make lint` asks of terraform/: all of it where Terraform is installed, else a part, and which part it says.
 
 The checker, `terraform fmt`, `validate` and `plan` of staging, production and the foundation, and checkov.
 """

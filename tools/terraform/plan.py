@@ -102,9 +102,8 @@ def running(root: Path, *, resolved: bool) -> Iterator[Run]:
 def reattached(folder: Path, *, resolved: bool) -> Iterator[dict[str, Any]]:
     """Serve every provider for the types that the folder names; what TF_REATTACH_PROVIDERS says of them."""
     used = set(re.findall(r'"([a-z0-9]+_\w+)"', "\n".join(path.read_text() for path in folder.glob("*.tf"))))
-    with subprocess.Popen(
-        ["sleep", "3600"]
-    ) as bystander:  # Terraform may kill the process that it thinks is a provider
+    idle = [sys.executable, "-c", "import sys; sys.stdin.read()"]  # ends with us, whatever becomes of us
+    with subprocess.Popen(idle, stdin=subprocess.PIPE) as bystander:  # Terraform may kill what it takes for a provider
         servers, providers = [], {}
         for name, of_provider in schema.load().items():
             server, port = protocol.serve(Provider(of_provider, used, resolved=resolved).methods())

@@ -28,11 +28,12 @@ MESSAGES: dict[str, str] = {  # name: "field type number", `*` repeated, `%` a m
     "Block": "version int64 1, attributes *Attribute 2, block_types *NestedBlock 3",
     "Schema": "version int64 1, block Block 2",
     "Empty": "",
-    "Schemas": "provider Schema 1, resource_schemas %Schema 2, data_source_schemas %Schema 3, provider_meta Schema 5,"
-    " ephemeral_resource_schemas %Schema 8",
+    "Schemas": "provider Schema 1, resource_schemas %Schema 2, data_source_schemas %Schema 3,"
+    " provider_meta Schema 5, ephemeral_resource_schemas %Schema 8",
     "Config": "type_name string 1, config DynamicValue 2",
     "Diagnostics": "diagnostics *Diagnostic 1",
-    "Change": "type_name string 1, prior_state DynamicValue 2, proposed_new_state DynamicValue 3, config DynamicValue 4",
+    "Change": "type_name string 1, prior_state DynamicValue 2, proposed_new_state DynamicValue 3,"
+    " config DynamicValue 4",
     "Planned": "planned_state DynamicValue 1, diagnostics *Diagnostic 4",
     "State": "state DynamicValue 1, diagnostics *Diagnostic 2",
     "Opened": "diagnostics *Diagnostic 1, result DynamicValue 3",
