@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from google.cloud import secretmanager_v1 as api
@@ -31,7 +32,8 @@ class Delaying:
         return SimpleNamespace(name=name, payload=SimpleNamespace(data=json.dumps(RING).encode()))
 
     def destroy_secret_version(self, name: str) -> None:
-        self.versions[1].scheduled_destroy_time = self.now + timedelta(days=7)
+        asked: Any = self.versions[1]
+        asked.scheduled_destroy_time = self.now + timedelta(days=7)
 
 
 @pytest.fixture
