@@ -13,15 +13,14 @@ from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from functions.keys.policies import WRAPPED
+from local import grants
 from local.durable import locked, replace
 from local.identity import Issuer
-from local.layout import KEY, Layout, logins, service_account
+from local.layout import KEY, Layout
 from local.serving import arguments, bearer, http, refusal, stopped
 
 LARGEST = 64 * 1024
 NONCE_BYTES = 12
-PLATFORM = ("gateway", "tasks", "workflows", "scheduler")
 WRONG = "Decryption failed: verify that 'name' refers to the correct CryptoKey."
 FIELDS = {
     "encrypt": {"plaintext", "plaintextCrc32c", "additionalAuthenticatedData", "additionalAuthenticatedDataCrc32c"},
@@ -73,11 +72,8 @@ class Keeper:
 
 def granted() -> dict[str, set[str]]:
     """What each service account of the stack may do: who reads a wrapped ring decrypts, who rotates keys encrypts."""
-    grants: dict[str, set[str]] = {service_account(name): set() for name in PLATFORM}
-    for name, entry in logins().items():
-        decrypts = {"decrypt"} if set(WRAPPED) & set(entry["secrets"]) else set()
-        grants[service_account(name)] = decrypts | ({"encrypt"} if entry.get("secret_writer") else set())
-    return grants
+    may = {"decrypt": grants.opening(), "encrypt": grants.having("secret_writer")}
+    return {email: {method for method, who in may.items() if email in who} for email in grants.known()}
 
 
 class Api:
@@ -92,6 +88,7 @@ class Api:
         name, method = request.match_info["name"], request.match_info["method"]
         if method not in self.granted.get(caller, FIELDS.keys()) or name != KEY:
             permission = f"cloudkms.cryptoKeyVersions.useTo{method.capitalize()}"
+            grants.refuse(caller, permission, name)
             return refusal(403, f"Permission '{permission}' denied on resource '{name}' (or it may not exist).")
         try:
             body = await request.json()

@@ -11,6 +11,7 @@ CATALOG = Path(__file__).parent.parent / "functions" / "catalog.yaml"
 PROJECT = "dev-context-local"
 REGION = "europe-west1"
 HOST = "127.0.0.1"
+AGENTS = ("gateway", "tasks", "workflows", "scheduler")  # accounts that call, and run nothing of ours
 KEY = f"projects/{PROJECT}/locations/{REGION}/keyRings/main/cryptoKeys/fields"  # of Cloud KMS
 
 
@@ -33,6 +34,11 @@ def administrators() -> dict[str, str]:
     """Accounts of jobs that log in to the database: `admin` makes roles and schema, `owner` may become the owner."""
     jobs = _section("jobs").values()
     return {job["account"]: job["database"] for job in jobs if "database" in job}
+
+
+def jobs() -> dict[str, dict[str, Any]]:
+    """The Cloud Run jobs of functions/catalog.yaml by name."""
+    return _section("jobs")
 
 
 def replicas() -> dict[str, str]:

@@ -14,12 +14,12 @@ from typing import Any
 
 from aiohttp import web
 
+from local import grants
 from local.identity import Issuer
-from local.layout import PROJECT, Layout, logins, service_account
+from local.layout import PROJECT, Layout
 from local.logging_filter import Filter, Unparsable, parse
 from local.serving import arguments, bearer, http, refusal, stopped
 
-READERS = ("deletions-jobs",)  # of the services: roles/logging.viewer
 FIELDS = {"resourceNames", "filter", "orderBy", "pageSize", "pageToken"}
 USUAL_PAGE, LARGEST_PAGE = 50, 1000
 MOST_BYTES = 32 * 1024 * 1024  # read for one page: Google answers an empty page too, when it has searched for long
@@ -130,11 +130,12 @@ class Api:
 
     def __init__(self, logs: Logs) -> None:
         self.logs = logs
-        self.refused = {service_account(name) for name in logins() if name not in READERS}
+        self.refused = grants.known() - grants.having("reads_logs")
 
     async def list(self, request: web.Request, caller: str) -> web.StreamResponse:
         """A page of entries, or Google's error. Nothing is logged: the filter holds what must stand nowhere."""
         if caller in self.refused:
+            grants.refuse(caller, "logging.logEntries.list", f"projects/{PROJECT}")
             return refusal(403, "Permission denied for all log views")
         try:
             wanted, size, place = _asked(await request.json())

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
+from local import grants
 from local.identity import EMAIL, Issuer
 from local.layout import PROJECT, REGION, Layout, service_account
 from local.serving import arguments, bearer, http, refusal, stopped
@@ -85,7 +86,9 @@ def credentials(application: web.Application, issuer: Issuer) -> None:
 
     async def sign(request: web.Request, caller: str) -> web.StreamResponse:
         email = request.match_info["email"]
-        if caller != email or not EMAIL.fullmatch(email):
+        signs = caller not in grants.known() or caller in grants.having("signs_urls")
+        if caller != email or not signs or not EMAIL.fullmatch(email):
+            grants.refuse(caller, "iam.serviceAccounts.signBlob", email)
             return refusal(403, "Permission 'iam.serviceAccounts.signBlob' denied on resource (or it may not exist).")
         try:
             blob = base64.b64decode((await request.json())["payload"], validate=True)

@@ -5,8 +5,8 @@ import sys
 
 from local import attached, stack
 
-ROTATE, KEYS = "rotate-keys", "keys"  # in the environment of the service whose code and rights it uses
-USUAL = "retention"  # whose view of secrets and storage suffices: anchors, and the ring that signs them
+ROTATE = "rotate-keys"  # the act, and the job that may do it
+USUAL = "operator"
 
 
 def main() -> int:
@@ -14,9 +14,9 @@ def main() -> int:
     layout, rest = attached.choose(sys.argv[1:])
     environment = dict(os.environ)
     if layout is not None:
+        job = ROTATE if rest[:1] == [ROTATE] else USUAL
         url = stack.dsn(layout, "operator")
-        service = KEYS if rest[:1] == [ROTATE] else USUAL
-        environment = stack.function_environment(layout, service, os.environ) | {"DATABASE_ADMIN_URL": url}
+        environment = stack.cloud_job_environment(layout, job, os.environ) | {"DATABASE_ADMIN_URL": url}
     os.execve(sys.executable, [sys.executable, "-m", "migrations.operator", *rest], environment)  # noqa: S606 - our own module, no shell
 
 

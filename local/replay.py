@@ -8,7 +8,7 @@ from pathlib import Path
 from local import stack
 from local.layout import Layout
 
-SERVICE = "deletions-jobs"  # whose view of secrets and storage suffices: the ledger, and the keys of certificates
+JOB = "replay"
 
 
 def main() -> int:
@@ -18,8 +18,7 @@ def main() -> int:
     parser.add_argument("--minutes", default="60", help="how long to wait for the erasures")
     chosen = parser.parse_args()
     layout = Layout.load(chosen.root / "layout.json")
-    url = stack.dsn(layout, "operator")
-    environment = stack.function_environment(layout, SERVICE, os.environ) | {"DATABASE_ADMIN_URL": url}
+    environment = stack.cloud_job_environment(layout, JOB, os.environ)
     command = [sys.executable, "-m", "migrations.replay", "--minutes", chosen.minutes]
     os.execve(sys.executable, command, environment)  # noqa: S606 - our own module, no shell
 

@@ -11,8 +11,9 @@ from google.cloud import secretmanager_v1 as api
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from functions.keys import policies
+from local import grants
 from local.identity import Issuer
-from local.layout import PROJECT, Layout, logins, service_account
+from local.layout import PROJECT, Layout
 from local.secrets_store import (
     DESTROYED,
     DISABLED,
@@ -27,7 +28,6 @@ from local.serving import Failure, arguments, guarded, page, rpc, stopped
 
 SERVICE = "google.cloud.secretmanager.v1.SecretManagerService"
 LARGEST_PAGE = 25_000
-PLATFORM = ("gateway", "tasks", "workflows", "scheduler")
 
 
 def readable() -> dict[str, set[str]]:
@@ -35,12 +35,7 @@ def readable() -> dict[str, set[str]]:
 
     The account that rotates keys is not among them: it reads and writes versions of all that it turns.
     """
-    grants: dict[str, set[str]] = {service_account(name): set() for name in PLATFORM}
-    for name, entry in logins().items():
-        if entry.get("secret_writer"):
-            continue
-        grants[service_account(name)] = {*entry["secrets"], f"context-key-{entry['role']}"}
-    return grants
+    return grants.secrets()
 
 
 class Secrets:
@@ -52,7 +47,7 @@ class Secrets:
         self.issuer = Issuer(layout.root)
         self.store = SecretStore(layout.root)
         self.readable = readable()
-        self.writers = {service_account(name) for name, entry in logins().items() if entry.get("secret_writer")}
+        self.writers = grants.having("secret_writer")
         self.written = policies.written()
 
     def create_secret(self, request: api.CreateSecretRequest, caller: str) -> api.Secret:
@@ -93,7 +88,7 @@ class Secrets:
         """The payload of an enabled version, with its CRC32C."""
         id, version = self._names(request.name)
         if id not in self.readable.get(caller, {id}) or (caller in self.writers and id not in self.written):
-            raise Failure(grpc.StatusCode.PERMISSION_DENIED, _denied("secretmanager.versions.access", request.name))
+            raise _denied(caller, "secretmanager.versions.access", request.name)
         found = self.store.access(id, version)
         data = found.payload or b""
         payload = api.SecretPayload(data=data, data_crc32c=google_crc32c.value(data))
@@ -127,13 +122,13 @@ class Secrets:
     def _admin(self, caller: str, name: str) -> tuple[str, str]:
         """Secrets themselves are an operator's; a writer has their versions (secretVersionManager and accessor)."""
         if caller in self.writers:
-            raise Failure(grpc.StatusCode.PERMISSION_DENIED, _denied("secretmanager.secrets.*", name))
+            raise _denied(caller, "secretmanager.secrets.*", name)
         return self._manager(caller, name)
 
     def _manager(self, caller: str, name: str) -> tuple[str, str]:
         names = self._names(name)
         if caller in self.readable or (caller in self.writers and names[0] not in self.written):
-            raise Failure(grpc.StatusCode.PERMISSION_DENIED, _denied("secretmanager.secrets.*", name))
+            raise _denied(caller, "secretmanager.secrets.*", name)
         return names
 
     def _names(self, name: str) -> tuple[str, str]:
@@ -142,7 +137,7 @@ class Secrets:
         if len(parts) not in (2, 4, 6) or parts[0::2] != ["projects", "secrets", "versions"][: len(parts) // 2]:
             raise Failure(grpc.StatusCode.INVALID_ARGUMENT, "The resource name is not valid.")
         if parts[1] != PROJECT:
-            raise Failure(grpc.StatusCode.PERMISSION_DENIED, _denied("secretmanager.secrets.*", name))
+            raise _denied("", "secretmanager.secrets.*", name)
         return (parts[3] if len(parts) > 2 else ""), (parts[5] if len(parts) > 4 else "")
 
     def _no_filter(self, text: str) -> None:
@@ -167,8 +162,10 @@ def _version_name(version: Version) -> str:
     return f"projects/{PROJECT}/secrets/{version.id}/versions/{version.version}"
 
 
-def _denied(permission: str, name: str) -> str:
-    return f"Permission '{permission}' denied for resource '{name}' (or it may not exist)."
+def _denied(caller: str, permission: str, name: str) -> Failure:
+    grants.refuse(caller, permission, name)
+    message = f"Permission '{permission}' denied for resource '{name}' (or it may not exist)."
+    return Failure(grpc.StatusCode.PERMISSION_DENIED, message)
 
 
 def _time(seconds: float) -> Timestamp:

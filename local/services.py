@@ -9,14 +9,13 @@ from enum import Enum
 from pathlib import Path
 
 from local import stack
-from local.layout import HOST, Layout, administrators, catalog, logins, replicas
+from local.layout import AGENTS, HOST, Layout, administrators, catalog, logins, replicas
 
 CHECKOUT = Path(__file__).parent.parent
 PORTS = (
     *("gateway", "postgres", "valkey", "tasks", "secrets", "workflows", "storage"),
     *("scheduler", "smtp", "mail", "sms", "cloudsql", "logging", "kms"),
 )
-ACCOUNTS = ("gateway", "tasks", "workflows", "scheduler")
 STAND_INS = {  # module of local/: the ports it listens on
     "valkey": ("valkey",),
     "metadata": (),
@@ -65,7 +64,7 @@ class Service:
 def port_names() -> list[str]:
     """Every key of Layout.ports."""
     services = list(catalog())
-    names = [*PORTS, *replicas(), *(f"metadata:{name}" for name in (*logins(), *ACCOUNTS, *administrators()))]
+    names = [*PORTS, *replicas(), *(f"metadata:{name}" for name in (*logins(), *AGENTS, *administrators()))]
     return names + [f"{part}:{name}" for part in ("function", "run") for name in services]
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from local import postgres
 from local.durable import replace
-from local.layout import HOST, KEY, PROJECT, REGION, Layout, administrators, login_role, logins, service_account
+from local.layout import HOST, KEY, PROJECT, REGION, Layout, administrators, jobs, login_role, logins, service_account
 
 ANNOUNCEMENT = "stack.json"
 INSTANCE = f"{PROJECT}:{REGION}:main"
@@ -70,6 +70,16 @@ def job_environment(layout: Layout, account: str, environ: Mapping[str, str]) ->
         "DATABASE_ADMIN_URL": url,
         "DATABASE_URL": url,
     }
+
+
+def cloud_job_environment(layout: Layout, job: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Every setting of a job of the catalog, as terraform/settings.tf gives them; its rights are its account's."""
+    account = str(jobs()[job]["account"])
+    if account in logins():
+        return function_environment(layout, account, environ)
+    shared = function_environment(layout, next(iter(logins())), environ) | job_environment(layout, account, environ)
+    own = {"SERVICE": job, "SERVICE_URL": layout.url("gateway"), "SERVICE_ACCOUNT": service_account(account)}
+    return shared | own | {"SECRETS_DIR": str(layout.path("mounts", job))}
 
 
 def function_environment(layout: Layout, service: str, environ: Mapping[str, str]) -> dict[str, str]:

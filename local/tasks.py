@@ -11,8 +11,9 @@ import yaml
 from google.cloud import tasks_v2 as api
 from google.protobuf.empty_pb2 import Empty
 
+from local import grants
 from local.identity import Issuer
-from local.layout import Layout
+from local.layout import Layout, service_account
 from local.serving import Failure, arguments, guarded, page, rpc, rpc_status, stopped
 from local.tasks_checks import LOCATION, complete_queue, complete_task, invalid, queue_name, seconds, stamp
 from local.tasks_dispatch import Dispatcher
@@ -21,10 +22,11 @@ from local.tasks_store import PAUSED, RUNNING, Record, TaskStore
 SERVICE = "google.cloud.tasks.v2.CloudTasks"
 QUEUES = Path(__file__).with_name("queues.yaml")
 LARGEST_PAGE = 1000
+CARRIED = service_account("tasks")  # roles/iam.serviceAccountUser on it is all that enqueuers have
 
 
 class Tasks:
-    """The methods. Any account of the stack may call them."""
+    """The methods. The stack's own accounts may make tasks in the queues of the catalog, and nothing else."""
 
     def __init__(self, store: TaskStore, dispatcher: Dispatcher) -> None:
         self.store = store
@@ -68,6 +70,7 @@ class Tasks:
     def create_task(self, request: api.CreateTaskRequest, caller: str) -> api.Task:
         """Accept a task: once this answers, it is on disk and will be delivered at least once."""
         queue = self._queue(request.parent)
+        self._check(caller, queue.name, request.task)
         task = complete_task(request.task, queue.name)
         due = api.Task.pb(task).schedule_time.ToMicroseconds() / 1e6
         if not self.store.create(task, queue.name, due, time.time()):
@@ -91,6 +94,15 @@ class Tasks:
         self.store.finish(self._task(request.name).name, time.time())
         return Empty()
 
+    def _check(self, caller: str, queue: str, task: api.Task) -> None:
+        """Enqueuer of the queue; and who lets a task carry an account's tokens must be allowed to act as it."""
+        if not grants.may_enqueue(caller, queue.rpartition("/")[2]):
+            raise denied(caller, "cloudtasks.tasks.create", queue)
+        kind = api.Task.pb(task).http_request.WhichOneof("authorization_header")
+        carried = getattr(task.http_request, kind).service_account_email if kind else CARRIED
+        if caller in grants.known() and carried != CARRIED:
+            raise denied(caller, "iam.serviceAccounts.actAs", carried)
+
     def _queue(self, name: str) -> api.Queue:
         queue = self.store.queue(queue_name(name))
         if queue is None:
@@ -103,6 +115,24 @@ class Tasks:
         if record is None:
             raise Failure(grpc.StatusCode.NOT_FOUND, "The task does not exist, or was executed or deleted.")
         return record
+
+
+def denied(caller: str, permission: str, resource: str) -> Failure:
+    """PERMISSION_DENIED."""
+    grants.refuse(caller, permission, resource)
+    message = f'The principal lacks IAM permission "{permission}" for the resource "{resource}" (or it may not exist).'
+    return Failure(grpc.StatusCode.PERMISSION_DENIED, message)
+
+
+def enqueuers_only(permission: str, method: Any) -> Any:
+    """A method that the stack's own accounts have no right to."""
+
+    def checked(request: Any, caller: str) -> Any:
+        if caller in grants.known():
+            raise denied(caller, permission, str(getattr(request, "name", "") or request.parent))
+        return method(request, caller)
+
+    return checked
 
 
 def shown(record: Record, view: int) -> api.Task:
@@ -156,7 +186,11 @@ def handlers(issuer: Issuer, tasks: Tasks) -> "dict[str, grpc.RpcMethodHandler[A
         "ListTasks": (tasks.list_tasks, api.ListTasksRequest, api.ListTasksResponse),
         "DeleteTask": (tasks.delete_task, api.DeleteTaskRequest),
     }
-    return {name: guarded(issuer, *parts) for name, parts in methods.items()}
+    others = {name: f"cloudtasks.{name}" for name in methods if name != "CreateTask"}
+    return {
+        name: guarded(issuer, enqueuers_only(others[name], method) if name in others else method, *parts)
+        for name, (method, *parts) in methods.items()
+    }
 
 
 async def serve(layout: Layout, queues: Path) -> None:

@@ -30,6 +30,7 @@ from tests.providers import Provider, running_provider
 
 CHECKOUT = Path(__file__).parent.parent
 READY_SECONDS = 120
+REFUSED = '"denied by IAM"'  # local/grants.py
 PASSWORD = "correct horse battery staple"  # pragma: allowlist secret
 SETTINGS = {
     "CORS_ORIGINS": "https://app.example.org, https://admin.example.org",
@@ -74,10 +75,19 @@ def running_stack(folder: Path, **settings: str) -> Iterator[dict[str, Any]]:
         stack = json.loads(found[0].read_text())
         stack["path"] = str(found[0])
         yield stack
+        denied = refused_by_iam(Path(stack["path"]).parent / "log")
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
         log.close()
+    assert denied == set(), "an account was refused what it asked for: functions/catalog.yaml grants too little"
+
+
+def refused_by_iam(folder: Path) -> set[tuple[str, str, str]]:
+    """Account, permission and resource of every refusal that the stand-ins of a stack have noted."""
+    lines = (line for file in folder.glob("*.log*") for line in file.read_text(errors="replace").splitlines())
+    found = (json.loads(line[line.index("{") :]) for line in lines if REFUSED in line)
+    return {(entry["caller"], entry["permission"], entry["resource"]) for entry in found}
 
 
 @pytest.fixture(scope="session")

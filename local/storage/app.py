@@ -11,9 +11,10 @@ from urllib.parse import unquote
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from local import grants
 from local.identity import Issuer, Refused
 from local.storage import buckets, objects, signed, uploads, xml
-from local.storage.call import Call, Handler
+from local.storage.call import Call, Handler, denied
 from local.storage.problems import Problem
 from local.storage.sessions import Sessions
 from local.storage.store import Store
@@ -42,6 +43,18 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("PUT", f"/(?:resumable/)?upload{BUCKET}/o", uploads.resume),
     ("DELETE", f"/(?:resumable/)?upload{BUCKET}/o", uploads.cancel),
 ]
+NEEDED: dict[Handler, str] = {  # on the objects of every bucket that the path names; else a bucket is concerned
+    objects.list_all: "list",
+    objects.get: "get",
+    objects.download: "get",
+    objects.delete: "delete",
+    objects.patch: "update",
+    objects.update: "update",
+    objects.compose: "update",
+    objects.rewrite: "update",
+    objects.copy: "update",
+    uploads.insert: "create",
+}
 BY_SESSION = (uploads.resume, uploads.cancel)  # the address of a session is its credential
 JSON_PATH = re.compile(r"/(?:(?:resumable/)?upload/|download/)?storage/v1/.*")
 XML_PATH = re.compile(r"/([^/]+)/(.+)")
@@ -74,9 +87,11 @@ class Front:
         for method, pattern, handler in ROUTES:
             match = re.fullmatch(pattern, path)
             if match and method == request.method:
+                caller = "" if handler in BY_SESSION else self._caller(request)
+                call = Call(request, self.store, self.sessions, tuple(map(unquote, match.groups())), caller)
                 if handler not in BY_SESSION:
-                    self._check_token(request)
-                return await handler(Call(request, self.store, self.sessions, tuple(map(unquote, match.groups()))))
+                    _check(call, NEEDED.get(handler))
+                return await handler(call)
         raise Problem(404, "notFound", "Not Found")
 
     async def _xml(self, request: web.Request, path: str) -> web.StreamResponse:
@@ -84,24 +99,36 @@ class Front:
         handler = XML.get(request.method)
         if match is None or handler is None:
             raise Problem(400, "invalid", "Only GET, HEAD and PUT of an object.", code="InvalidURI")
-        call = Call(request, self.store, self.sessions, tuple(map(unquote, match.groups())))
-        if "X-Goog-Signature" in request.query or "X-Goog-Algorithm" in request.query:
-            return await handler(call, signed.verify(request, self._key))
-        self._check_token(request)
-        return await handler(call, dict(request.query))
+        query = dict(request.query)
+        if "X-Goog-Signature" in query or "X-Goog-Algorithm" in query:
+            query = signed.verify(request, self._key)
+            caller = signed.signer(query)
+        else:
+            caller = self._caller(request)
+        call = Call(request, self.store, self.sessions, tuple(map(unquote, match.groups())), caller)
+        call.check("create" if request.method == "PUT" else "get", call.names[0])
+        return await handler(call, query)
 
     def _key(self, email: str) -> rsa.RSAPublicKey:
         return self._keys(email)
 
-    def _check_token(self, request: web.Request) -> None:
+    def _caller(self, request: web.Request) -> str:
         header = request.headers.get("Authorization")
         if header is None:
             message = "Anonymous caller does not have storage access."
             raise Problem(401, "required", message, location="Authorization", code="AccessDenied")
         try:
-            self.issuer.verify_access_token(header)
+            return self.issuer.verify_access_token(header)
         except Refused as error:
             raise Problem(401, "authError", "Invalid Credentials", location="Authorization") from error
+
+
+def _check(call: Call, permission: str | None) -> None:
+    """What needs no right to objects needs one to buckets, which none of the stack's own accounts has."""
+    if permission is None and call.caller in grants.known():
+        raise denied(call.caller, "storage.buckets.*", "".join(call.names[:1]))
+    for bucket in call.names[::2] if permission else ():
+        call.check(permission or "", bucket)
 
 
 def application(root: str | Path) -> web.Application:

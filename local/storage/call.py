@@ -8,9 +8,11 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from local import grants
+from local.layout import PROJECT
 from local.storage import retaining
 from local.storage.conditions import Conditions
-from local.storage.problems import invalid
+from local.storage.problems import Problem, invalid
 from local.storage.schema import Stored
 from local.storage.sessions import Sessions
 from local.storage.store import Store
@@ -18,12 +20,29 @@ from local.storage.store import Store
 
 @dataclass(frozen=True)
 class Call:
-    """One request: `names` are the decoded parts of its path."""
+    """One request: `names` are the decoded parts of its path, `caller` the e-mail of who asks or has signed."""
 
     request: web.Request
     store: Store
     sessions: Sessions
     names: tuple[str, ...]
+    caller: str = ""
+
+    def check(self, permission: str, bucket: str) -> None:
+        """The caller's right to the objects of a bucket (get, list, create, update, delete). Raises Problem 403."""
+        if not self._may(permission, bucket):
+            raise denied(self.caller, f"storage.objects.{permission}", bucket)
+
+    def check_new(self, bucket: str, name: str) -> None:
+        """Who writes over an object deletes it: that takes the right too, whatever the precondition says. Raises 403.
+
+        No line in the log: that a name is taken says nothing of what the catalog should grant.
+        """
+        if self.store.find(bucket, name) is not None and not self._may("delete", bucket):
+            raise forbidden(self.caller, "storage.objects.delete")
+
+    def _may(self, permission: str, bucket: str) -> bool:
+        return grants.may_touch(self.caller, bucket.removeprefix(f"{PROJECT}-"), permission)
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -66,6 +85,18 @@ class Call:
         """The object resource of the JSON API."""
         end = retaining.until(self.store.bucket(stored.bucket), stored)
         return object_resource(stored, self.origin) | ({"retentionExpirationTime": end} if end else {})
+
+
+def denied(caller: str, permission: str, resource: str) -> Problem:
+    """403, and a line in the log."""
+    grants.refuse(caller, permission, resource)
+    return forbidden(caller, permission)
+
+
+def forbidden(caller: str, permission: str) -> Problem:
+    """403 as Google words it."""
+    message = f"{caller} does not have {permission} access to the Google Cloud Storage resource."
+    return Problem(403, "forbidden", message)
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

@@ -49,6 +49,11 @@ def verify(request: web.Request, key_of: KeyOf, at: datetime | None = None) -> d
     return query
 
 
+def signer(query: dict[str, str]) -> str:
+    """The e-mail of the account that signed: the request has its rights, at the time of the request."""
+    return _credential(query)[0]
+
+
 def _credential(query: dict[str, str]) -> tuple[str, str]:
     """The signer's e-mail and the credential scope."""
     match = CREDENTIAL.fullmatch(query["X-Goog-Credential"])

@@ -40,6 +40,7 @@ async def _simple(call: Call) -> web.StreamResponse:
     meta = {"contentType": call.request.headers.get("Content-Type", "application/octet-stream")}
     name = _name(call.query.get("name"))
     target = (call.names[0], name)
+    call.check_new(*target)
     expected = expected_hashes(call.request.headers.get("x-goog-hash", ""))
     body = call.request.content.iter_chunked(BLOCK)
     return web.json_response(call.resource(await receive(call.store, target, meta, call.conditions, body, expected)))
@@ -59,6 +60,7 @@ async def _multipart(call: Call) -> web.StreamResponse:
         raise invalid("Malformed multipart body.")
     meta = {"contentType": second.headers.get("Content-Type", "application/octet-stream"), **writable(resource)}
     target = (call.names[0], _name(call.query.get("name") or resource.get("name")))
+    call.check_new(*target)
     expected = resource_hashes(resource)
     stored = await receive(call.store, target, meta, call.conditions, _part(second), expected)
     return web.json_response(call.resource(stored))
@@ -99,6 +101,7 @@ async def _begin(call: Call) -> web.StreamResponse:
     content_type = headers.get("X-Upload-Content-Type", "application/octet-stream")
     meta = {"contentType": content_type, **writable(resource)}
     name = _name(call.query.get("name") or resource.get("name"))
+    call.check_new(call.names[0], name)
     length = headers.get("X-Upload-Content-Length")
     if length is not None and not length.isdigit():
         raise invalid("Invalid X-Upload-Content-Length.")

@@ -44,6 +44,7 @@ async def put(call: Call, _: dict[str, str]) -> web.StreamResponse:
     if "Content-MD5" in headers:
         expected["md5"] = headers["Content-MD5"]
     bucket, name = call.pair
+    call.check_new(bucket, name)
     body = call.request.content.iter_chunked(BLOCK)
     conditions = Conditions.of_headers(headers)
     stored = await receive(call.store, (bucket, name), meta, conditions, body, expected)

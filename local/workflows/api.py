@@ -11,8 +11,9 @@ from typing import Any
 
 from aiohttp import web
 
+from local import grants
 from local.identity import Issuer, Refused
-from local.layout import PROJECT, REGION
+from local.layout import PROJECT, REGION, service_account
 from local.workflows.journal import Journal
 from local.workflows.library import from_json
 from local.workflows.runner import Runner, revision_id
@@ -23,6 +24,7 @@ FIELDS = {"argument", "labels", "callLogLevel"}
 LOG_LEVELS = {"CALL_LOG_LEVEL_UNSPECIFIED", "LOG_ALL_CALLS", "LOG_ERRORS_ONLY", "LOG_NONE"}
 STATUS = {"INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403}
 DOMAIN = f"@{PROJECT}.iam.gserviceaccount.com"
+INVOKER = service_account("tasks")  # of the stack's own accounts, the one with roles/workflows.invoker
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -77,6 +79,9 @@ class Api:
         except Refused as error:
             raise Problem("UNAUTHENTICATED", "a valid OAuth 2 access token is required") from error
         place = request.match_info
+        if email in grants.known() and email != INVOKER:
+            grants.refuse(email, "workflowexecutions.executions.create", request.path)
+            raise Problem("PERMISSION_DENIED", "the caller may not use executions of this project")
         if not email.endswith(DOMAIN) or place.get("project", PROJECT) != PROJECT:
             raise Problem("PERMISSION_DENIED", "the caller may not use executions of this project")
         if place.get("location", REGION) != REGION or place.get("workflow", "") not in self.deployed:

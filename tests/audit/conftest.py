@@ -85,7 +85,7 @@ class Ledger:
         places = {"base": self.point(base), "head": self.point(seq)}
         document = self.aging.sign({"kind": audit.ANCHOR, "organization_id": self.id, **places, "at": NOW})
         name = f"anchors/{self.id}/{NOW.replace('-', '').replace(':', '')}-{seq:016d}.json"
-        token = Issuer(self.aging.layout.root).access_token(service_account("retention"))
+        token = Issuer(self.aging.layout.root).access_token(service_account("tester"))
         requests.post(
             f"{self.aging.layout.url('storage')}/upload/storage/v1/b/{ANCHOR_BUCKET}/o",
             params={"uploadType": "media", "name": name},

@@ -30,7 +30,7 @@ class Ledger:
         self.root = Path(stack["path"]).parent
         layout = Layout.load(self.root / "layout.json")
         self._url = f"{layout.url('storage')}"
-        token = Issuer(layout.root).access_token(service_account("deletions-jobs"))
+        token = Issuer(layout.root).access_token(service_account("tester"))
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def entry(self, deletion_id: str) -> dict[str, Any] | None:

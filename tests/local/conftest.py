@@ -29,10 +29,23 @@ Start = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Iterator[Layout]:
+    with laid_out(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
+    """For tests that leave nothing behind that another one of the file would see."""
+    with laid_out(tmp_path_factory.mktemp("stack")) as made:
+        yield made
+
+
+@contextmanager
+def laid_out(folder: Path) -> Iterator[Layout]:
     names = [*NAMES, *(f"metadata:{name}" for name in ("gateway", *logins()))]
     names += [f"{part}:{service}" for part in ("function", "run") for service in catalog()]
     block, mark = reserve()
-    layout = Layout(str(tmp_path), choose(names, {}, {}, block), HOST)
+    layout = Layout(str(folder), choose(names, {}, {}, block), HOST)
     layout.save()
     yield layout
     mark.close()
@@ -86,6 +99,19 @@ def eventually() -> Callable[..., Any]:
 @pytest.fixture
 def channel(layout: Layout) -> Iterator[Callable[[str, str], grpc.Channel]]:
     """`channel("tasks", email)` — a TLS channel as Google's clients open it, with an account's access token."""
+    with channels(layout) as connect:
+        yield connect
+
+
+@pytest.fixture(scope="module")
+def shared_channel(shared_layout: Layout) -> Iterator[Callable[[str, str], grpc.Channel]]:
+    """The same for the layout of a file."""
+    with channels(shared_layout) as connect:
+        yield connect
+
+
+@contextmanager
+def channels(layout: Layout) -> Iterator[Callable[[str, str], grpc.Channel]]:
     opened = []
 
     def connect(port: str, email: str) -> grpc.Channel:

@@ -188,7 +188,8 @@ def test_bad_requests(ask: Any, write: Any, body: dict[str, Any]) -> None:
 
 def test_who_may(ask: Any, write: Any) -> None:
     assert ask("projects").status_code == ask("auth").status_code == 403
-    assert ask("operator").status_code == 200
+    assert ask("operator").status_code == 403
+    assert ask("tester").status_code == 200
     assert ask(token="nonsense").status_code == 401
 
 

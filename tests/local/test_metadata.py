@@ -88,7 +88,8 @@ def test_an_account_signs_with_its_own_key(stack: Layout) -> None:
 
 
 def test_another_account_may_not_sign(stack: Layout) -> None:
-    assert _sign(stack, "auth", "exports-jobs", "YQ==").status_code == 403
+    assert _sign(stack, "exports", "exports-jobs", "YQ==").status_code == 403
+    assert _sign(stack, "auth", "auth", "YQ==").status_code == 403  # the catalog does not say that it signs
     assert not stack.path("identity", "accounts").exists()
 
 
@@ -99,7 +100,7 @@ def test_signing_needs_a_token(stack: Layout) -> None:
 
 @pytest.mark.parametrize("payload", ["%%", 7, None])
 def test_a_payload_that_is_not_base64_is_refused(stack: Layout, payload: object) -> None:
-    assert _sign(stack, "auth", "auth", payload).status_code == 400
+    assert _sign(stack, "exports", "exports", payload).status_code == 400
 
 
 def _sign(stack: Layout, caller: str, account: str, payload: object) -> requests.Response:

@@ -17,7 +17,7 @@ from local.identity import Issuer
 from local.layout import HOST, PROJECT, Layout, service_account
 from local.secrets_store import SecretStore
 
-OPERATOR = service_account("operator")
+OPERATOR = service_account("tester")
 PARENT = f"projects/{PROJECT}"
 SECRET = f"{PARENT}/secrets/mail-key"
 ENABLED, DISABLED, DESTROYED = api.SecretVersion.State.ENABLED, api.SecretVersion.State.DISABLED, 3

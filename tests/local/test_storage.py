@@ -33,7 +33,7 @@ def server(layout: Layout, start: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def token(layout: Layout) -> dict[str, str]:
-    return {"Authorization": "Bearer " + Issuer(layout.root).access_token(service_account("exports-jobs"))}
+    return {"Authorization": "Bearer " + Issuer(layout.root).access_token(service_account("tester"))}
 
 
 @pytest.fixture

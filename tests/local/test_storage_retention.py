@@ -25,7 +25,7 @@ DAY = 86_400
 
 @pytest.fixture
 def client(layout: Layout, start: Any) -> Iterator[storage.Client]:
-    token = Issuer(layout.root).access_token(service_account("retention"))
+    token = Issuer(layout.root).access_token(service_account("tester"))
     options = {"api_endpoint": layout.url("storage")}
     with start("local.storage", layout, "storage"):
         yield storage.Client(project=PROJECT, credentials=Credentials(token), client_options=options)
@@ -144,7 +144,7 @@ def test_a_lock_names_the_state_that_it_locks(client: storage.Client, layout: La
     with pytest.raises(PreconditionFailed):
         bucket.lock_retention_policy()
     url = f"{layout.url('storage')}/storage/v1/b/raced/lockRetentionPolicy"
-    token = Issuer(layout.root).access_token(service_account("retention"))
+    token = Issuer(layout.root).access_token(service_account("tester"))
     assert requests.post(url, headers={"Authorization": f"Bearer {token}"}, timeout=5).status_code == 400
     assert requests.post(url, timeout=5).status_code == 401
     assert client.get_bucket(bucket.name).retention_policy_locked is None

@@ -18,14 +18,14 @@ from local.layout import PROJECT, Layout, service_account
 
 BUCKET = f"{PROJECT}-exports"
 NAME = "exports/für Alice (1)+~*.zip"
-SIGNER = service_account("exports")
+SIGNER = service_account("exports-jobs")
 
 
 class ServiceAccount(Credentials, Signing):
-    """What google-auth has on Cloud Run: a token, and signatures made by signBlob."""
+    """Signatures made by signBlob, as google-auth makes them on Cloud Run; and a token that may do anything."""
 
     def __init__(self, issuer: Issuer) -> None:
-        super().__init__(issuer.access_token(SIGNER))
+        super().__init__(issuer.access_token(service_account("tester")))
         self.issuer = issuer
 
     signer_email = SIGNER
@@ -119,7 +119,7 @@ def test_changed_urls_are_refused(blob: storage.Blob, layout: Layout, credential
     flipped = url.removesuffix(signature) + f"{int(signature[0], 16) ^ 1:x}" + signature[1:]
     longer = url.replace("X-Goog-Expires=60", "X-Goog-Expires=61")
     other_object = url.replace("exports/f", "exports/g")
-    other_signer = url.replace("exports%40", "projects%40")
+    other_signer = url.replace("exports-jobs%40", "projects%40")
     more = url.replace("X-Goog-Algorithm", "response-content-type=text%2Fhtml&X-Goog-Algorithm")
 
     assert get(url).status_code == 200

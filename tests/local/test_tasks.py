@@ -95,7 +95,7 @@ def stack(layout: Layout, start: Any) -> Iterator[Layout]:
 
 @pytest.fixture
 def connect(layout: Layout, channel: Callable[[str, str], grpc.Channel]) -> Callable[[], Any]:
-    return lambda: Client(transport=CloudTasksGrpcTransport(channel=channel("tasks", service_account("exports"))))
+    return lambda: Client(transport=CloudTasksGrpcTransport(channel=channel("tasks", service_account("tester"))))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pg8000.native
 import pytest
 
 from local.layout import Layout
-from local.stack import function_environment
+from local.stack import cloud_job_environment
 from tests.conftest import CHECKOUT, Api
 from tests.deletions.conftest import Backstage
 from tests.exports.conftest import Exports
@@ -36,7 +36,7 @@ def operator(stack: dict[str, Any]) -> Run:
 def job_environment(stack: dict[str, Any]) -> dict[str, str]:
     """What the Cloud Run job has in its environment."""
     layout = Layout.load(Path(stack["path"]).parent / "layout.json")
-    return function_environment(layout, "retention", os.environ) | {"DATABASE_ADMIN_URL": stack["postgres"]["admin"]}
+    return cloud_job_environment(layout, "operator", os.environ)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_the_platforms_own_chain_is_anchored(admin: Any, aging: Aging, chains: C
 @pytest.fixture
 def bucket(aging: Aging) -> Callable[..., requests.Response]:
     """A call to the storage with a service's own token."""
-    token = Issuer(aging.layout.root).access_token(service_account("retention"))
+    token = Issuer(aging.layout.root).access_token(service_account("tester"))
 
     def call(method: str, path: str, **options: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"}

@@ -117,7 +117,7 @@ class World:
             id=export,
         )
         base = f"{self.layout.url('storage')}/upload/storage/v1/b/{self.environment['EXPORT_BUCKET']}/o"
-        token = Issuer(self.layout.root).access_token(service_account("exports-jobs"))
+        token = Issuer(self.layout.root).access_token(service_account("tester"))
         done = requests.post(
             f"{base}?uploadType=media&name=exports/{export}/package.zip",
             data=b"PK",
@@ -312,7 +312,7 @@ def points(child: Made, reference: Reference, row: Made) -> bool:
 def world(stack: dict[str, Any], admin: pg8000.native.Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     layout = Layout.load(Path(stack["path"]).parent / "layout.json")
     bucket = f"own-{new()}"
-    token = Issuer(layout.root).access_token(service_account("retention"))
+    token = Issuer(layout.root).access_token(service_account("tester"))
     made = requests.post(
         f"{layout.url('storage')}/storage/v1/b?project={PROJECT}",
         json={"name": bucket},
