@@ -19,6 +19,9 @@ CATALOG = "functions/catalog.yaml"
 RULES = ("functions", "routes", "imports", "database", "connection_budget", "openapi_document", "errors_documented")
 UNCHANGED = "not test_catching and not absolute"  # rules about each file of the repository, one test a file
 
+SECRETS = {"jwt-verify-keyring", "cursor-key", "edge-key", "context-key-greetings_fn", "valkey-ca"}
+needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="no terraform on this machine")
+
 
 def run(copy: Path, *arguments: str) -> str:
     """A module in the copy; its output. Nothing of the checkout is on its path."""
@@ -103,19 +106,17 @@ def test_the_bundle_has_its_folder(copy: Path) -> None:
     assert Path(path) == copy / "build" / "greetings.zip"
 
 
-def planned(copy: Path, folder: Path) -> dict[str, Any]:
-    """Address → values of everything that the plan of production makes in the copy."""
-    file = folder / "plan.json"
+@pytest.fixture(scope="module")
+def about(copy: Path) -> dict[str, Any]:
+    """Address → values of what the plan of production makes for it in the copy, and grants to its account."""
+    file = copy.parent / "plan.json"
     run(copy, "tools.terraform.plan", "production", "--resolved", "--json", str(file))
-    found = json.loads(file.read_text())["planned_values"]["root_module"]["resources"]
-    return {item["address"]: item["values"] for item in found}
+    plan = json.loads(file.read_text())["planned_values"]["root_module"]["resources"]
+    return {item["address"]: item["values"] for item in plan if "greetings" in json.dumps(item)}
 
 
-@pytest.mark.skipif(shutil.which("terraform") is None, reason="no terraform on this machine")
-def test_terraform_makes_what_it_needs(copy: Path, tmp_path: Path) -> None:
-    plan = planned(copy, tmp_path)
-
-    about = {address: values for address, values in plan.items() if "greetings" in address}
+@needs_terraform
+def test_terraform_makes_what_it_needs(about: dict[str, Any]) -> None:
     service = about['google_cloud_run_v2_service.main["greetings"]']
     account = about['google_service_account.main["greetings"]']
     assert account["account_id"] == "dc-greetings"
@@ -124,21 +125,22 @@ def test_terraform_makes_what_it_needs(copy: Path, tmp_path: Path) -> None:
     assert template["service_account"] == account["email"]
     assert template["scaling"][0]["max_instance_count"] == 1
     mounted = {item["secret"][0]["secret"] for item in template["volumes"] if item["secret"]}
-    secrets = {"jwt-verify-keyring", "cursor-key", "edge-key", "context-key-greetings_fn"}
-    assert {name.rsplit("/", 1)[-1] for name in mounted} >= secrets
+    assert {name.rsplit("/", 1)[-1] for name in mounted} == SECRETS
     assert 'google_sql_user.main["greetings"]' in about
     assert 'google_secret_manager_secret.main["context-key-greetings_fn"]' in about
-    readable = {
-        values["secret_id"].rsplit("/", 1)[-1]
-        for address, values in plan.items()
-        if address.startswith("google_secret_manager_secret_iam_member.reader")
-        and values["member"] == f"serviceAccount:{account['email']}"
+
+
+@needs_terraform
+def test_its_account_may_what_the_entry_says_and_no_more(about: dict[str, Any]) -> None:
+    member = about['google_service_account.main["greetings"]']["member"]
+    grants = {address: values for address, values in about.items() if "role" in values}
+    held = {(address, values["role"]) for address, values in grants.items() if values.get("member") == member}
+    reader = 'google_secret_manager_secret_iam_member.reader["{}/greetings"]'
+    project = 'google_project_iam_member.main["greetings/{}"]'
+    roles = ("roles/cloudsql.client", "roles/cloudsql.instanceUser", "roles/memorystore.dbConnectionUser")
+    assert held == {
+        *((reader.format(secret), "roles/secretmanager.secretAccessor") for secret in SECRETS),
+        *((project.format(role), role) for role in roles),
     }
-    assert readable == secrets
-    callers = [
-        values["member"]
-        for address, values in about.items()
-        if address.startswith("google_cloud_run_v2_service_iam") and values["role"] == "roles/run.invoker"
-    ]
-    assert len(callers) == 1
-    assert "dc-gateway@" in callers[0]
+    invokers = {address for address, values in grants.items() if values["role"] == "roles/run.invoker"}
+    assert invokers == {'google_cloud_run_v2_service_iam_member.invoker["greetings/gateway"]'}
