@@ -102,7 +102,7 @@ def safe(stack: dict[str, Any], api: Api) -> Safe:
 
 @pytest.fixture
 def client(safe: Safe) -> Iterator[Any]:
-    """`client("operator")`: Google's client of Secret Manager with the token of an account."""
+    """`client("engineer")`: Google's client of Secret Manager with the token of an account."""
     opened = []
 
     def connect(name: str) -> Any:

@@ -24,7 +24,7 @@ def nora(people):
 @pytest.fixture
 def back(client):
     """The operator's command."""
-    return lambda *arguments: rollback.main(["--project", PROJECT, *map(str, arguments)], client=client("operator"))
+    return lambda *arguments: rollback.main(["--project", PROJECT, *map(str, arguments)], client=client("engineer"))
 
 
 def kid_of(tokens):
@@ -101,7 +101,7 @@ def test_the_plain_way_back_forgets_what_came_since(safe, api, nora, client):
     """Version N as it was, added again: tokens by newer keys are refused, and a log-in is refreshed with one of N."""
     version, old, new = turned(safe, api, nora)
     meanwhile = signed_by(api, nora, new)
-    operator, path = client("operator"), f"projects/{PROJECT}/secrets"
+    operator, path = client("engineer"), f"projects/{PROJECT}/secrets"
     earlier = operator.access_secret_version(name=f"{path}/{JWT}/versions/{version}").payload.data
     operator.add_secret_version(parent=f"{path}/{VERIFY}", payload={"data": earlier})
     operator.add_secret_version(parent=f"{path}/{JWT}", payload={"data": earlier})
@@ -115,7 +115,7 @@ def test_the_plain_way_back_forgets_what_came_since(safe, api, nora, client):
 def test_somebody_else_was_faster(safe, client):
     from functions.keys.vault import Overtaken, Vault
 
-    vault = Vault(client("operator"), PROJECT)
+    vault = Vault(client("engineer"), PROJECT)
     number, ring = vault.newest("mfa-key")
     vault.add("mfa-key", ring, number)
     with pytest.raises(Overtaken):
