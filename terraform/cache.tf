@@ -74,4 +74,8 @@ resource "google_secret_manager_secret_version" "valkey_ca" {
       for chain in authority.ca_certs : chain.certificates
     ]
   ]))
+
+  lifecycle {
+    create_before_destroy = true # `latest` must always name a version that can be read
+  }
 }
