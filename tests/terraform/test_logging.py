@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common import consents, log
+from common import consents, log, tokens
 from local.layout import catalog, workloads
 from tests.conftest import CHECKOUT
 from tests.terraform.logs import Entry, entry, matches
@@ -132,7 +132,7 @@ def test_what_the_product_says_of_security_is_kept_for_longer(
 def test_no_log_holds_a_link_to_unsubscribe(planned: Plan, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Whoever reads the logs could use it: the product's own link, in every log of requests."""
     monkeypatch.setattr(consents, "settings", lambda: type("Settings", (), {"public_url": "https://api.example.com"}))
-    monkeypatch.setattr(consents.tokens, "mac", lambda *_said: "mac")
+    monkeypatch.setattr(tokens, "mac", lambda *_said: "mac")
     link = consents.link(consents.Withdrawal("account", "organization", "newsletter"))
 
     assert kept(request(link, kind), planned) == []
