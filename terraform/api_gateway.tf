@@ -69,4 +69,8 @@ resource "google_compute_region_network_endpoint_group" "gateway" {
     platform = "apigateway.googleapis.com"
     resource = google_api_gateway_gateway.main[each.key].gateway_id
   }
+
+  lifecycle {
+    create_before_destroy = true # what refers to it moves away first
+  }
 }

@@ -234,4 +234,6 @@ resource "google_project_iam_custom_role" "blocker" {
     "compute.securityPolicies.get",
     "compute.securityPolicies.update",
   ]
+
+  depends_on = [google_project_service.main]
 }

@@ -4,6 +4,8 @@
 resource "google_service_account" "nodes" {
   account_id   = "dc-nodes"
   display_name = "Nodes of the cluster"
+
+  depends_on = [google_project_service.main]
 }
 
 resource "google_project_iam_member" "nodes" {

@@ -72,6 +72,10 @@ resource "google_compute_region_network_endpoint_group" "run" {
   cloud_run {
     service = google_cloud_run_v2_service.main[each.key].name
   }
+
+  lifecycle {
+    create_before_destroy = true # what refers to it moves away first
+  }
 }
 
 resource "google_compute_backend_service" "run" {
@@ -91,6 +95,10 @@ resource "google_compute_backend_service" "run" {
   log_config {
     enable      = true
     sample_rate = 1
+  }
+
+  lifecycle {
+    create_before_destroy = true # what refers to it moves away first
   }
 }
 
@@ -149,6 +157,10 @@ resource "google_compute_backend_service" "sessions" {
   log_config {
     enable      = true
     sample_rate = 1
+  }
+
+  lifecycle {
+    create_before_destroy = true # what refers to it moves away first
   }
 }
 

@@ -16,6 +16,8 @@ resource "google_compute_network" "main" {
   name                    = "main"
   auto_create_subnetworks = false
   routing_mode            = "REGIONAL"
+
+  depends_on = [google_project_service.main]
 }
 
 resource "google_compute_subnetwork" "public" {
@@ -110,6 +112,8 @@ resource "google_compute_address" "nat" {
   name         = "nat"
   region       = var.region
   address_type = "EXTERNAL"
+
+  depends_on = [google_project_service.main]
 }
 
 resource "google_compute_router_nat" "main" {

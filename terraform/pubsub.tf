@@ -8,8 +8,7 @@ resource "google_pubsub_topic" "main" {
   message_retention_duration = "604800s" # 7 days: a subscriber that was down reads on where it stopped
 
   message_storage_policy {
-    allowed_persistence_regions = [var.region]
-    enforce_in_transit          = true
+    allowed_persistence_regions = [var.region] # kept here; published from wherever Google's services run
   }
 
   depends_on = [google_kms_crypto_key_iam_member.agent]

@@ -4,6 +4,7 @@ locals {
   buckets = {
     exports = { days = 7, retained_days = 0, locked = false }                # files of copies; retention removes them earlier
     ledger  = { days = 1096, retained_days = 1095, locked = false }          # of erasures: as long as the requests themselves
+    sources = { days = 7, retained_days = 0, locked = false }                # of builds, and their logs
     anchors = { days = 401, retained_days = 400, locked = var.lock_anchors } # of the audit chains: longer than the events
   }
 }

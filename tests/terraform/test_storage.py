@@ -22,9 +22,10 @@ def bucket(planned: Plan, name: str) -> dict[str, Any]:
 
 
 def test_there_are_those_that_the_local_cloud_has(planned: Plan) -> None:
+    """And one for the sources of builds."""
     names = {values["name"] for values in planned.resources("google_storage_bucket").values()}
 
-    assert names == {f"{planned.variables['project']}-{name}" for name in KEPT}
+    assert names == {f"{planned.variables['project']}-{name}" for name in [*KEPT, "sources"]}
 
 
 @pytest.mark.parametrize("name", KEPT)
