@@ -15,3 +15,16 @@ slack_channel           = "#staging"
 failed_log_ins_a_minute = 50 # tests fail to log in all day
 billing_account         = "000000-000000-000000"
 monthly_budget          = 650
+
+settings = { # docs/settings.md
+  MAIL_FROM             = "no-reply@example.com"
+  MAIL_PROVIDER         = "Example Mail Ltd, Ireland"
+  OPERATOR_CONTACT      = "1 Example Street, Dublin, privacy@example.com"
+  OPERATOR_NAME         = "Example Ltd"
+  DPO_CONTACT           = "dpo@example.com"
+  PRIVACY_MAIL          = "dpo@example.com"
+  SMTP_URL              = "smtp://mail.example.com:587"
+  SUPERVISORY_AUTHORITY = "Data Protection Commission, Dublin"
+}
+
+warm = false # the first request after a quiet hour waits for a start
