@@ -39,18 +39,19 @@ locals {
   )
 
   entrances = "request.method == 'POST' && request.path.matches('^/v1/auth/(register|login)/?$')"
+  humane    = "token.recaptcha_action.valid && token.recaptcha_action.action.matches('^(register|login)$')"
   bot_rules = {
     bot-score = {
       priority   = 4000
       preview    = var.recaptcha == "preview"
-      expression = "${local.entrances} && token.recaptcha_action.valid && token.recaptcha_action.score < ${var.recaptcha_score}"
+      expression = "${local.entrances} && ${local.humane} && token.recaptcha_action.score < ${var.recaptcha_score}"
       about      = "Sign-up or log-in with a token of a likely bot"
     }
     bot-token = { # clients that are no browser have none
       priority   = 4001
       preview    = var.recaptcha != "required"
-      expression = "${local.entrances} && !token.recaptcha_action.valid"
-      about      = "Sign-up or log-in without a valid token"
+      expression = "${local.entrances} && !(${local.humane})"
+      about      = "Sign-up or log-in without a valid token of it"
     }
   }
 

@@ -7,8 +7,6 @@ resource "google_kms_crypto_key" "attestor" {
   purpose                    = "ASYMMETRIC_SIGN" # Cloud KMS turns no asymmetric key by itself
   destroy_scheduled_duration = "${local.kms_destroy_seconds}s"
 
-  skip_initial_version_creation = true # the version below waits until it is there, which takes hardware a while
-
   version_template {
     algorithm        = "EC_SIGN_P256_SHA256"
     protection_level = "HSM"
@@ -19,18 +17,8 @@ resource "google_kms_crypto_key" "attestor" {
   }
 }
 
-resource "google_kms_crypto_key_version" "attestor" {
-  crypto_key = google_kms_crypto_key.attestor.id
-
-  lifecycle {
-    prevent_destroy = true
-  }
-}
-
 data "google_kms_crypto_key_version" "attestor" {
   crypto_key = google_kms_crypto_key.attestor.id
-
-  depends_on = [google_kms_crypto_key_version.attestor]
 }
 
 resource "google_container_analysis_note" "built" {

@@ -23,7 +23,7 @@ variable "project" {
 }
 
 variable "region" {
-  description = "Where everything stands. Personal data stay in the European Union."
+  description = "Where everything stands. Personal data stay in the European Union. API Gateway is not in all of its regions."
   type        = string
   default     = "europe-west1"
 
@@ -251,7 +251,7 @@ variable "edge" {
 }
 
 variable "session_endpoint_zones" {
-  description = "Zones with an endpoint group of the session API: what the Service's annotation neg-status says. Empty before there are any."
+  description = "Zones with an endpoint group of the session API: those of README.md, step 4. Empty before there are any."
   type        = list(string)
   default     = []
 

@@ -8,7 +8,7 @@ database_maintenance = "canary" # a week before production
 cache_node           = "SHARED_CORE_NANO"
 cache_replicas       = 0
 
-session_endpoint_zones = ["europe-west1-b", "europe-west1-c", "europe-west1-d"]
+session_endpoint_zones = ["europe-west1-b", "europe-west1-c"]
 
 alert_mail              = "on-duty@example.com"
 slack_channel           = "#staging"
