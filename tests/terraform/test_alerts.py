@@ -428,7 +428,7 @@ def test_what_is_promised_and_how_fast_it_may_burn() -> None:
 @pytest.mark.parametrize(
     ("name", "metric"),
     {
-        "secrets_by_hand": "pubsub.googleapis.com/subscription/num_undelivered_messages",
+        "secrets_by_hand": "pubsub.googleapis.com/subscription/num_undelivered_messages",  # pragma: allowlist secret
         "server_errors": "loadbalancing.googleapis.com/https/request_count",
         "queue_depth": "cloudtasks.googleapis.com/queue/depth",
         "workflow_failures": "workflows.googleapis.com/finished_execution_count",
