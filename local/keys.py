@@ -17,7 +17,7 @@ from functions.keys.policies import WRAPPED
 from functions.keys.vault import Version
 from local.durable import replace
 from local.kms import Keeper
-from local.layout import jobs, logins, workloads
+from local.layout import logins, workloads
 from local.secrets_store import DISABLED, ENABLED, SecretStore
 
 OIDC_CLIENT = "oidc-client-secret"
@@ -114,17 +114,15 @@ def _wrap(store: SecretStore, wrap: wrapping.Wrap) -> None:
 def mount(root: Path, environ: Mapping[str, str] = MappingProxyType({})) -> None:
     """Per service a folder of links to the newest versions of the secrets that its catalog entry names.
 
-    As Cloud Run mounts them, `<id>/latest`, and as pods do, `<id>`; jobs like services. The services of erasures see
-    the processors' secrets as well.
+    As Cloud Run mounts them, `<id>/latest`, and as pods do, `<id>`. The services of erasures see the processors'
+    secrets as well. Jobs mount none.
     """
-    for service, entry in (logins() | jobs()).items():
+    for service, entry in logins().items():
         folder = root / "mounts" / service
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         more = processors(environ) if entry.get("folder") == "deletions" else []
-        own = [context_key(entry["role"])] if "role" in entry else []
-        own += [context_key(role) for role in roles()] if entry.get("context_keys") else []
-        for id in [*entry["secrets"], *own, *more]:
+        for id in [*entry["secrets"], context_key(entry["role"]), *more]:
             link = folder / id if service in workloads() else folder / id / "latest"
             link.parent.mkdir(exist_ok=True)
             link.symlink_to(Path("/".join([".."] * len(link.parent.relative_to(root).parts)), "secrets", id, "latest"))

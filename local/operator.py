@@ -15,8 +15,7 @@ def main() -> int:
     environment = dict(os.environ)
     if layout is not None:
         job = ROTATE if rest[:1] == [ROTATE] else USUAL
-        url = stack.dsn(layout, "operator")
-        environment = stack.cloud_job_environment(layout, job, os.environ) | {"DATABASE_ADMIN_URL": url}
+        environment = stack.cloud_job_environment(layout, job, os.environ)
     os.execve(sys.executable, [sys.executable, "-m", "migrations.operator", *rest], environment)  # noqa: S606 - our own module, no shell
 
 

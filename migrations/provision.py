@@ -15,7 +15,7 @@ import pg8000.native
 import yaml
 from pg8000.native import identifier
 
-from common.secrets import mounted
+from common import secrets
 from common.settings import admin_url, provision_sources
 from migrations.apply import CATALOG, LOCK, logins
 from migrations.connection import administer, connected
@@ -62,9 +62,14 @@ def _owners(admin: pg8000.native.Connection, login: Callable[[str], str]) -> Non
 
 
 def main() -> int:
-    """Secrets from the mounted folder, logins by the pattern of LOGIN_PATTERN, e.g. `{service}@my-project.iam`."""
+    """Secrets as functions read them, logins by the pattern of LOGIN_PATTERN, e.g. `dc-{service}@my-project.iam`."""
     folder, pattern = provision_sources()
-    provision(admin_url(), lambda name: mounted(folder, name).read_bytes(), lambda name: pattern.format(service=name))
+
+    def secret(name: str) -> bytes:
+        file = secrets.mounted(folder, name)
+        return file.read_bytes() if file.exists() else secrets.read(name)
+
+    provision(admin_url(), secret, lambda name: pattern.format(service=name))
     sys.stdout.write("provisioned\n")
     return 0
 

@@ -1,5 +1,6 @@
 # Cloud Run jobs: what runs to its end before a release or by hand, from the image of the services. An execution may be
-# given other arguments: docs/operator.md.
+# given other arguments: docs/operator.md. They mount no secrets, since they make the first ones: a volume needs a version
+# when the job is made. What a job may read it asks Secret Manager for.
 
 resource "google_cloud_run_v2_job" "main" {
   for_each = local.deployed_jobs
@@ -33,8 +34,7 @@ resource "google_cloud_run_v2_job" "main" {
 
       containers {
         image   = var.image
-        command = ["/usr/bin/python3"]
-        args    = ["-m", each.value.module]
+        command = ["/usr/bin/python3", "-m", each.value.module] # what an execution may override is args alone
 
         resources {
           limits = { cpu = "1", memory = "1Gi" }
@@ -45,28 +45,6 @@ resource "google_cloud_run_v2_job" "main" {
           content {
             name  = env.key
             value = env.value
-          }
-        }
-
-        dynamic "volume_mounts" {
-          for_each = local.job_secrets[each.key]
-          content {
-            name       = volume_mounts.value
-            mount_path = "${local.secrets_dir}/${volume_mounts.key}"
-          }
-        }
-      }
-
-      dynamic "volumes" {
-        for_each = local.job_secrets[each.key]
-        content {
-          name = volumes.value
-          secret {
-            secret = google_secret_manager_secret.main[volumes.key].secret_id
-            items {
-              version = "latest"
-              path    = "latest"
-            }
           }
         }
       }
@@ -82,13 +60,4 @@ resource "google_cloud_run_v2_job" "main" {
     google_secret_manager_secret_iam_member.reader,
     google_secret_manager_secret_iam_member.writer,
   ]
-}
-
-locals {
-  # A job by the account of a service that has a context key signs with it.
-  job_secrets = {
-    for name, job in local.jobs : name => {
-      for id in concat(job.secrets, try(job.context_keys, false) ? local.context_keys : []) : id => replace(id, "_", "-")
-    }
-  }
 }

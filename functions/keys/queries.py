@@ -32,6 +32,18 @@ def record_run(done: dict[str, list[str]], failed: list[str], request_id: str) -
     )
 
 
+def record_act(done: str, data: dict[str, object], request_id: str, outcome: str) -> None:
+    """What the operator does with keys (`key.rotation_started`, `key.rotated`) stands in the platform's chain too."""
+    database().single(
+        SYSTEM,
+        "SELECT platform.record_key_act(:done, CAST(:data AS jsonb), :request_id, :outcome)",
+        done=done,
+        data=json.dumps(data),
+        request_id=request_id,
+        outcome=outcome,
+    )
+
+
 def select_context_kids(kids: list[str]) -> list[str]:
     """The ids of all context keys of the one login that has any of these."""
     rows = database().single(SYSTEM, "SELECT platform.context_kids(CAST(:kids AS text[]))", kids=kids)

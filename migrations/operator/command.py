@@ -6,13 +6,15 @@ Exit code 0: done. 1: refused, failed, or a chain is broken. 2: not asked rightl
 import json
 import sys
 from argparse import Namespace
-from contextlib import redirect_stdout
+from collections.abc import Callable
+from contextlib import AbstractContextManager, redirect_stdout
 from datetime import datetime
 from importlib import import_module
 from typing import NamedTuple
 
 from pg8000.exceptions import DatabaseError, InterfaceError
 
+from common import errors
 from common.settings import MissingSetting, admin_url, operator_id
 from migrations.operator.arguments import check, parser
 from migrations.operator.desk import FAILURE, REFUSED, UNUSABLE, Answer, Desk, opened, progress
@@ -20,6 +22,7 @@ from migrations.operator.desk import FAILURE, REFUSED, UNUSABLE, Answer, Desk, o
 AWAY = ("08", "28", "3D", "53", "57")  # classes of SQLSTATE: no connection, no log-in, no such database, no room
 OURS = ("CX", "22023", "42501", "42883", "55P03", "40P01")  # words of the schema, or of locks: no row's content
 ALTERED = "23505"
+OWN = "rotate-keys"  # done by the rights of `keys`, not by the owner's
 
 
 class Act(NamedTuple):
@@ -76,11 +79,13 @@ def _answered(chosen: Namespace) -> Answer:
     who = chosen.operator or operator_id()
     noted = {name: text for name, text in (("reason", chosen.reason), ("operator", who)) if text}
     try:
-        with opened(admin_url(), noted) as desk:
+        with _opened(chosen, noted) as desk:
             answer = _done(desk, chosen)
             progress(f"request {desk.request_id}")
     except MissingSetting as error:
         return _unusable(str(error))
+    except errors.Problem as problem:  # of the service's own log-in: it has said more in the log
+        return _unusable(f"the database is not reachable ({problem.code})")
     except (InterfaceError, OSError) as error:
         return _unusable(f"the database is not reachable ({type(error).__name__})")
     except DatabaseError as error:
@@ -89,6 +94,14 @@ def _answered(chosen: Namespace) -> Answer:
             return _unusable(f"the database is not reachable ({code})")
         return Answer(REFUSED, [f"it failed: {words}"], {"error": code})
     return Answer(answer.code, answer.lines, {"request_id": desk.request_id, **answer.document})
+
+
+def _opened(chosen: Namespace, noted: dict[str, str]) -> AbstractContextManager[Desk]:
+    """The administrator's desk, or that of the account that turns keys."""
+    if chosen.act == OWN:
+        own: Callable[[dict[str, str]], AbstractContextManager[Desk]] = import_module("migrations.operator.keys").opened
+        return own(noted)
+    return opened(admin_url(), noted)
 
 
 def _done(desk: Desk, chosen: Namespace) -> Answer:

@@ -17,7 +17,18 @@ LOGINS = SERVICES | WORKLOADS
 AGENTS = ("gateway", "tasks", "workflows", "scheduler")
 OPERATORS = "group:operators@example.com"
 GRANTS = re.compile(r"_iam_(member|binding|policy)$|_acl$|_access_control$")
-WHERE = ("bucket", "crypto_key_id", "secret_id", "service_account_id", "name", "repository", "topic", "project")
+WHERE = (
+    "bucket",
+    "note",
+    "attestor",
+    "crypto_key_id",
+    "secret_id",
+    "service_account_id",
+    "name",
+    "repository",
+    "topic",
+    "project",
+)
 
 
 class Right(NamedTuple):
@@ -51,6 +62,17 @@ ALWAYS = {  # what Google's own agents and the cluster's nodes need: tools/terra
     Right("dc-nodes", "container.defaultNodeServiceAccount", "project"),
     Right("dc-nodes", "artifactregistry.reader", "repository dev-context"),
 }
+DELIVERY = {  # who makes an image attests it, and does not put it in front; who does, makes none
+    Right("dc-build", "logging.logWriter", "project"),
+    Right("dc-build", "containeranalysis.occurrences.editor", "project"),
+    Right("dc-build", "storage.objectUser", "bucket sources"),
+    Right("dc-build", "artifactregistry.writer", "repository dev-context"),
+    Right("dc-build", "cloudkms.signerVerifier", "key attestor"),
+    Right("dc-build", "containeranalysis.notes.attacher", "note built"),
+    Right("dc-build", "binaryauthorization.attestorsViewer", "attestor built"),
+    Right("dc-release", "run.developer", "project"),
+    Right("dc-release", "artifactregistry.reader", "repository dev-context"),
+}
 BUCKET_ROLES = {
     "read": "storage.objectViewer",
     "create": "storage.objectCreator",
@@ -63,10 +85,14 @@ CUSTOM = {"remover": {"storage.objects.delete", "storage.objects.list"}, "signer
 def expected(planned: Plan) -> set[Right]:
     """What the catalog asks for in this environment."""
     made = planned.variables["image"] is not None
-    rights = {*ALWAYS, *on_the_project(), *on_data(planned.variables["project"]), *on_secrets()}
+    project = planned.variables["project"]
+    rights = {*ALWAYS, *DELIVERY, *on_the_project(), *on_data(project), *on_secrets()}
+    accounts = {*SERVICES, *(job["account"] for job in JOBS.values())}  # what a release starts runs as these
+    rights |= {Right("dc-release", "iam.serviceAccountUser", f"account dc-{name}") for name in accounts}
     if made:
         for name, service in SERVICES.items():
-            rights |= {Right(f"dc-{caller}", "run.invoker", f"service {name}") for caller in service["invokers"]}
+            callers = [*service["invokers"], *(["release"] if service["ingress"] == "all" else [])]
+            rights |= {Right(f"dc-{caller}", "run.invoker", f"service {name}") for caller in callers}
     return rights
 
 
@@ -91,7 +117,7 @@ def on_data(project: str) -> Iterator[Right]:
             yield Right(f"dc-{name}", "cloudtasks.enqueuer", f"queue {queue}")
             yield Right(f"dc-{name}", "iam.serviceAccountUser", "account dc-tasks")
         for bucket, rights in entry.get("buckets", {}).items():
-            yield from (Right(f"dc-{name}", BUCKET_ROLES[right], f"bucket {project}-{bucket}") for right in rights)
+            yield from (Right(f"dc-{name}", BUCKET_ROLES[right], f"bucket {bucket}") for right in rights)
         if entry.get("signs_urls"):
             yield Right(f"dc-{name}", "custom signer", f"account dc-{name}")
         if {*WRAPPED} & {*entry["secrets"]}:
@@ -161,7 +187,7 @@ def _role(text: str, custom: dict[str, str]) -> str:
 def _place(address: str, values: dict[str, Any]) -> str:
     kind = address.split(".")[0]
     given = next(str(values[field]) for field in WHERE if field in values)
-    short = given.split("/")[-2] if given.startswith("google_") else given
+    short = given.split("/")[-2] if given.startswith("google_") else re.sub(r"^dev-context-\w+-", "", given)
     named = {
         "google_storage_bucket_iam_member": "bucket",
         "google_kms_crypto_key_iam_member": "key",
@@ -172,6 +198,8 @@ def _place(address: str, values: dict[str, Any]) -> str:
         "google_cloud_run_v2_job_iam_member": "job",
         "google_artifact_registry_repository_iam_member": "repository",
         "google_pubsub_topic_iam_member": "topic",
+        "google_container_analysis_note_iam_member": "note",
+        "google_binary_authorization_attestor_iam_member": "attestor",
     }
     return "project" if kind == "google_project_iam_member" else f"{named.get(kind, kind)} {short}"
 

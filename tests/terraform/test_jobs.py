@@ -13,7 +13,7 @@ from tests.terraform.test_services import DOCUMENTED
 from tools.terraform.plan import CHECKOUT
 
 CATALOG: dict[str, dict[str, Any]] = yaml.safe_load((CHECKOUT / "functions" / "catalog.yaml").read_text())
-JOBS, SERVICES, LOGINS = CATALOG["jobs"], CATALOG["services"], CATALOG["services"] | CATALOG["workloads"]
+JOBS, SERVICES = CATALOG["jobs"], CATALOG["services"]
 KNOWN = {field.name.upper() for field in fields(Settings)} | {"DATABASE_ADMIN_URL", "LOGIN_PATTERN"}
 
 
@@ -41,8 +41,8 @@ def test_each_job_of_the_catalog_runs_its_module_from_the_image_of_the_services(
     assert jobs(planned).keys() == JOBS.keys()
     for name, task in jobs(planned).items():
         assert container(task)["image"] == planned.variables["image"]
-        assert container(task)["command"] == ["/usr/bin/python3"]
-        assert container(task)["args"] == ["-m", JOBS[name]["module"]]
+        assert container(task)["command"] == ["/usr/bin/python3", "-m", JOBS[name]["module"]]
+        assert not container(task).get("args")  # an execution gives its own, and cannot give another command
         assert find_spec(JOBS[name]["module"])
 
 
@@ -68,18 +68,14 @@ def test_account_network_key_and_check_are_those_of_the_services(planned: Plan) 
         assert [each["subnetwork"] for each in access["network_interfaces"]] == [private]
 
 
-def test_each_mounts_what_it_names(planned: Plan) -> None:
-    context = {f"context-key-{login['role']}" for login in LOGINS.values()}
-    for name, task in jobs(planned).items():
-        wanted = {*JOBS[name]["secrets"], *(context if JOBS[name].get("context_keys") else ())}
-        volumes = {each["name"]: each["secret"][0]["secret"] for each in task.get("volumes", [])}
-        mounts = {each["mount_path"]: volumes[each["name"]] for each in container(task).get("volume_mounts", [])}
-        assert mounts == {f"/secrets/{id}": id for id in wanted}
+def test_none_mounts_a_secret_which_would_need_a_version_before_the_first_keys_are_made(planned: Plan) -> None:
+    for task in jobs(planned).values():
+        assert not task.get("volumes")
+        assert not container(task).get("volume_mounts")
+        assert not any(each.get("value_source") for each in container(task)["env"])
 
 
-def test_the_first_keys_need_no_secret_that_is_there_already() -> None:
-    """And they are made by the account that may."""
-    assert JOBS["first-keys"]["secrets"] == []
+def test_the_first_keys_are_made_by_the_account_that_may() -> None:
     assert SERVICES[JOBS["first-keys"]["account"]]["secret_writer"]
 
 

@@ -1,4 +1,4 @@
-"""Cloud Run: one service for each entry of the catalog, with its own account, secrets, settings and limits, and no more."""
+"""Cloud Run: one service for each entry of the catalog, with its own account, secrets, settings and limits."""
 
 import re
 from dataclasses import fields
