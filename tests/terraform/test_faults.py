@@ -12,7 +12,7 @@ from tools.terraform.module import sources
 
 FILES = {file: chunks(file, text) for file, text in sources(CHECKOUT / "terraform").items()}
 SEEDS = {file: seeds(of_file) for file, of_file in FILES.items()}
-LEAST = 500
+LEAST = 300
 
 
 @cache
