@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 from werkzeug.wrappers import Request
 
-from common import apikeys, cookies, errors, issuers, secrets, tokens
+from common import apikeys, cookies, errors, issuers, log, secrets, tokens
 from common.settings import settings
 from common.tokens import Claim
 
@@ -66,10 +66,12 @@ def step_up_needed() -> errors.Problem:
 
 
 def check_edge(request: Request) -> None:
-    """403 for a request that did not come through our own load balancer."""
+    """403 for a request that did not come through our own load balancer; a key that is not ours raises an alert."""
     given = request.headers.get("X-Edge-Key", "")
     expected = secrets.read("edge-key").split()  # two lines while it changes
     if not any(hmac.compare_digest(given.encode(), each) for each in expected):
+        if given:
+            log.security("WARNING", "a wrong edge key was shown")
         raise errors.Problem("forbidden", "This service is reached through its public address.")
 
 

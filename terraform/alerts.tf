@@ -12,8 +12,9 @@ locals {
       "an erasure failed", "a processor could not be told of an erasure", "an erasure left rows",
       "the database does not know these tables", "the logs hold what identifies an erased person",
     ]
-    keys  = ["a secret could not be rotated", "a secret cannot be read, the one from before counts"]
-    cache = ["no rate limits: the cache cannot be reached", "the cache cannot be reached"]
+    keys     = ["a secret could not be rotated", "a secret cannot be read, the one from before counts"]
+    edge_key = ["a wrong edge key was shown"]
+    cache    = ["no rate limits: the cache cannot be reached", "the cache cannot be reached"]
   }
   messages = { for name, texts in local.told_apart : name => "jsonPayload.message=(${join(" OR ", [for text in texts : "\"${text}\""])})" }
 
@@ -21,10 +22,10 @@ locals {
     forged = {
       title    = "Somebody shows a forged edge key or identity"
       severity = "CRITICAL"
-      means    = "A request reached a service past the load balancer, or an internal route without the account that may call it. After a change of the edge key: the load balancer and the services know different ones, and everybody gets 403."
+      means    = "A request brought an edge key that is not ours, or came to an internal route without the account that may call it. After a change of the edge key: the load balancer and the services know different ones, and everybody gets 403."
       first    = "Is everybody refused? Then put the old edge key back beside the new one. Otherwise look from where the requests come (`httpRequest.remoteIp` of the same trace), and open an incident."
       runbook  = "docs/keys.md"
-      log      = "jsonPayload.message=\"request\" AND (jsonPayload.code=\"forbidden\" OR (jsonPayload.route:\" /internal/\" AND jsonPayload.status=401))"
+      log      = "${local.messages.edge_key} OR (jsonPayload.message=\"request\" AND jsonPayload.route:\" /internal/\" AND jsonPayload.status=401)"
     }
     broken_chain = {
       title    = "An audit chain is broken"
@@ -114,8 +115,8 @@ locals {
   alerts = merge(local.log_alerts, local.threshold_alerts, local.burn_alerts)
 }
 
-resource "google_monitoring_alert_policy" "main" {
-  for_each = local.alerts
+resource "google_monitoring_alert_policy" "main" { # Monitoring takes minutes to know the metrics of metrics.tf
+  for_each = { for name, alert in local.alerts : name => alert if local.serving }
 
   display_name          = each.value.title
   severity              = each.value.severity

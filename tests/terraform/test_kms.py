@@ -83,7 +83,9 @@ def test_an_agent_has_its_own_key_and_no_other(planned: Plan) -> None:
 def test_nobody_but_the_field_services_and_agents_may_use_a_key(planned: Plan) -> None:
     grants = planned.resources("google_kms_crypto_key_iam_member")
     fields = planned.resource('google_kms_crypto_key.main["fields"]')["id"]
-    others = [grant for address, grant in grants.items() if not re.search(r"\.(agent\[|replica\[|disks$|build$)", address)]
+    others = [
+        grant for address, grant in grants.items() if not re.search(r"\.(agent\[|replica\[|disks$|build$)", address)
+    ]
 
     assert {grant["crypto_key_id"] for grant in others} <= {fields}
     assert {grant["role"] for grant in others} <= {
