@@ -40,7 +40,7 @@ def check_body(path: str, body: Tree, schema: Block, meta: Set[str] = frozenset(
             for block in blocks(value):
                 label, inner = dynamic(block)
                 seen[label] = DYNAMIC
-                yield from _dynamic(f"{path}.{label}", label, inner, schema)
+                yield from _dynamic(path, label, inner, schema)
         else:
             seen[key] = len(value)
             for inner in blocks(value):
@@ -69,7 +69,7 @@ def _dynamic(path: str, label: str, body: Tree, schema: Block) -> Iterator[str]:
     for name in sorted({"for_each", "content"} - set(body)):
         yield f"{path}: dynamic {label} lacks {name}"
     for content in blocks(body.get("content", [])):
-        yield from _nested(path, label, content, schema)
+        yield from _nested(f"{path}.{label}", label, content, schema)
 
 
 def _nested(path: str, key: str, body: Tree, schema: Block) -> Iterator[str]:

@@ -6,12 +6,13 @@ Every resource that grants something and every local that names a role stands th
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tools.terraform.hcl import Entry, texts, unquote
+from tools.terraform.hcl import Entry, unquote
 from tools.terraform.module import Finding, Module
 
 FILE = Path(__file__).parent / "grants.yaml"
@@ -20,10 +21,10 @@ ROLE = re.compile(r"\broles/([\w.]*)(\$\{)?")
 PERMISSION = re.compile(r"[a-z]+\.[A-Za-z]+\.[A-Za-z]+")
 EVERYBODY = re.compile(r"\ball(?:Authenticated)?Users\b")
 REFUSED = {"roles/owner", "roles/editor", "roles/viewer", "roles/browser"}
-TOLD = ("validation", "description")  # of a variable: may name what they refuse
 SHORTEST_REASON = 25  # characters: "needed" is none
 
 
+@cache
 def listed() -> dict[str, Any]:
     """Address → roles and why."""
     grants: dict[str, Any] = yaml.safe_load(FILE.read_text())
@@ -34,8 +35,7 @@ def check_grants(module: Module, grants: dict[str, Any]) -> Iterator[Finding]:
     """Findings in the grants of a module."""
     seen = set()
     for entry in module.every():
-        for address, value in _named(entry):
-            words = list(texts(value))
+        for address, words in entry.words.items():
             yield from (Finding(entry.where, message) for message in _refused(address, words))
             roles = _roles(entry, words)
             if roles or (entry.kind == "resource" and GRANTING.search(entry.address.split(".")[0])):
@@ -44,16 +44,6 @@ def check_grants(module: Module, grants: dict[str, Any]) -> Iterator[Finding]:
     if not module.partial:
         for address in sorted(set(grants) - seen):
             yield Finding(f"tools/terraform/{FILE.name}", f"{address} grants nothing any more")
-
-
-def _named(entry: Entry) -> Iterator[tuple[str, Any]]:
-    """Address and body of a block; of each local, if it is one of locals."""
-    if entry.kind == "locals":
-        yield from ((f"local.{name}", value) for name, value in entry.body.items())
-    else:
-        told = {key: value for key, value in entry.body.items() if key not in TOLD}
-        prefix = "" if entry.kind == "resource" else f"{entry.kind}."
-        yield prefix + entry.address.split("#")[0], told
 
 
 def _roles(entry: Entry, words: list[str]) -> set[str]:

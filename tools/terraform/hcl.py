@@ -20,6 +20,7 @@ BEFORE_DOT = re.compile(r"\n\s*\.(?=[a-z])")
 WORDS_OF_TEMPLATES = re.compile(r"\b(if|else|endif|for|endfor|in)\b(?=\s*\))")
 SELDOM_NAMED = {"locals", "moved", "import", "removed", "terraform", "provider", "check"}  # may stand several times
 WITHOUT_EXPRESSIONS = {"moved", "removed", "terraform"}
+TOLD = ("validation", "description")  # of a variable: may name what they refuse
 OF_LIFECYCLE = ("precondition", "postcondition", "replace_triggered_by")
 
 
@@ -60,6 +61,15 @@ class Entry:
                 value = [part[name] for part in blocks(value) for name in OF_LIFECYCLE if name in part]
             found += [Use(code, inner) for code in expressions(value)]
         return found
+
+    @cached_property
+    def words(self) -> dict[str, list[str]]:
+        """Address → every text, of the block; of each local, if it is one of locals."""
+        if self.kind == "locals":
+            return {f"local.{name}": list(texts(value)) for name, value in self.body.items()}
+        prefix = "" if self.kind == "resource" else f"{self.kind}."
+        said = {key: value for key, value in self.body.items() if key not in TOLD}
+        return {prefix + self.address.split("#")[0]: list(texts(said))}
 
 
 @lru_cache(maxsize=4096)
