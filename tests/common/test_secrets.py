@@ -61,12 +61,12 @@ def test_while_the_volume_gives_nothing_the_last_payload_counts_for_a_while(
     assert secrets.read("cursor-key") == b"before"
     assert '"severity":"WARNING"' in capsys.readouterr().out.replace(" ", "")
     age("cursor-key", secrets.STALE_SECONDS)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="cursor-key"):
         secrets.read("cursor-key")
 
 
 def test_a_first_look_that_fails_is_an_error(folder: Path) -> None:
     mount(folder, b"").unlink()
     (folder / "cursor-key" / "latest").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="cursor-key"):
         secrets.read("cursor-key")
