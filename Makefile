@@ -43,7 +43,7 @@ lint-code: $(STAMP)
 
 lint-terraform: $(STAMP) $(if $(shell command -v terraform),$(CHECKOV))
 	@$(BIN)/python -m tools.terraform.lint
-	@$(BIN)/python -m pytest -qq -n 2 --dist loadfile --ignore=tests/terraform/test_faults.py tests/terraform
+	@$(BIN)/python -m pytest -qq -rfE -n 2 --dist loadfile --ignore=tests/terraform/test_faults.py tests/terraform
 
 lock: $(STAMP)  ## Write the lock files anew from requirements.in, requirements-dev.in and checkov's
 	@$(LOCK) requirements.in --output-file requirements.txt
