@@ -92,10 +92,13 @@ class Layout:
 
 
 def service_account(name: str) -> str:
-    """The e-mail of a service's own service account, e.g. `projects`, `gateway`, `tasks`, `workflows`, `scheduler`."""
-    return f"{name}@{PROJECT}.iam.gserviceaccount.com"
+    """The e-mail of the account of a service, workload, job or agent.
+
+    Google wants at least six characters: `auth` alone is too short.
+    """
+    return f"dc-{name}@{PROJECT}.iam.gserviceaccount.com"
 
 
 def login_role(service: str) -> str:
     """The database user of a service: Cloud SQL's name for an IAM service account drops `.gserviceaccount.com`."""
-    return f"{service}@{PROJECT}.iam"
+    return f"dc-{service}@{PROJECT}.iam"

@@ -75,7 +75,7 @@ def test_a_function_logs_in_as_its_own_role_on_either_route(layout: Layout) -> N
     direct = urlsplit(stack.database_url(layout, "exports-jobs", "direct"))
     connector = stack.database_url(layout, "exports-jobs", "connector")
 
-    login = "exports-jobs@dev-context-local.iam"
+    login = "dc-exports-jobs@dev-context-local.iam"
     assert unquote(direct.username or "") == login
     assert direct.password == stack.login_passwords(layout.path())[login]
     assert unquote(connector) == f"cloudsql://dev-context-local:europe-west1:main/context?user={login}"

@@ -119,7 +119,7 @@ def test_changed_urls_are_refused(blob: storage.Blob, layout: Layout, credential
     flipped = url.removesuffix(signature) + f"{int(signature[0], 16) ^ 1:x}" + signature[1:]
     longer = url.replace("X-Goog-Expires=60", "X-Goog-Expires=61")
     other_object = url.replace("exports/f", "exports/g")
-    other_signer = url.replace("exports-jobs%40", "projects%40")
+    other_signer = url.replace("dc-exports-jobs%40", "dc-projects%40")
     more = url.replace("X-Goog-Algorithm", "response-content-type=text%2Fhtml&X-Goog-Algorithm")
 
     assert get(url).status_code == 200

@@ -38,6 +38,8 @@ def test_callers(cloud: Any) -> None:
     cloud.up()
     path = f"{PARENT}/echo/executions"
     assert cloud.request("POST", path, {}, caller="tasks")[0] == 200
+    for refused in ("projects", "exports-jobs", "workflows", "scheduler"):  # Cloud Tasks alone starts them
+        assert cloud.request("POST", path, {}, caller=refused)[0] == 403
     status, error = cloud.request("POST", path, {}, caller=None)
     assert (status, error["error"]["status"]) == (401, "UNAUTHENTICATED")
     status, error = cloud.request("POST", path, {}, caller="tasks@another.iam.gserviceaccount.com")
