@@ -9,7 +9,6 @@ import time
 import uuid
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -19,7 +18,7 @@ from common import errors, jws
 from common.db import database
 from common.fetching import Unreachable, is_safe
 from common.jwks import KeySet
-from common.settings import settings
+from common.settings import document, settings
 from common.tokens import LEEWAY_SECONDS, Claim
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -165,16 +164,14 @@ def _auth_time(issuer: Issuer, claims: dict[str, Any]) -> int:
     return given if believed and isinstance(given, int) else 0
 
 
-def _file(path: str) -> dict[str, Any]:
-    """The mapping in a YAML file; none without a path."""
-    if not path:
+def _file(value: str) -> dict[str, Any]:
+    """The mapping that a setting names or is; none without."""
+    known = yaml.safe_load(document(value)) if value else None
+    if known is None:
         return {}
-    document = yaml.safe_load(Path(path).read_text())
-    if document is None:
-        return {}
-    if not isinstance(document, dict) or not all(isinstance(entry, dict) for entry in document.values()):
-        raise ValueError(f"{path} is not a mapping of mappings")
-    return document
+    if not isinstance(known, dict) or not all(isinstance(entry, dict) for entry in known.values()):
+        raise ValueError("OIDC_PROVIDERS or TRUSTED_ISSUERS is not a mapping of mappings")
+    return known
 
 
 def _provider(name: str, entry: dict[str, Any]) -> Provider:

@@ -3,6 +3,7 @@
 import os
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 
@@ -128,6 +129,11 @@ def settings() -> Settings:
         elif field.default is MISSING:
             raise MissingSetting(f"setting {field.name.upper()} is missing: see docs/settings.md")
     return Settings(**values)
+
+
+def document(value: str) -> str:
+    """The YAML of a setting that names a file, or that is the YAML itself: a text of more than one line."""
+    return value if "\n" in value else Path(value).read_text(encoding="utf-8")
 
 
 def admin_url() -> str:

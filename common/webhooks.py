@@ -13,14 +13,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from common import log, secrets
 from common.fetching import Unreachable, fetch, is_safe
-from common.settings import settings
+from common.settings import document, settings
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 HEADERS = ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
@@ -45,11 +44,11 @@ class Processor:
 @cache
 def processors() -> dict[str, Processor]:
     """The processors of PROCESSORS by name. Raises ValueError for a file that is not as it should be."""
-    path = settings().processors
-    document = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if path else {}
-    if not isinstance(document or {}, dict):
-        raise ValueError(f"{path} is not a mapping")
-    return {str(name): _processor(name, entry) for name, entry in (document or {}).items()}
+    value = settings().processors
+    known = (yaml.safe_load(document(value)) if value else None) or {}
+    if not isinstance(known, dict):
+        raise ValueError("PROCESSORS is not a mapping")
+    return {str(name): _processor(name, entry) for name, entry in known.items()}
 
 
 def _processor(name: Any, entry: Any) -> Processor:

@@ -122,7 +122,7 @@ def mount(root: Path, environ: Mapping[str, str] = MappingProxyType({})) -> None
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         more = processors(environ) if entry.get("folder") == "deletions" else []
-        for id in [*entry["secrets"], context_key(entry["role"]), *more]:
+        for id in {*entry["secrets"], context_key(entry["role"]), *more}:
             link = folder / id if service in workloads() else folder / id / "latest"
             link.parent.mkdir(exist_ok=True)
             link.symlink_to(Path("/".join([".."] * len(link.parent.relative_to(root).parts)), "secrets", id, "latest"))

@@ -327,6 +327,16 @@ def test_the_right_lists(configured):
     assert issuers.trusted()["https://issuer.example"].satisfies_step_up is False
 
 
+def test_a_list_may_stand_in_the_setting_itself(configured, monkeypatch):
+    """Where there are no files."""
+    configured("TRUSTED_ISSUERS", {})
+    monkeypatch.setenv("OIDC_PROVIDERS", yaml.safe_dump({"work": CLIENTS}))
+    monkeypatch.setenv("TRUSTED_ISSUERS", yaml.safe_dump({"https://issuer.example": GOOD}))
+
+    assert issuers.providers().keys() == {"work"}
+    assert issuers.trusted().keys() == {"https://issuer.example"}
+
+
 def test_nothing_is_trusted_unless_configured(configured):
     assert issuers.providers() == {}
     assert issuers.trusted() == {}
