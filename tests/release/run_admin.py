@@ -35,6 +35,8 @@ class RunAdmin:
         self.operations: dict[str, dict[str, Any]] = {}
         self.looks: dict[str, int] = {}
         self.executions: dict[str, dict[str, Any]] = {}
+        self.writes_left: int | None = None  # so many of services, then nothing is answered any more
+        self.refuses = ""  # the service or job whose next write is not taken
         for name, ingress in services.items():
             self.services[name] = {
                 "name": f"{PARENT}/services/{name}",
@@ -62,9 +64,7 @@ class RunAdmin:
         fields = mask.split(",")
         if not set(fields) <= {"template", "traffic"}:
             raise Refused(400, f"updateMask {mask}")
-        shares = [target.get("percent", 0) for target in body["traffic"]]
-        if sum(shares) != 100:
-            raise Refused(400, f"traffic sums up to {sum(shares)}")
+        _summed(body["traffic"])
         if "traffic" in fields:
             unknown = [
                 t for t in body["traffic"] if t["type"] == TYPE + "REVISION" and t["revision"] not in self.images
@@ -151,6 +151,15 @@ def _job(name: str, image: str) -> dict[str, Any]:
     return {"name": f"{PARENT}/jobs/{name}", "template": template}
 
 
+def _summed(traffic: list[dict[str, Any]]) -> None:
+    shares = [target.get("percent", 0) for target in traffic]
+    if sum(shares) != 100:
+        raise Refused(400, f"traffic sums up to {sum(shares)}")
+    tags = [target["tag"] for target in traffic if "tag" in target]
+    if len(tags) != len({*tags}):
+        raise Refused(400, f"a tag stands twice: {tags}")
+
+
 def _told(traffic: list[dict[str, Any]]) -> str:
     return " ".join(f"{target.get('revision', 'LATEST')}={target.get('percent', 0)}" for target in traffic)
 
@@ -187,9 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         if url.path.startswith("/tag/"):
             return self._health(*url.path.split("/")[2:4])
-        if self.headers["Authorization"] != TOKEN:
-            raise Refused(401, "no access token")
         path = url.path.removeprefix("/v2/")
+        self._may(path)
         kind, name = path.removeprefix(f"{PARENT}/").split("/", 1)
         match (self.command, kind):
             case ("GET", "services"):
@@ -205,6 +213,17 @@ class _Handler(BaseHTTPRequestHandler):
                 return self.admin.jobs[name]
             case _:
                 return self.admin.look(path)
+
+    def _may(self, path: str) -> None:
+        if self.headers["Authorization"] != TOKEN:
+            raise Refused(401, "no access token")
+        if self.admin.writes_left == 0:
+            raise Refused(503, "nobody is there")
+        if self.command == "PATCH" and path.endswith(f"/{self.admin.refuses}"):
+            self.admin.refuses = ""
+            raise Refused(503, "not now")
+        if self.command == "PATCH" and "/services/" in path and self.admin.writes_left:
+            self.admin.writes_left -= 1
 
     def _health(self, tag: str, name: str) -> dict[str, Any]:
         if self.headers["Authorization"] != f"Bearer for https://{name}.example":

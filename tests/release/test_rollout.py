@@ -1,12 +1,18 @@
 """A release against Cloud Run's Admin API, over HTTP: the order of its steps, and the way back from each."""
 
+import os
+import signal
+import sys
 from collections.abc import Iterator
+from copy import deepcopy
 
 import pytest
 import requests
+import yaml
+from google.oauth2.credentials import Credentials
 
 from tests.release.run_admin import TOKEN, RunAdmin, serving
-from tools.release.__main__ import main
+from tools.release.__main__ import CATALOG, STOPS, main
 from tools.release.cloud import Cloud, Failed
 from tools.release.rollout import STEPS, Release, roll_back
 
@@ -19,7 +25,7 @@ def image(name: str) -> str:
     return f"registry.example/dev-context@sha256:{name.ljust(64, '0')}"
 
 
-OLD, NEW = image("a1"), image("b2")
+OLDER, OLD, NEW, OTHER = image("a0"), image("a1"), image("b2"), image("c3")
 
 
 @pytest.fixture
@@ -107,6 +113,87 @@ def test_back_to_the_release_before_at_once(admin: RunAdmin, cloud: Cloud) -> No
     assert not [act for act in admin.acts[before:] if not act.startswith("traffic")]
 
 
+WRITES = len(SERVICES) * (2 + len(STEPS) + 1)  # a revision and its tag, the steps, the record
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["release-again", "go-back-twice"])
+def test_killed_at_any_write(admin: RunAdmin, cloud: Cloud, again: bool) -> None:
+    """What is left is never half of two releases, and never the one before the last. (One write leaves no trace.)"""
+    release(cloud, OLDER)
+    release(cloud, OLD)
+    state = deepcopy(admin.services)
+    for writes in range(2, WRITES):
+        admin.services, admin.writes_left = deepcopy(state), writes
+        with pytest.raises(Failed, match="503"):
+            release(cloud, NEW)
+        admin.writes_left = None
+        moved = shares(admin) != [{OLD: 100}] * 3
+        if again and moved:
+            with pytest.raises(Failed, match="--back"):
+                release(cloud, NEW)
+        elif not again:
+            roll_back(cloud, list(SERVICES), str)
+            assert shares(admin) == [{OLD: 100}] * 3, writes
+        roll_back(cloud, list(SERVICES), str)
+        assert shares(admin) == [{OLD: 100}] * 3, writes
+
+
+def test_a_release_that_is_killed_before_any_traffic_is_simply_done_again(admin: RunAdmin, cloud: Cloud) -> None:
+    admin.writes_left = 3
+    with pytest.raises(Failed, match="503"):
+        release(cloud, NEW)
+    admin.writes_left = None
+
+    release(cloud, NEW)
+    assert shares(admin) == [{NEW: 100}] * 3
+
+
+@pytest.mark.parametrize("name", ["operator", "keys"])
+def test_what_fails_at_the_very_end_gives_the_traffic_back(admin: RunAdmin, cloud: Cloud, name: str) -> None:
+    """A job's image; the record of the last service."""
+
+    def fault(percent: int) -> None:
+        if percent == 100:
+            admin.refuses = name
+
+    with pytest.raises(Failed, match="503"):
+        release(cloud, NEW, fault)
+    assert shares(admin) == [{OLD: 100}] * 3
+
+
+def test_two_releases_at_once_do_not_mix(admin: RunAdmin, cloud: Cloud) -> None:
+    """One that comes while traffic moves is refused before it migrates; of two that begin together one goes through."""
+    begun: list[str] = []
+
+    def later(percent: int) -> None:
+        runs = len(admin.acts)
+        with pytest.raises(Failed, match="another release"):
+            release(cloud, OTHER)
+        assert len(admin.acts) == runs
+
+    release(cloud, NEW, later)
+    assert shares(admin) == [{NEW: 100}] * 3
+
+    def other(said: str) -> None:
+        begun.append(said)
+        if "is there, without traffic" in said and begun.count(said) == 1 and said.startswith("projects"):
+            release(cloud, OTHER)
+
+    with pytest.raises(Failed):
+        Release(cloud, image("d4"), list(SERVICES), [], other, lambda percent: None)()
+    assert shares(admin) == [{OTHER: 100}] * 3
+    assert [said for said in begun if "NOT put back" in said]
+
+
+def test_what_runs_already_stays_as_it_is(admin: RunAdmin, cloud: Cloud) -> None:
+    release(cloud, NEW)
+    release(cloud, NEW)
+
+    assert shares(admin) == [{NEW: 100}] * 3
+    roll_back(cloud, list(SERVICES), str)
+    assert shares(admin) == [{OLD: 100}] * 3
+
+
 def test_what_terraform_applies_afterwards_reaches_nobody_before_the_next_release(
     admin: RunAdmin, cloud: Cloud
 ) -> None:
@@ -139,7 +226,47 @@ def test_somebody_elses_change_in_between_is_not_overwritten(admin: RunAdmin, cl
         cloud.update(service, "traffic")
 
 
-@pytest.mark.parametrize("wrong", [["europe/dev-context:latest"], ["--back", OLD], []])
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunAdmin]:
+    """Every service of the catalog, and somebody who may release."""
+    monkeypatch.setattr("google.auth.default", lambda scopes: (Credentials("operator"), "p"))  # type: ignore[no-untyped-call]
+    monkeypatch.setattr("google.oauth2.id_token.fetch_id_token", lambda request, audience: f"for {audience}")
+    before = {each: signal.getsignal(each) for each in STOPS}
+    found = yaml.safe_load(CATALOG.read_text())
+    services = {name: ALL if entry["ingress"] == "all" else INTERNAL for name, entry in found["services"].items()}
+    with serving(RunAdmin(services, list(found["jobs"]), OLD)) as running:
+        yield running
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+def command(admin: RunAdmin, *more: str) -> int:
+    return main(["--project", "p", "--endpoint", admin.url, "--poll", "0", "--pause", "0", NEW, *more])
+
+
+class Stopping(list[str]):
+    """From the first quarter of the traffic on, every act is followed by a request to stop."""
+
+    def append(self, act: str) -> None:
+        super().append(act)
+        if any("=25" in each for each in self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_asked_to_stop_it_goes_back_and_nothing_interrupts_that(whole: RunAdmin) -> None:
+    whole.acts = Stopping()
+
+    assert command(whole) == 1
+    assert {*map(str, map(whole.share, whole.services))} == {str({OLD: 100})}
+
+
+@pytest.mark.parametrize(("last", "code"), [("True", 0), ("False", 3)])
+def test_what_comes_last_and_fails_takes_nothing_back(whole: RunAdmin, last: str, code: int) -> None:
+    assert command(whole, "--", sys.executable, "-c", f"assert {last}") == code
+    assert {*map(str, map(whole.share, whole.services))} == {str({NEW: 100})}
+
+
+@pytest.mark.parametrize("wrong", [["europe/dev-context:latest"], ["--back", OLD], [], [OLD, "--", "no-such-command"]])
 def test_what_is_not_asked_rightly(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--project", "p", *wrong])

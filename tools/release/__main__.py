@@ -1,16 +1,19 @@
 """`python -m tools.release --project P IMAGE [-- COMMAND …]`, and `python -m tools.release --project P --back`.
 
 Migrates, deploys every service of functions/catalog.yaml without traffic, asks the new revisions for their health, and
-gives them the traffic step by step; on any failure, or Ctrl-C, the old ones have it again. COMMAND runs last, for what
-must not come before the functions: `terraform apply` of the gateway's document. docs/runbooks/deploy.md
+gives them the traffic step by step; on any failure, Ctrl-C or SIGTERM, the old ones have it again. COMMAND runs last,
+for what must not come before the functions: `terraform apply` of the gateway's document. docs/runbooks/deploy.md
 """
 
 import argparse
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 
 import google.auth
 import yaml
@@ -23,11 +26,12 @@ from tools.release.rollout import FIRST_JOBS, Release, roll_back
 
 CATALOG = Path(__file__).parents[2] / "functions" / "catalog.yaml"
 DIGEST = re.compile(r"[a-z0-9.-]+(:\d+)?/[a-z0-9/._-]+@sha256:[0-9a-f]{64}")
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 released or rolled back, 1 failed and rolled back, 2 asked wrongly."""
+    """0 released or rolled back, 1 failed and rolled back, 2 asked wrongly, 3 released but COMMAND failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--project", required=True)
     parser.add_argument("--region", default="europe-west1")
@@ -42,6 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("an image or --back, one of them")
     if given.image and not DIGEST.fullmatch(given.image):
         parser.error("the image ends in @sha256: and 64 hexadecimal digits; a tag can be moved, a digest cannot")
+    if given.last and not shutil.which(given.last[0]):
+        parser.error(f"there is no {given.last[0]}")
+    for each in STOPS:
+        signal.signal(each, _stop)
     try:
         return _work(given)
     except (Failed, GoogleAuthError) as error:
@@ -69,7 +77,17 @@ def _work(given: argparse.Namespace) -> int:
 
     jobs = [name for name in catalog["jobs"] if name not in FIRST_JOBS]
     Release(cloud, given.image, list(catalog["services"]), jobs, _say, pause)()
-    return subprocess.run(given.last, check=False).returncode if given.last else 0
+    if given.last and (code := subprocess.run(given.last, check=False).returncode):
+        _say(f"{given.last[0]} ended with {code}; the functions stay released")
+        return 3
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Once: nothing interrupts the way back."""
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _say(text: str) -> None:
