@@ -1,6 +1,7 @@
 """`python -m local.bundle NAME`: the ZIP of one service for a deployment from source, the same bytes each time."""
 
 import argparse
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -8,8 +9,8 @@ from pathlib import Path
 from local.layout import catalog
 
 CHECKOUT = Path(__file__).parent.parent
+LEFT_OUT = re.compile(r"(^|/)(\.|__pycache__/)")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a ZIP entry can carry
-LEFT_OUT = ("__pycache__",)
 
 
 def bundle(service: str, target: Path) -> Path:
@@ -31,7 +32,7 @@ def bundle(service: str, target: Path) -> Path:
 
 def _below(folder: str) -> list[Path]:
     found = (CHECKOUT / folder).rglob("*")
-    return [path for path in found if path.is_file() and not set(path.parts) & set(LEFT_OUT)]
+    return [path for path in found if path.is_file() and not LEFT_OUT.search(path.relative_to(CHECKOUT).as_posix())]
 
 
 def main() -> int:

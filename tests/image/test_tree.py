@@ -1,5 +1,8 @@
 """What is in the image's tree: the locked packages and our product, nothing for development, no secret, no surprise."""
 
+import base64
+import csv
+import hashlib
 import re
 import subprocess
 import sys
@@ -23,6 +26,10 @@ def installed(made: Image) -> dict[str, str]:
     """Distribution → version in lib."""
     found = [PathDistribution(path) for path in (made.app / "lib").glob("*.dist-info")]
     return {each.metadata["Name"].lower().replace("_", "-").replace(".", "-"): each.version for each in found}
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def test_the_packages_are_those_of_the_lock_file(made: Image) -> None:
@@ -62,13 +69,35 @@ def test_our_files_are_those_of_git_and_all_of_them(made: Image) -> None:
     assert all((made.app / path).read_bytes() == (CHECKOUT / path).read_bytes() for path in ours)
 
 
+def test_packages_are_to_the_byte_what_their_wheels_say(made: Image) -> None:
+    """Nothing is lost, changed, or beside them; but programs are out, and a page of manual lies where pip puts it."""
+    lib = made.app / "lib"
+    rows = [row for record in lib.glob("*.dist-info/RECORD") for row in csv.reader(record.read_text().splitlines())]
+    wanted = {name: digest for name, digest, _ in rows if not name.startswith("../../") and not name.endswith(".pyc")}
+    here = {path.relative_to(lib).as_posix(): path for path in files(lib) if path.suffix != ".pyc"}
+
+    assert {*here} - {"share/man/man1/segno.1"} == {*wanted}
+    for name, digest in wanted.items():
+        if digest:
+            found = hashlib.sha256(here[name].read_bytes()).digest()
+            assert digest == "sha256=" + base64.urlsafe_b64encode(found).decode().rstrip("="), name
+
+
+def test_nobody_but_root_may_write_to_it(made: Image) -> None:
+    """Cloud Run's file system can be written to where its modes allow it, and the user is not root."""
+    assert not [path for path in made.app.rglob("*") if path.lstat().st_mode & 0o022]
+    assert not [path for path in made.app.rglob("*") if path.is_symlink()]
+
+
 def test_every_source_has_its_byte_code_which_is_never_checked(made: Image) -> None:
-    sources = [path for top in PRODUCT for path in (made.app / top).rglob("*.py")]
+    sources = [path for path in files(made.app) if path.suffix == ".py"]
     assert len(sources) >= len(python_of(*PRODUCT))
     tag = "cpython-" + made.base.python.replace(".", "")
-    for source in [*sources, *(made.app / "lib" / "granian").rglob("*.py")]:
-        compiled = source.parent / "__pycache__" / f"{source.stem}.{tag}.pyc"
-        assert compiled.read_bytes()[4:8] == b"\x01\0\0\0", f"{source}: PEP 552, hash-based and unchecked"
+    wanted = {source.parent / "__pycache__" / f"{source.stem}.{tag}.pyc" for source in sources}
+
+    assert {path for path in files(made.app) if path.suffix == ".pyc"} == wanted
+    for compiled in wanted:
+        assert compiled.read_bytes()[4:8] == b"\x01\0\0\0", f"{compiled}: PEP 552, hash-based and unchecked"
 
 
 def test_the_same_sources_give_the_same_byte_code(made: Image, tmp_path: Path) -> None:
@@ -96,7 +125,13 @@ def test_the_allow_list_lets_in_what_is_copied_and_nothing_else() -> None:
     ignored = Ignored((CHECKOUT / ".dockerignore").read_text())
     for name in (".git/config", ".env", "terraform/main.tf", "tests/x.py", "local/x.py", "build/x", "secrets.json"):
         assert ignored(Path(name)), name
-    for name in ("sessions/k8s/base/x.yaml", "common/__pycache__/x.pyc", "functions/auth/__pycache__/x"):
+    for name in (
+        "functions/auth/.env",
+        "common/.secret/x",
+        "sessions/k8s/base/x.yaml",
+        "common/__pycache__/x.pyc",
+        "functions/auth/__pycache__/x",
+    ):
         assert ignored(Path(name)), name
     assert not ignored(Path("functions/auth/openapi.json"))
 

@@ -30,6 +30,18 @@ def test_it_works(checkout: Path, tmp_path: Path) -> None:
     assert not [name for name in names if "__pycache__" in name or name.startswith(("local/", "tests/"))]
 
 
+def test_hidden_files_stay_out(checkout: Path, tmp_path: Path) -> None:
+    """A .env of somebody's own."""
+    (checkout / "common").unlink()
+    for name in ("seen.py", ".env", ".keys/private.py", "__pycache__/seen.pyc"):
+        path = checkout / "common" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    names = zipfile.ZipFile(bundle.bundle("projects", tmp_path / "build")).namelist()
+    assert [name for name in names if name.startswith("common/")] == ["common/seen.py"]
+
+
 def test_the_entry_function_can_be_imported_from_it(checkout: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(bundle.bundle("projects", tmp_path)).extractall(tmp_path / "source")
 

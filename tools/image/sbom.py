@@ -19,6 +19,7 @@ from packageurl import PackageURL
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tools.image.runtime import Unavailable
 from tools.image.tree import BUILD, Image, image
 
 OURS = "dev-context"
@@ -95,7 +96,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=BUILD / "sbom.json")
     target = parser.parse_args().output
-    target.write_text(sbom(image()))
+    try:
+        target.write_text(sbom(image()))
+    except Unavailable as error:
+        sys.stderr.write(f"no base for the image on this machine: {error}\n")
+        return 1
     sys.stdout.write(f"{target}\n")
     return 0
 

@@ -58,8 +58,8 @@ def _image(checkout: Path, build: Path) -> Image:
     if [step.rest for step in dockerfile.stages[-1].steps if step.word == "COPY"] != ["--from=builder /app /app"]:
         raise ValueError("the last stage copies something else than the builder's /app")
     work = _Work(checkout, build / "layers", base)
-    for step in builder.steps:
-        work.do(step)
+    for step, following in zip(builder.steps, [*builder.steps[1:], None], strict=True):
+        work.do(step, ends=following is None or following.word != "RUN")
     return Image(work.finish(build / "image"), base, dockerfile)
 
 
@@ -74,8 +74,8 @@ class _Work:
         self.kept: set[str] = set()
         self.done: Path | None = None
 
-    def do(self, step: Step) -> None:
-        """Note a step; one that runs something ends a layer."""
+    def do(self, step: Step, *, ends: bool) -> None:
+        """Note a step; the last of some that run something ends a layer."""
         if step.word not in ("SHELL", "WORKDIR", "COPY", "RUN"):
             raise ValueError(f"{step.word} is no instruction that the builder's stage may have")
         if step.word in ("SHELL", "WORKDIR") or step.rest.startswith(NOT_HERE):
@@ -84,7 +84,7 @@ class _Work:
         self.pending.append(step)
         for name in self._copied(step):
             self.key.update(f"{name}\n".encode() + hashlib.sha256((self.checkout / name).read_bytes()).digest())
-        if step.word == "RUN":
+        if step.word == "RUN" and ends:
             self._layer(self.layers / self.key.hexdigest()[:32])
 
     def _copied(self, step: Step) -> list[Path]:
@@ -106,7 +106,7 @@ class _Work:
             if self.done is None:
                 draft.mkdir(parents=True)
             else:
-                shutil.copytree(self.done, draft, copy_function=os.link)
+                shutil.copytree(self.done, draft)
             for step in self.pending:
                 self._perform(step, draft)
             draft.rename(layer)
@@ -139,15 +139,14 @@ class _Work:
         """The last layer under its own name; layers of other times go."""
         if self.pending or self.done is None:
             raise ValueError("the builder's stage ends with something else than RUN")
-        draft = target.with_name(f"{target.name}.{os.getpid()}")
-        if (
-            not (target.parent / "image.layer").exists()
-            or (target.parent / "image.layer").read_text() != self.done.name
-        ):
-            shutil.copytree(self.done, draft, copy_function=os.link)
-            shutil.rmtree(target, ignore_errors=True)
+        mark, draft = target.with_name("image.layer"), target.with_name("image.draft")
+        if not (target.exists() and mark.exists() and mark.read_text() == self.done.name):
+            mark.unlink(missing_ok=True)
+            for folder in (draft, target):
+                shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(self.done, draft)
             draft.rename(target)
-            (target.parent / "image.layer").write_text(self.done.name)
+            mark.write_text(self.done.name)
         for layer in self.layers.iterdir():
             if layer.name not in {*self.kept, "bin"}:
                 shutil.rmtree(layer)
