@@ -143,4 +143,7 @@ def test_its_account_may_what_the_entry_says_and_no_more(about: dict[str, Any]) 
         *((project.format(role), role) for role in roles),
     }
     invokers = {address for address, values in grants.items() if values["role"] == "roles/run.invoker"}
-    assert invokers == {'google_cloud_run_v2_service_iam_member.invoker["greetings/gateway"]'}
+    assert invokers == {
+        'google_cloud_run_v2_service_iam_member.invoker["greetings/gateway"]',
+        'google_cloud_run_v2_service_iam_member.release["greetings"]',  # who releases asks for its health
+    }
