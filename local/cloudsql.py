@@ -11,6 +11,7 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from local import grants
 from local.cloudsql_ca import Authority
 from local.cloudsql_door import Door, server_context
 from local.durable import replace
@@ -63,11 +64,14 @@ class AdminApi:
 
     def _check(self, request: web.Request) -> None:
         try:
-            self.issuer.verify_access_token(request.headers.get("Authorization"))
+            caller = self.issuer.verify_access_token(request.headers.get("Authorization"))
         except Refused as error:
             raise refused(401, "authError", "Request had invalid authentication credentials.") from error
         if (request.match_info["project"], request.match_info["instance"]) != (PROJECT, INSTANCE):
             raise refused(404, "instanceDoesNotExist", "The Cloud SQL instance does not exist.")
+        if caller in grants.callers():
+            grants.refuse(caller, "cloudsql.instances.connect", INSTANCE)
+            raise refused(403, "notAuthorized", "The client is not authorized to make this request.")
 
 
 def described(pem: bytes) -> dict[str, str]:

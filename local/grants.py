@@ -48,6 +48,12 @@ def objects() -> dict[tuple[str, str], set[str]]:
 
 
 @cache
+def callers() -> frozenset[str]:
+    """The accounts that call services and have no right beside: of the gateway, the queues, workflows and schedule."""
+    return frozenset(map(service_account, AGENTS))
+
+
+@cache
 def having(field: str) -> frozenset[str]:
     """The accounts whose entry says so: signs_urls, reads_logs, secret_writer."""
     return frozenset(service_account(name) for name, entry in entries() if entry.get(field))

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from local import grants
 from local.identity import Issuer
 from local.layout import PROJECT, REGION, Layout, service_account
 from local.scheduler_jobs import Job, JobStore, load, text
 from local.serving import arguments, bearer, http, refusal, rpc_status, stopped
 
+Handler = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
 SCHEDULE = Path(__file__).with_name("schedule.yaml")
 PARENT = f"projects/{PROJECT}/locations/{REGION}/jobs"
 ACCOUNT = service_account("scheduler")
@@ -103,7 +106,7 @@ class Scheduler:
 
 
 def application(scheduler: Scheduler, group: asyncio.TaskGroup) -> web.Application:
-    """The REST methods list, get and run of projects.locations.jobs."""
+    """The REST methods list, get and run of projects.locations.jobs, for people: no account of the catalog has them."""
 
     async def list_jobs(request: web.Request, caller: str) -> web.StreamResponse:
         return web.json_response({"jobs": [scheduler.shown(job) for job in scheduler.jobs.values()]})
@@ -119,10 +122,19 @@ def application(scheduler: Scheduler, group: asyncio.TaskGroup) -> web.Applicati
         group.create_task(scheduler.execute(job, time.time()))
         return web.json_response(scheduler.shown(job))
 
+    def people(handler: Handler) -> Any:
+        async def checked(request: web.Request, caller: str) -> web.StreamResponse:
+            if caller in grants.known():
+                grants.refuse(caller, "cloudscheduler.jobs.*", request.path)
+                return refusal(403, f"The principal lacks IAM permission for {request.path}.")
+            return await handler(request, caller)
+
+        return bearer(scheduler.issuer, checked)
+
     made = web.Application()
-    made.router.add_get(f"/v1/{PARENT}", bearer(scheduler.issuer, list_jobs))
-    made.router.add_get(f"/v1/{PARENT}/{{name:[^/:]+}}", bearer(scheduler.issuer, get_job))
-    made.router.add_post(f"/v1/{PARENT}/{{name:[^/:]+}}:run", bearer(scheduler.issuer, run_job))
+    made.router.add_get(f"/v1/{PARENT}", people(list_jobs))
+    made.router.add_get(f"/v1/{PARENT}/{{name:[^/:]+}}", people(get_job))
+    made.router.add_post(f"/v1/{PARENT}/{{name:[^/:]+}}:run", people(run_job))
     return made
 
 

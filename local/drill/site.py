@@ -100,7 +100,7 @@ class Site:
     def run_job(self, name: str) -> None:
         """Let Cloud Scheduler run one of its jobs now."""
         url = f"{self.layout.url('scheduler')}/v1/projects/{PROJECT}/locations/{REGION}/jobs/{name}:run"
-        token = Issuer(self.layout.root).access_token(service_account("scheduler"))
+        token = Issuer(self.layout.root).access_token(service_account("tester"))
         headers = {"Authorization": f"Bearer {token}"}
         requests.post(url, json={}, headers=headers, timeout=JOB_SECONDS).raise_for_status()
 

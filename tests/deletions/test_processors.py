@@ -80,7 +80,7 @@ def secret(layout: Layout, name: str) -> str:
 def drain(api: Api, layout: Layout) -> None:
     """Let Cloud Scheduler look at the outbox now, which else it does every minute."""
     url = f"{layout.url('scheduler')}/v1/projects/{PROJECT}/locations/{REGION}/jobs/outbox-drain:run"
-    token = Issuer(layout.root).access_token(service_account("scheduler"))
+    token = Issuer(layout.root).access_token(service_account("tester"))
     assert api.post(url, json={}, headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 

@@ -67,7 +67,7 @@ class Operator:
         process = subprocess.Popen(command, cwd=CHECKOUT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + REPLAY_SECONDS
         url = f"{self._layout.url('scheduler')}/v1/projects/{PROJECT}/locations/{REGION}/jobs/outbox-drain:run"
-        token = Issuer(self._layout.root).access_token(service_account("scheduler"))
+        token = Issuer(self._layout.root).access_token(service_account("tester"))
         while process.poll() is None and time.monotonic() < deadline:
             assert self._api.post(url, json={}, headers={"Authorization": f"Bearer {token}"}).status_code == 200
             time.sleep(0.5)

@@ -197,13 +197,15 @@ class Stage:
     def drain(self) -> None:
         """Let Cloud Scheduler start the outbox drain now, which else it does every minute."""
         name = f"projects/{PROJECT}/locations/{REGION}/jobs/outbox-drain:run"
-        answer = self.api.post(f"{self.layout.url('scheduler')}/v1/{name}", json={}, headers=self.token("scheduler"))
+        answer = self.api.post(f"{self.layout.url('scheduler')}/v1/{name}", json={}, headers=self.token("tester"))
         assert answer.status_code == 200, answer.text
 
     def objects(self, job: str) -> list[str]:
         """The names of what is stored for an export."""
         url = f"{self.layout.url('storage')}/storage/v1/b/{PROJECT}-exports/o?prefix=exports/{job}/"
-        return [item["name"] for item in self.api.get(url, headers=self.token("tasks")).json.get("items", [])]
+        answer = self.api.get(url, headers=self.token("tester"))
+        assert answer.status_code == 200, answer.text
+        return [item["name"] for item in answer.json.get("items", [])]
 
     def put(self, name: str, content: bytes) -> None:
         """Store an object in the bucket of exports."""

@@ -193,13 +193,19 @@ class Backstage:
     def objects(self, job: str) -> list[str]:
         """The names of what is stored for an export."""
         url = f"{self._layout.url('storage')}/storage/v1/b/{PROJECT}-exports/o?prefix=exports/{job}/"
-        return [item["name"] for item in self._api.get(url, headers=self._tasks).json.get("items", [])]
+        return [item["name"] for item in self._listed(url)]
 
     def generations(self, job: str) -> dict[str, str]:
         """The generation of each object that is stored for an export, by its name."""
         url = f"{self._layout.url('storage')}/storage/v1/b/{PROJECT}-exports/o?prefix=exports/{job}/"
-        items = self._api.get(url, headers=self._tasks).json.get("items", [])
-        return {item["name"]: item["generation"] for item in items}
+        return {item["name"]: item["generation"] for item in self._listed(url)}
+
+    def _listed(self, url: str) -> list[dict[str, Any]]:
+        token = self._issuer.access_token(service_account("tester"))
+        answer = self._api.get(url, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 200, answer.text
+        items: list[dict[str, Any]] = answer.json.get("items", [])
+        return items
 
     @property
     def _tasks(self) -> dict[str, str]:

@@ -214,6 +214,8 @@ def test_the_admin_api_refuses(stack: Layout, server: Any) -> None:
     assert post(stack, {"public_key": "x"}, token).status_code == 400
     assert post(stack, ["x"], token).status_code == 400
     assert post(stack, {}, None).status_code == 401
+    gateway = Issuer(stack.root).access_token(service_account("gateway"))
+    assert post(stack, {"public_key": "x"}, gateway).status_code == 403
     assert post(stack, {"public_key": "x", "access_token": "forged"}, token).status_code == 401
 
 

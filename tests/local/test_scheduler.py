@@ -20,7 +20,7 @@ from local.scheduler import SCHEDULE
 from local.scheduler_jobs import Job, JobStore, load
 
 JOBS = f"/v1/projects/{PROJECT}/locations/{REGION}/jobs"
-OPERATOR = service_account("operator")
+OPERATOR = service_account("tester")
 
 
 @dataclass
@@ -70,8 +70,8 @@ def schedule(tmp_path: Path) -> Path:
     return path
 
 
-def call(layout: Layout, method: str, path: str, token: bool = True) -> requests.Response:
-    access = Issuer(layout.root).access_token(OPERATOR)
+def call(layout: Layout, method: str, path: str, token: bool = True, account: str = OPERATOR) -> requests.Response:
+    access = Issuer(layout.root).access_token(account)
     headers = {"Authorization": f"Bearer {access}"} if token else {}
     return requests.request(method, layout.url("scheduler") + JOBS + path, headers=headers, timeout=5)
 
@@ -108,6 +108,8 @@ def test_a_call_needs_a_token_and_a_job(layout: Layout, start: Any, schedule: Pa
     with start("local.scheduler", layout, "scheduler", "--schedule", str(schedule)):
         assert call(layout, "GET", "", token=False).status_code == 401
         assert call(layout, "POST", "/yearly:run", token=False).status_code == 401
+        for account in ("operator", "scheduler", "retention"):
+            assert call(layout, "POST", "/yearly:run", account=service_account(account)).status_code == 403
         assert call(layout, "POST", "/none:run").status_code == 404
         assert call(layout, "GET", "/none").status_code == 404
     assert service.seen == []
