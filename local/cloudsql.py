@@ -93,7 +93,7 @@ def described(pem: bytes) -> dict[str, str]:
 def refused(status: int, reason: str, message: str) -> web.HTTPException:
     """Google's error form, to be raised."""
     error = {"code": status, "message": message, "errors": [{"domain": "global", "reason": reason, "message": message}]}
-    kinds = {400: web.HTTPBadRequest, 401: web.HTTPUnauthorized, 404: web.HTTPNotFound}
+    kinds = {400: web.HTTPBadRequest, 401: web.HTTPUnauthorized, 403: web.HTTPForbidden, 404: web.HTTPNotFound}
     return kinds[status](text=web.json_response({"error": error}).text, content_type="application/json")
 
 
