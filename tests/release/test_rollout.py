@@ -14,11 +14,11 @@ from google.oauth2.credentials import Credentials
 from tests.release.run_admin import TOKEN, RunAdmin, serving
 from tools.release.__main__ import CATALOG, STOPS, main
 from tools.release.cloud import Cloud, Failed
-from tools.release.rollout import STEPS, Release, roll_back
+from tools.release.rollout import FIRST_JOBS, STEPS, Release, roll_back
 
 ALL, INTERNAL = "INGRESS_TRAFFIC_ALL", "INGRESS_TRAFFIC_INTERNAL_ONLY"
 SERVICES = {"auth": ALL, "projects": ALL, "keys": INTERNAL}
-JOBS = ["migrate", "provision", "operator"]
+JOBS = [*FIRST_JOBS, "operator"]
 
 
 def image(name: str) -> str:
@@ -65,7 +65,8 @@ def test_the_schema_comes_first_and_no_traffic_before_every_revision_is_there(ad
     release(cloud, NEW)
 
     order = [act for act in admin.acts if act.startswith(("run", "deploy"))]
-    assert order == ["run migrate b20000", "run provision b20000", "deploy auth", "deploy projects", "deploy keys"]
+    runs = [f"run {name} b20000" for name in ("first-keys", "migrate", "provision")]
+    assert order == [*runs, "deploy auth", "deploy projects", "deploy keys"]
     assert admin.deployed == [{OLD: 100}] * 3
     last = admin.acts.index("deploy keys")
     for act in admin.acts[:last]:
@@ -73,7 +74,7 @@ def test_the_schema_comes_first_and_no_traffic_before_every_revision_is_there(ad
 
 
 def test_a_failed_migration_changes_no_function(admin: RunAdmin, cloud: Cloud) -> None:
-    with pytest.raises(Failed, match="job migrate"):
+    with pytest.raises(Failed, match="job first-keys"):
         release(cloud, image("broken"))
 
     assert [act for act in admin.acts if not act.startswith("run")] == []
@@ -240,6 +241,14 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunAdmin]:
         signal.signal(each, handler)
 
 
+def test_keys_and_schema_alone_before_a_new_function(whole: RunAdmin) -> None:
+    """Its service is not there yet: it could not start."""
+    whole.services.clear()
+
+    assert command(whole, "--schema") == 0
+    assert whole.acts == [f"run {name} b20000" for name in FIRST_JOBS]
+
+
 def command(admin: RunAdmin, *more: str) -> int:
     return main(["--project", "p", "--endpoint", admin.url, "--poll", "0", "--pause", "0", NEW, *more])
 
@@ -266,7 +275,16 @@ def test_what_comes_last_and_fails_takes_nothing_back(whole: RunAdmin, last: str
     assert {*map(str, map(whole.share, whole.services))} == {str({NEW: 100})}
 
 
-@pytest.mark.parametrize("wrong", [["europe/dev-context:latest"], ["--back", OLD], [], [OLD, "--", "no-such-command"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["europe/dev-context:latest"],
+        ["--back", OLD],
+        [],
+        [OLD, "--", "no-such-command"],
+        ["--schema", OLD, "--", "true"],
+    ],
+)
 def test_what_is_not_asked_rightly(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--project", "p", *wrong])

@@ -1,8 +1,9 @@
 """`python -m tools.release --project P IMAGE [-- COMMAND …]`, and `python -m tools.release --project P --back`.
 
-Migrates, deploys every service of functions/catalog.yaml without traffic, asks the new revisions for their health, and
-gives them the traffic step by step; on any failure, Ctrl-C or SIGTERM, the old ones have it again. COMMAND runs last,
-for what must not come before the functions: `terraform apply` of the gateway's document. docs/runbooks/deploy.md
+Makes missing keys, migrates, deploys every service of functions/catalog.yaml without traffic, asks the new revisions
+for their health, and gives them the traffic step by step; on any failure, Ctrl-C or SIGTERM, the old ones have it
+again. COMMAND runs last, for what must not come before the functions: `terraform apply` of the gateway's document.
+docs/runbooks/deploy.md
 """
 
 import argparse
@@ -22,7 +23,7 @@ from google.auth.transport.requests import AuthorizedSession, Request
 from google.oauth2 import id_token
 
 from tools.release.cloud import Cloud, Failed
-from tools.release.rollout import FIRST_JOBS, Release, roll_back
+from tools.release.rollout import FIRST_JOBS, Release, prepare, roll_back
 
 CATALOG = Path(__file__).parents[2] / "functions" / "catalog.yaml"
 DIGEST = re.compile(r"[a-z0-9.-]+(:\d+)?/[a-z0-9/._-]+@sha256:[0-9a-f]{64}")
@@ -39,11 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--endpoint", default="https://run.googleapis.com")
     parser.add_argument("--poll", type=float, default=2, help=argparse.SUPPRESS)
     parser.add_argument("--back", action="store_true", help="to the revisions before the last release")
+    parser.add_argument("--schema", action="store_true", help="keys, schema and logins alone: before a new function")
     parser.add_argument("image", nargs="?", help="by its digest")
     parser.add_argument("last", nargs="*", metavar="COMMAND", help="what comes behind the functions, after --")
     given = parser.parse_args(arguments)
     if given.back == bool(given.image):
         parser.error("an image or --back, one of them")
+    if given.schema and given.last:
+        parser.error("--schema releases nothing that a command could follow")
     if given.image and not DIGEST.fullmatch(given.image):
         parser.error("the image ends in @sha256: and 64 hexadecimal digits; a tag can be moved, a digest cannot")
     if given.last and not shutil.which(given.last[0]):
@@ -68,6 +72,9 @@ def _work(given: argparse.Namespace) -> int:
 
     session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
     cloud = Cloud(session, identity, given.project, given.region, given.endpoint, given.poll)
+    if given.schema:
+        prepare(cloud, given.image, _say)
+        return 0
     if given.back:
         roll_back(cloud, list(catalog["services"]), _say)
         return 0

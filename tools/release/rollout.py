@@ -1,4 +1,4 @@
-"""A release, step by step: migrate, functions without traffic, their health, the traffic, and back where one fails.
+"""A release, step by step: keys, schema, functions without traffic, their health, the traffic, and back on failure.
 
 Code N-1 runs on schema N, so the old revisions go on until the end, and whatever fails leaves them in charge.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tools.release.cloud import READY, Cloud, Failed, Resource, Target
 
 CANDIDATE, LIVE, PREVIOUS = "candidate", "live", "previous"
-FIRST_JOBS = ("migrate", "provision")
+FIRST_JOBS = ("first-keys", "migrate", "provision")
 STEPS = (5, 25, 50, 100)  # percent of the traffic
 NOBODY = Target("", 0)
 
@@ -51,11 +51,7 @@ class Release:
         """Raises Failed, or whatever interrupts, after the traffic is back where it was."""
         for name in self.services:
             _refuse_halves(self.cloud.service(name))
-        for name in FIRST_JOBS:
-            self.cloud.set_job_image(name, self.image)
-            self.say(f"{name}: runs")
-            self.cloud.run_job(name)
-            self.say(f"{name}: done")
+        prepare(self.cloud, self.image, self.say)
         begun: list[Service] = []
         try:
             for name in self.services:
@@ -128,6 +124,15 @@ class Release:
                 stuck.append(each.name)
                 self.say(f"{each.name}: NOT put back: {error}")
         self.say("rolled back" if not stuck else f"rolled back, but for {', '.join(stuck)}")
+
+
+def prepare(cloud: Cloud, image: str, say: Say) -> None:
+    """Keys, schema and logins as an image wants them, which the functions before can live with. Raises Failed."""
+    for name in FIRST_JOBS:
+        cloud.set_job_image(name, image)
+        say(f"{name}: runs")
+        cloud.run_job(name)
+        say(f"{name}: done")
 
 
 def roll_back(cloud: Cloud, services: Sequence[str], say: Say) -> None:
