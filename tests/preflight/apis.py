@@ -18,10 +18,15 @@ TYPE = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
 CATALOG = yaml.safe_load((CHECKOUT / "functions" / "catalog.yaml").read_text())
 
 
+def _point(backends: int) -> dict[str, Any]:
+    return {"interval": {"endTime": "2026-11-23T12:00:00Z"}, "value": {"int64Value": str(backends)}}
+
+
 def well() -> dict[str, Any]:
     """Path → answer of a project in which everything is as it should be."""
     now = datetime.now(UTC)
-    backup = {"enabled": True, "pointInTimeRecoveryEnabled": True, "transactionLogRetentionDays": 7}
+    backup: dict[str, Any] = {"enabled": True, "pointInTimeRecoveryEnabled": True, "transactionLogRetentionDays": 7}
+    backup["backupRetentionSettings"] = {"retainedBackups": 7}
     policy = {"displayName": "failed log-ins", "enabled": True, "notificationChannels": ["pager"]}
     answers: dict[str, Any] = {
         "v1/projects/p/instances/main": {
@@ -36,7 +41,7 @@ def well() -> dict[str, Any]:
         },
         "v3/projects/p/alertPolicies": {"alertPolicies": [policy] * 60},
         "v3/projects/p/uptimeCheckConfigs": {"uptimeCheckConfigs": [{}]},
-        "v3/projects/p/timeSeries": {"timeSeries": [{}]},
+        "v3/projects/p/timeSeries": {"timeSeries": [{"points": [_point(20)]}, {"points": [_point(30)]}]},
         "v2/entries:list": {"entries": [{}]},
         "v1/projects/p/occurrences": {
             "DISCOVERY": {"occurrences": [{"discovery": {"analysisStatus": "FINISHED_SUCCESS"}}]},

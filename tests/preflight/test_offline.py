@@ -56,12 +56,19 @@ FAULTS: dict[str, Callable[[Resources], object]] = {
         {"name": "SMTP_PASSWORD", "value": "x"}
     ),
     "The configuration": lambda r: r.clear(),
-    "Database encryption": lambda r: of(r, "google_sql_database_instance")[0].update(deletion_protection=False),
+    "Database encryption, private": lambda r: of(r, "google_sql_database_instance")[0].update(
+        deletion_protection=False
+    ),
+    "Database encryption,": lambda r: of(r, "google_sql_database_instance")[0].update(encryption_key_name=None),
+    "Database encryption": lambda r: r.__setitem__(slice(None), [e for e in r if "sql_database_i" not in e["type"]]),
     "Firewall": lambda r: [
         each["allow"][0].update(ports=["443", "22"])
         for each in of(r, "google_compute_firewall")
         if each.get("allow") and "0.0.0.0/0" in (each.get("source_ranges") or [])
     ],
+    "Firewall:": lambda r: of(r, "google_compute_firewall")[0].update(
+        direction="INGRESS", source_ranges=["::/0"], deny=[], allow=[{"protocol": "tcp", "ports": ["22"]}]
+    ),
     "Static files": lambda r: of(r, "google_storage_bucket")[0].update(public_access_prevention="inherited"),
 }
 

@@ -46,6 +46,7 @@ FAULTS: dict[str, list[Spoil]] = {
     "Backups": [
         lambda a: a[INSTANCE]["settings"]["backupConfiguration"].update(pointInTimeRecoveryEnabled=False),
         lambda a: a[INSTANCE]["settings"]["backupConfiguration"].update(transactionLogRetentionDays=3),
+        lambda a: a[INSTANCE]["settings"]["backupConfiguration"]["backupRetentionSettings"].update(retainedBackups=1),
         lambda a: a[f"{INSTANCE}/backupRuns"]["items"].pop(),
         lambda a: a[f"{INSTANCE}/backupRuns"]["items"][1].update(endTime="2026-01-01T00:00:00Z"),
     ],
@@ -73,7 +74,10 @@ FAULTS: dict[str, list[Spoil]] = {
     "Rollback ready": [lambda a: a[SERVICE]["traffic"].pop()],
     "Logs flowing": [lambda a: a["v2/entries:list"].update(entries=[])],
     "Metrics visible": [lambda a: a["v3/projects/p/timeSeries"].clear()],
-    "Database connections": [lambda a: a["v3/projects/p/timeSeries"].clear()],
+    "Database connections": [
+        lambda a: a["v3/projects/p/timeSeries"].clear(),
+        lambda a: a["v3/projects/p/timeSeries"]["timeSeries"][0]["points"][0]["value"].update(int64Value="620"),
+    ],
     "Errors tracked": [lambda a: a["v2/entries:list"].update(errors=True)],
 }
 EACH = [(text, number) for text, spoils in FAULTS.items() for number in range(len(spoils))]
@@ -93,6 +97,13 @@ def test_what_is_wrong_fails(context: Context, answers: dict[str, Any], text: st
 @pytest.mark.parametrize("text", FAULTS)
 def test_what_the_caller_may_not_ask_is_not_known(context: Context, answers: dict[str, Any], text: str) -> None:
     answers.clear()
+    assert item(text)(context).status is Status.UNKNOWN
+
+
+@pytest.mark.parametrize("text", FAULTS)
+def test_an_answer_of_another_form_is_not_known(context: Context, answers: dict[str, Any], text: str) -> None:
+    for path in answers:
+        answers[path] = ["another form"]
     assert item(text)(context).status is Status.UNKNOWN
 
 

@@ -74,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _context(given: argparse.Namespace) -> Context:
-    endpoints = dict(text.split("=", 1) for text in given.endpoint)
+    endpoints = {api: url for api, _, url in (text.partition("=") for text in given.endpoint) if url}
+    if len(endpoints) < len(given.endpoint):
+        raise Failed("--endpoint is API=URL")
     asked = None
     if given.project:
         credentials, _ = google.auth.default(scopes=[SCOPE])

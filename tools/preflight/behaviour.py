@@ -132,4 +132,4 @@ def isolation(context: Context) -> Finding:
 @item(AFTER, "Load testing passed")
 def load(context: Context) -> Finding:
     """Nothing here puts load on a deployment."""
-    raise Unanswered(f"measure it against {context.url or 'the deployment'}: docs/scale.md, make bench")
+    raise Unanswered(f"measure it against {context.url or 'the deployment'}: make bench")

@@ -89,11 +89,13 @@ class Item:
     look: Look
 
     def __call__(self, context: Context) -> Finding:
-        """Look; what cannot be asked is not known."""
+        """Look; what cannot be asked is not known, nor what is answered in a form that nobody expected."""
         try:
             return self.look(context)
         except Unanswered as reason:
             return Finding(Status.UNKNOWN, str(reason))
+        except (LookupError, ValueError, TypeError, AttributeError, OSError) as error:
+            return Finding(Status.UNKNOWN, f"not understood: {type(error).__name__} {error}")
 
 
 @dataclass

@@ -4,20 +4,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tools.preflight.google import Unanswered
-from tools.preflight.items import AFTER, BEFORE, CHECKLIST, Context, Finding, Status, judged, passed
+from tools.preflight.items import AFTER, BEFORE, CHECKLIST, Context, Finding, Status, judged
 
 BACKUP_AGE = timedelta(hours=26)
 RECENT = timedelta(minutes=30)
-PAGE = 100
+PAGE, POINTS = 100, 10_000
+BACKENDS = "cloudsql.googleapis.com/database/postgresql/num_backends"
+FULL = 0.9  # of the connections
+NOTHING = "nothing was measured within half an hour"
 item = CHECKLIST.item
 
 
 @item(BEFORE, "Secrets configured in Secret Manager")
 def secrets(context: Context) -> Finding:
     """Each has an enabled newest version."""
-    entries = [*context.catalog["services"].values(), *context.catalog["workloads"].values()]
-    ids = {id for entry in entries for id in [*entry["secrets"], f"context-key-{entry['role']}"]}
-    ids |= context.catalog["by_hand"].keys()
+    logins = [*context.catalog["services"].values(), *context.catalog["workloads"].values()]
+    ids = {id for entry in (*logins, *context.catalog["jobs"].values()) for id in entry["secrets"]}
+    ids |= {f"context-key-{entry['role']}" for entry in logins} | context.catalog["by_hand"].keys()
     states = {id: context.project.secret_state(id) for id in sorted(ids)}
     return judged([f"{id}: {state}" for id, state in states.items() if state != "ENABLED"], f"{len(ids)} secrets")
 
@@ -49,6 +52,8 @@ def backups(context: Context) -> Finding:
         problems.append("backups or point-in-time recovery are off")
     if plan.get("transactionLogRetentionDays", 0) < 7:
         problems.append("the log is kept for less than 7 days")
+    if plan.get("backupRetentionSettings", {}).get("retainedBackups", 0) < 7:
+        problems.append("fewer than 7 backups are kept")
     runs = google.ask("sqladmin", f"{path}/backupRuns", maxResults=10).get("items", [])
     ended = [_time(run["endTime"]) for run in runs if run.get("status") == "SUCCESSFUL"]
     if not ended or datetime.now(UTC) - max(ended) > BACKUP_AGE:
@@ -150,21 +155,34 @@ def logs(context: Context) -> Finding:
 @item(AFTER, "Metrics visible in Cloud Monitoring")
 def metrics(context: Context) -> Finding:
     """Requests counted within the last half hour."""
-    return _series(context, 'metric.type="run.googleapis.com/request_count"')
+    found = _series(context, 'metric.type="run.googleapis.com/request_count"')
+    return judged([] if found else [NOTHING], f"{len(found)} series")
 
 
 @item(AFTER, "Database connections stable")
 def connections(context: Context) -> Finding:
-    """The database's own count within the last half hour."""
-    return _series(context, 'metric.type="cloudsql.googleapis.com/database/postgresql/num_backends"')
+    """The database's own count within the last half hour, against what it allows."""
+    instance = f"{context.project.project}:{context.variables.get('database_instance', 'main')}"
+    asked = f'metric.type="{BACKENDS}" AND resource.labels.database_id="{instance}"'
+    found = _series(context, asked)
+    allowed, counts = int(context.catalog["database"]["max_connections"]), dict[str, int]()
+    for point in (point for series in found for point in series["points"]):
+        ended = point["interval"]["endTime"]
+        counts[ended] = counts.get(ended, 0) + int(point["value"]["int64Value"])
+    if not counts:
+        return Finding(Status.FAIL, NOTHING)
+    most = max(counts.values())
+    return judged([f"{most} of {allowed}"] if most > allowed * FULL else [], f"at most {most} of {allowed}")
 
 
-def _series(context: Context, asked: str) -> Finding:
+def _series(context: Context, asked: str) -> list[dict[str, Any]]:
     google, now = context.project, datetime.now(UTC)
     window: dict[str, Any] = {"interval.startTime": (now - RECENT).isoformat(), "interval.endTime": now.isoformat()}
     path = f"v3/projects/{google.project}/timeSeries"
-    found = google.ask("monitoring", path, filter=asked, pageSize=PAGE, **window).get("timeSeries", [])
-    return passed(f"{len(found)} series") if found else Finding(Status.FAIL, "nothing was measured within half an hour")
+    found: list[dict[str, Any]] = google.ask("monitoring", path, filter=asked, pageSize=POINTS, **window).get(
+        "timeSeries", []
+    )
+    return found
 
 
 @item(AFTER, "Errors tracked")
