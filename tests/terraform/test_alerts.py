@@ -361,6 +361,7 @@ def test_what_cannot_wait_wakes_somebody() -> None:
     for name, policy in policies(made).items():
         told = set(policy["notification_channels"])
         assert told == set(ids.values()) - (set() if policy["severity"] == "CRITICAL" else {ids["pagerduty"]}), name
+        assert "OPENED" in policy["alert_strategy"][0]["notification_prompts"], name
 
 
 def test_no_key_of_a_channel_is_in_the_plan() -> None:

@@ -236,6 +236,15 @@ def test_each_right_is_one_member_of_one_role(planned: Plan) -> None:
     assert [kind for kind in kinds if re.search(r"_iam_(binding|policy)$|_acl$|_access_control$", kind)] == []
 
 
+def test_each_right_is_given_in_this_project_and_always(planned: Plan) -> None:
+    """What test_no_right_is_missing compares is the whole of a grant."""
+    kinds = {address.split(".")[0] for address in planned.addresses}
+    for kind in sorted(kind for kind in kinds if GRANTS.search(kind)):
+        for address, values in planned.resources(kind).items():
+            assert values.get("project", planned.variables["project"]) == planned.variables["project"], address
+            assert not values.get("condition"), address
+
+
 def test_nothing_is_everybodys_and_nobody_may_change_rights(planned: Plan) -> None:
     for right in found(planned):
         assert not re.search("allUsers|allAuthenticatedUsers|domain:|projectViewer", right.member)
