@@ -19,7 +19,7 @@ locals {
 
   # Jobs come with the first image, services once the jobs have made secrets and schema: README.md.
   serving           = var.image != null && var.services
-  deployed_services = { for name, service in local.services : name => service if local.serving }
+  deployed_services = { for name, service in local.services : name => service if local.serving && !contains(var.not_yet, name) }
   deployed_jobs     = { for name, job in local.jobs : name => job if var.image != null }
 
   # Cloud Run derives this address from names and number alone, so services can know each other's, and their own,

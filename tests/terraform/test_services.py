@@ -200,3 +200,19 @@ def test_before_the_first_release_there_is_none(changes: dict[str, Any]) -> None
     assert services(without) == {}
     assert without.resources("google_cloud_scheduler_job") == {}
     assert without.resources("google_cloud_run_v2_service_iam_member") == {}
+
+
+@pytest.mark.parametrize("edge", ["gateway", "run"])
+def test_a_new_service_waits_while_its_keys_and_roles_are_made(edge: str) -> None:
+    """docs/runbooks/deploy.md: what the jobs need is there, what runs is not, and nothing else is missing."""
+    whole, waiting = plan("production", edge=edge), plan("production", edge=edge, not_yet=["projects"])
+    missing = set(whole.addresses) - set(waiting.addresses)
+    assert 'google_cloud_run_v2_service.main["projects"]' in missing
+    assert not {address for address in missing if "projects" not in address}
+    for address in (
+        'google_service_account.main["projects"]',
+        'google_sql_user.main["projects"]',
+        'google_secret_manager_secret.main["context-key-projects_fn"]',
+        'google_secret_manager_secret_iam_member.writer["context-key-projects_fn/keys/secretVersionManager"]',
+    ):
+        assert address in waiting.addresses
