@@ -33,15 +33,15 @@ def told(planned: Plan) -> dict[str, Leaves]:
 
 
 def written(module: Module) -> dict[str, Leaves]:
-    """What stands in no plan, from the files: lifecycles, data sources, providers, Terraform itself, secret locals."""
+    """What stands in no plan, from the files: lifecycles, data, providers, Terraform itself, outputs, secret locals."""
     found: dict[str, Leaves] = {}
     for entry in module.declared["locals"].values():
         found |= {f"local.{name}": {"value": value} for name, value in entry.body.items() if name in SECRET}
-    for kind in ("resource", "data", "provider", "terraform"):
+    for kind in ("resource", "data", "provider", "terraform", "output"):
         for entry in module.declared[kind].values():
             address = entry.address.split("#")[0]
             where = address if kind == "resource" else f"{kind}.{address}".rstrip(".")
-            of_plan = {*entry.body} - {"lifecycle"} if kind == "resource" else {"depends_on"}
+            of_plan = {*entry.body} - {"lifecycle"} if kind == "resource" else {"depends_on", "description"}
             body = {key: _plain(value) for key, value in entry.body.items() if key not in of_plan}
             if given := dict(leaves(body)):
                 found[where] = given

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.terraform.check import findings
+from tools.terraform.check import CHECKOUT, findings, in_folder
 
 WHOLE = """
 terraform {
@@ -89,6 +89,12 @@ FAULTS = {  # what is written in place of what, and what is said then
     "iterator": ("lifecycle_rule.value", "var.value", 'unknown variable "value"'),
     "ignored": ("ignore_changes = [labels]", "ignore_changes = [label]", "lifecycle.ignore_changes"),
     "lifecycle": ("ignore_changes", "ignore_change", "argument in google_storage_bucket.main.lifecycle"),
+    "all-ignored": ("ignore_changes = [labels]", "ignore_changes = all", "would hide every change"),
+    "provisioner": (
+        "  versioning {",
+        '  provisioner "local-exec" {\n    command = "id"\n  }\n  versioning {',
+        'unknown block in google_storage_bucket.main: "provisioner"',
+    ),
     "variable": ("${var.name}", "${var.nam}", 'unknown variable "nam" (did you mean "name"?)'),
     "local": ("for_each = local.names", "for_each = local.name", 'unknown local "name"'),
     "resource": ("in google_storage_bucket.main", "in google_storage_bucket.mains", "unknown resource"),
@@ -148,3 +154,34 @@ def test_a_file_that_cannot_be_read_hides_no_faults_of_the_others():
         {},
     )
     assert len(found) == 2, "what the second declares is not known, so nothing is said of references"
+
+
+BESIDE = {  # a file beside the module, what is in it, and what is said then
+    "json": ("more.tf.json", "{}", "and no check does"),
+    "override": ("override.tf", "", "and no check does"),
+    "one's-override": ("storage_override.tf", "", "and no check does"),
+    "override-json": ("x_override.tf.json", "{}", "and no check does"),
+    "values": ("terraform.tfvars", "", "and no check does"),
+    "more-values": ("x.auto.tfvars", "", "and no check does"),
+    "variable": ("env/staging.tfvars", "nam = 1\n", 'unknown variable "nam" (did you mean "name"?)'),
+    "role": ("env/staging.tfvars", 'name = "roles/run.admin"\n', "grants something"),
+    "everybody": ("env/staging.tfvars", 'name = ["allUsers"]\n', "grants something"),
+    "syntax": ("env/staging.tfvars", "name = = 1\n", "syntax error"),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_terraform_reads_besides(name, tmp_path):
+    file, text, said = BESIDE[name]
+    (tmp_path / "env").mkdir()
+    (tmp_path / "a.tf").write_text(WHOLE)
+    (tmp_path / "env" / "staging.tfvars").write_text('name = "x"\n')
+    before = in_folder(tmp_path)
+    (tmp_path / file).write_text(text)
+    (found,) = {*in_folder(tmp_path)} - {*before}
+    assert said in found.message
+    assert found.where.endswith(f"/{file}:1")
+
+
+def test_this_folder():
+    assert in_folder(CHECKOUT / "terraform") == []

@@ -47,6 +47,42 @@ WIDENED = {  # what is written in place of what, and what is said then
     "all-accounts": ("serviceAccount:a@example.iam.gserviceaccount.com", "allAuthenticatedUsers", "is everybody"),
     "from-parts": ("roles/logging.logWriter", "roles/${each.key}", "put together from parts"),
     "half": ("roles/logging.logWriter", "roles/logging.${each.key}", "put together from parts"),
+    "half-again": ('"roles/storage.objectCreator"', 'join("", ["roles/", "run.admin"])', "put together from parts"),
+    "replaced": (
+        '"roles/storage.objectCreator"',
+        'replace("roles/storage.objectCreator", "Creator", "Admin")',
+        "role is made by replace: write it out",
+    ),
+    "decoded": ('"roles/storage.objectCreator"', 'base64decode("eA==")', "role is made by base64decode"),
+    "permissions-split": (
+        '["iam.serviceAccounts.signBlob"]',
+        'split(",", "iam.serviceAccounts.signBlob,iam.roles.update")',
+        "more ['iam.roles.update']",
+    ),
+    "permissions-elsewhere": (
+        '["iam.serviceAccounts.signBlob"]',
+        'setunion(["iam.serviceAccounts.signBlob"], local.roles)',
+        "permissions comes from elsewhere",
+    ),
+    "person": ("serviceAccount:a@", "user:a@", "user: is no account of ours"),
+    "domain": ("serviceAccount:a@example.iam.gserviceaccount.com", "domain:example.com", "domain: is no account"),
+    "everybody-joined": (
+        '"serviceAccount:a@example.iam.gserviceaccount.com"',
+        'join("", ["all", "Users"])',
+        "member is made by join",
+    ),
+    "acl": ('"google_storage_bucket_iam_member"', '"google_storage_bucket_acl"', "is not in grants.yaml"),
+    "access": ('"google_storage_bucket_iam_member"', '"google_bigquery_dataset_access"', "is not in grants.yaml"),
+    "key": (
+        "locals {",
+        'resource "google_service_account_key" "x" {\n  service_account_id = "a"\n}\nlocals {',
+        "google_service_account_key.x grants [] and is not in grants.yaml",
+    ),
+    "pool": (
+        "locals {",
+        'resource "google_iam_workload_identity_pool" "x" {\n  workload_identity_pool_id = "x"\n}\nlocals {',
+        "google_iam_workload_identity_pool.x grants [] and is not in grants.yaml",
+    ),
     "one-more": ("locals {", 'locals {\n  more = ["roles/run.admin"]', "local.more grants ['roles/run.admin']"),
     "binding": ("bucket_iam_member", "bucket_iam_binding", "is not in grants.yaml"),
     "elsewhere": (

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.terraform.plans import plan
-from tests.terraform.reviewed import ANYTHING, Leaves, differences, told, written
+from tests.terraform.reviewed import ANYTHING, RIGHTS, Leaves, differences, told, written
 from tools.terraform.check import CHECKOUT
 from tools.terraform.module import load, sources
 
@@ -71,7 +71,7 @@ def test_every_resource_is_told_what_was_reviewed(environment: str) -> None:
     assert said == [], "\n".join(said)
 
 
-def test_lifecycles_data_sources_and_providers_are_as_reviewed() -> None:
+def test_what_stands_in_no_plan_is_as_reviewed() -> None:
     found = written(load(sources(CHECKOUT / "terraform")))
     expected = {}
     for address, values in REVIEWED.items():
@@ -83,6 +83,14 @@ def test_lifecycles_data_sources_and_providers_are_as_reviewed() -> None:
         if of_files:
             expected[address] = of_files
     assert found == expected
+
+
+def test_every_block_is_reviewed() -> None:
+    """Also one that no plan has anything of, and where Terraform is not installed."""
+    declared = {
+        address for address in load(sources(CHECKOUT / "terraform")).declared["resource"] if not RIGHTS.search(address)
+    }
+    assert declared == {block(address) for address in IN_PLANS}
 
 
 GIVEN = {"direction": "EGRESS", "deny.protocol": "all", "name": "x"}

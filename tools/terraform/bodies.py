@@ -11,7 +11,7 @@ from tools.terraform.schema import Block
 META = frozenset(
     {"count", "for_each", "provider", "depends_on"}
 )  # of every resource, data source and ephemeral resource
-META_BLOCKS = {"lifecycle", "provisioner", "connection"}
+META_BLOCKS = {"lifecycle"}  # a provisioner would run commands that no plan shows
 LIFECYCLE = {
     "create_before_destroy",
     "prevent_destroy",
@@ -108,6 +108,8 @@ def check_lifecycle(path: str, body: Tree, schema: Block) -> Iterator[str]:
         for key in sorted(set(block) - LIFECYCLE - {MARK}):
             yield unknown(f"argument in {path}.lifecycle:", key, LIFECYCLE)
         ignored = block.get("ignore_changes", [])
+        if not isinstance(ignored, list):
+            yield f"{path}.lifecycle: ignore_changes = all would hide every change"
         for item in ignored if isinstance(ignored, list) else []:
             name = re.match(r"[\w-]+", str(item).removeprefix("${"))
             if name and name[0] not in schema["a"] | schema["b"] and not schema.get("open"):

@@ -12,14 +12,15 @@ from typing import Any
 
 from tools.terraform import schema as schemas
 from tools.terraform.bodies import META, check_body, check_lifecycle
-from tools.terraform.grants import check_grants, listed
-from tools.terraform.hcl import Entry
+from tools.terraform.grants import EVERYBODY, ROLE, check_grants, listed
+from tools.terraform.hcl import Entry, Unreadable, parse, texts
 from tools.terraform.messages import unknown
 from tools.terraform.module import ARGUMENTS, OF_PROVIDERS, Finding, Module, block_of, load, provider_of, sources
 from tools.terraform.references import check_uses, unused
 from tools.terraform.schema import Schema
 
 CHECKOUT = Path(__file__).parent.parent.parent
+STRAYS = (".tf.json", "override.tf", ".auto.tfvars", ".auto.tfvars.json", "terraform.tfvars", "terraform.tfvars.json")
 
 
 def findings(files: Mapping[str, str], grants: dict[str, Any] | None = None) -> list[Finding]:
@@ -33,6 +34,30 @@ def findings(files: Mapping[str, str], grants: dict[str, Any] | None = None) -> 
         for where, name in unused(module):
             module.say(where, f"{name} is never used")
     return sorted(set(module.findings))
+
+
+def in_folder(folder: Path) -> list[Finding]:
+    """What is wrong in a folder: in the module, and in what Terraform reads besides."""
+    files = sources(folder)
+    return sorted({*findings(files), *_beside(folder, load(files))})
+
+
+def _beside(folder: Path, module: Module) -> Iterator[Finding]:
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith(STRAYS):
+            yield Finding(f"{folder.name}/{path.name}:1", "Terraform reads this by itself and no check does")
+    for path in sorted(folder.glob("env/*.tfvars")):
+        where = f"{folder.name}/env/{path.name}:1"
+        try:
+            values = parse(path.read_text())
+        except Unreadable as problem:
+            yield Finding(where, f"syntax error: {problem}")
+            continue
+        for name in sorted(set(values) - set(module.declared["variable"])):
+            yield Finding(where, unknown("variable", name, module.declared["variable"]))  # Terraform would only warn
+        for text in texts(values):
+            if ROLE.search(text) or EVERYBODY.search(text):
+                yield Finding(where, f"{text} grants something: that belongs into the module, and into grants.yaml")
 
 
 def _check(module: Module, schema: Schema, entry: Entry) -> Iterator[str]:
@@ -86,7 +111,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=CHECKOUT, help="the folder that terraform/ is in")
     folder = parser.parse_args().root / "terraform"
-    found = findings(sources(folder))
+    found = in_folder(folder)
     for finding in found:
         print(finding)
     return 1 if found else 0

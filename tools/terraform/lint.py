@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from tools.terraform import checkov
-from tools.terraform.check import findings
+from tools.terraform.check import in_folder
 from tools.terraform.kept import NoPlan, forget_others, kept
-from tools.terraform.module import sources
 from tools.terraform.plan import CHECKOUT, Failed, binary, plan, running
 
 PLANNED = ("staging", "production", "foundation")
@@ -23,7 +22,7 @@ variables and grants (python -m tools.terraform.check)."""
 
 def checked() -> Iterator[str]:
     """The checker's findings."""
-    yield from (str(finding) for finding in findings(sources(CHECKOUT / "terraform")))
+    yield from (str(finding) for finding in in_folder(CHECKOUT / "terraform"))
 
 
 def formatted() -> Iterator[str]:
