@@ -13,7 +13,7 @@ locals {
       title    = "Many log-ins fail"
       severity = "WARNING"
       means    = "More than ${var.failed_log_ins_a_minute} log-ins or second factors a minute fail, of everybody together: somebody tries passwords, or a client has a fault."
-      first    = "The metric's label `code` says which. Is it one address (load balancer's log, `/v1/auth`)? Block it in the slot of the incident automation. Accounts lock by themselves."
+      first    = "The metric's label `code` says which. Is it one address (load balancer's log, `/v1/auth`)? Block it in the slot for incidents. Accounts lock by themselves."
       runbook  = "docs/edge.md"
       thresholds = [{
         name  = "more than ${var.failed_log_ins_a_minute} a minute", filter = "${local.log_counts.failed_log_ins} AND ${local.our_resources}"
