@@ -361,8 +361,8 @@ variable "trusted_images" {
   default     = ["ghcr.io/external-secrets/external-secrets@sha256:*"]
 
   validation {
-    condition     = alltrue([for pattern in var.trusted_images : strcontains(pattern, "@sha256:")])
-    error_message = "An image that nobody attests is trusted by its digest, never by a tag: …@sha256:…"
+    condition     = alltrue([for pattern in var.trusted_images : can(regex("^[a-z0-9.-]+\\.[a-z]+/[a-z0-9/._-]+@sha256:([*]|[0-9a-f]{64})$", pattern))])
+    error_message = "An image that nobody attests is trusted by its whole name and its digest, never by a tag: …@sha256:…"
   }
 }
 
