@@ -37,7 +37,7 @@ def written(module: Module) -> dict[str, Leaves]:
     found: dict[str, Leaves] = {}
     for entry in module.declared["locals"].values():
         found |= {f"local.{name}": {"value": value} for name, value in entry.body.items() if name in SECRET}
-    for kind in ("resource", "data", "provider", "terraform", "output"):
+    for kind in ("resource", "data", "ephemeral", "provider", "terraform", "output", "import", "removed"):
         for entry in module.declared[kind].values():
             address = entry.address.split("#")[0]
             where = address if kind == "resource" else f"{kind}.{address}".rstrip(".")

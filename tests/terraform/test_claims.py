@@ -110,6 +110,8 @@ def test_lifetimes_and_limits_of_the_guides() -> None:
         "access_token_seconds": 3600,
         "refresh_token_seconds": 604_800,
         "signed_url_seconds": 3600,
+        "rate_anonymous": "100/hour",
+        "rate_user": "1000/hour",
         "rate_organization": "10000/minute",
     }
     assert {field.name: field.default for field in fields(Settings) if field.name in guide} == guide
@@ -119,9 +121,14 @@ def test_lifetimes_and_limits_of_the_guides() -> None:
             assert not {name.upper() for name in guide} & {each["name"] for each in container["env"]}
 
 
-def test_tokens_are_signed_asymmetrically() -> None:
+def test_incidents_are_told_where_the_guide_says() -> None:
+    assert plan("production").variables["slack_channel"] == "#security-incidents"
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_tokens_are_signed_asymmetrically(environment: str) -> None:
     """RS256: whoever verifies a token cannot make one."""
-    services = plan("production").resources("google_cloud_run_v2_service")
+    services = plan(environment).resources("google_cloud_run_v2_service")
     for address in ('google_cloud_run_v2_service.main["auth"]', 'google_cloud_run_v2_service.main["keys"]'):
         (container,) = services[address]["template"][0]["containers"]
         assert {each["name"]: each["value"] for each in container["env"]}["JWT_ALGORITHM"] == "RS256"
