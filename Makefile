@@ -38,7 +38,7 @@ lint-code: $(STAMP)
 	@git ls-files -z ':!tests' | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 	@git ls-files -z tests | xargs -0 $(BIN)/detect-secrets-hook --disable-plugin KeywordDetector
 	@$(BIN)/deptry --no-ansi common functions sessions migrations
-	@$(BIN)/python -m pytest -qq tests/structure/test_imports.py tests/structure/test_openapi_document.py
+	@$(BIN)/python -m pytest -qq tests/structure/test_catalog.py tests/structure/test_imports.py tests/structure/test_openapi_document.py
 	@$(BIN)/python -m local.spectral
 
 lint-terraform: $(STAMP) $(if $(shell command -v terraform),$(CHECKOV))

@@ -1,9 +1,11 @@
 """Write the OpenAPI documents, generated from the route tables: `python -m local.openapi`."""
 
 import json
+import sys
 from pathlib import Path
 
 from common.openapi import public
+from local.entries import problems
 from local.gateway import tables, template_document
 from sessions.main import routes as sessions
 
@@ -23,7 +25,9 @@ def gateway_document() -> str:
 
 
 def main() -> None:
-    """Replace the files."""
+    """Replace the files. A catalog that is wrong is told first."""
+    if found := problems():
+        sys.exit("\n".join(found))
     TARGET.write_text(document())
     GATEWAY.write_text(gateway_document())
 

@@ -18,10 +18,14 @@ def main() -> int:
     arguments = parser.parse_args()
     place = Path(tempfile.gettempdir(), "stack") if arguments.ephemeral else arguments.root
     problems = missing(place.absolute())
+    if not problems:
+        from local.entries import problems as wrong_entries  # only now is it known that they can be imported
+
+        problems = wrong_entries()
     if problems:
         sys.stderr.write("".join(f"{problem}\n" for problem in problems))
         return 1
-    from local.postgres import forget  # only now is it known that they can be imported
+    from local.postgres import forget
     from local.running import run
     from local.services import table
 

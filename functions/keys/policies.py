@@ -21,6 +21,8 @@ WRAPPED = ("mfa-key", "phone-key")  # their keys encrypt, and stand in the ring 
 SIGNING_FOR_EVER = ("certificate-key", "audit-key")  # what they signed is checked by anyone, for ever
 
 FOLLOWING = {VERIFYING_RING: "it follows the signing ring"}
+ROTATED = ("refresh-key", "mail-key", "unsubscribe-key", "cursor-key", *WRAPPED)  # each has its lifetime in `policy`
+DECIDED = {SIGNING_RING, *SIGNING_FOR_EVER, *FOLLOWING, *ROTATED}  # beside the context keys, and `by_hand`
 
 
 @cache
