@@ -11,7 +11,7 @@ from google.api_core import exceptions
 
 from common.settings import settings
 from functions.keys import policies
-from local.layout import PROJECT, logins
+from local.layout import PROJECT, logins, service_account
 from tests.conftest import database
 
 PRIVATE = "jwt-keyring"
@@ -20,6 +20,11 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "keys.md"
 
 def path(id):
     return f"projects/{PROJECT}/secrets/{id}"
+
+
+def tried(stack, service, permission, *resources):
+    """These refusals are meant."""
+    stack["tried"].update((service_account(service), permission, resource) for resource in resources)
 
 
 def test_auth_alone_has_the_signing_ring():
@@ -37,8 +42,10 @@ def test_one_service_writes_secrets_and_only_the_scheduler_calls_it():
 
 
 @pytest.mark.parametrize("service", [name for name in logins() if name != "keys"])
-def test_other_services_change_no_secret_and_list_no_versions(client, service):
+def test_other_services_change_no_secret_and_list_no_versions(stack, client, service):
     manager = client(service)
+    tried(stack, service, "secretmanager.secrets.*", path("cursor-key"), path("cursor-key") + "/versions/1")
+    tried(stack, service, "secretmanager.versions.access", path(PRIVATE) + "/versions/latest")
     for call in (
         lambda: manager.add_secret_version(parent=path("cursor-key"), payload={"data": b"x"}),
         lambda: manager.disable_secret_version(name=path("cursor-key") + "/versions/1"),
@@ -52,8 +59,9 @@ def test_other_services_change_no_secret_and_list_no_versions(client, service):
             manager.access_secret_version(name=path(PRIVATE) + "/versions/latest")
 
 
-def test_the_rotation_makes_no_secrets(client):
+def test_the_rotation_makes_no_secrets(stack, client):
     manager = client("keys")
+    tried(stack, "keys", "secretmanager.secrets.*", f"projects/{PROJECT}")
     secret = {"replication": {"automatic": {}}}
     with pytest.raises(exceptions.PermissionDenied):
         manager.create_secret({"parent": f"projects/{PROJECT}", "secret_id": "new", "secret": secret})
