@@ -185,7 +185,7 @@ class Stage:
 
     def _tasks(self) -> tasks_v2.CloudTasksClient:
         trusted = grpc.ssl_channel_credentials(self.layout.path("tls", "ca.pem").read_bytes())
-        token = grpc.access_token_call_credentials(self.issuer.access_token(service_account("exports")))
+        token = grpc.access_token_call_credentials(self.issuer.access_token(service_account("tester")))
         secured = grpc.composite_channel_credentials(trusted, token)
         channel = grpc.secure_channel(f"{HOST}:{self.layout.ports['tasks']}", secured)
         return tasks_v2.CloudTasksClient(transport=CloudTasksGrpcTransport(channel=channel))
