@@ -34,7 +34,7 @@ resource "google_cloud_run_v2_job" "main" {
 
       containers {
         image   = var.image
-        command = ["/usr/bin/python3", "-m", each.value.module] # what an execution may override is args alone
+        command = ["/usr/bin/python3", "-m", each.value.module] # no execution overrides it, as it may args and environment
 
         resources {
           limits = { cpu = "1", memory = "1Gi" }
