@@ -35,6 +35,7 @@ LABEL org.opencontainers.image.title="dev-context" \
 WORKDIR /app
 COPY --from=builder /app /app
 ENV PYTHONPATH=/app/lib:/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 GRANIAN_BLOCKING_THREADS=8
+ENV RELEASE=${REVISION}
 # nobody, as the manifests of the cluster say: `nonroot` of the base is 65532.
 USER 65534:65534
 EXPOSE 8080

@@ -83,7 +83,7 @@ def stack(folder: Path, instances: int) -> Iterator[dict[str, Any]]:
     file = folder / "stack.json"
     file.unlink(missing_ok=True)
     unlimited = {f"RATE_{name}": "1000000000/hour" for name in ("ANONYMOUS", "USER", "IP", "ORGANIZATION")}
-    environment = {**os.environ, "PROCESSES_EXPORTS_JOBS": str(instances), **unlimited}
+    environment = {"TELEMETRY": "off", **os.environ, "PROCESSES_EXPORTS_JOBS": str(instances), **unlimited}
     command = [sys.executable, "-m", "local.supervisor", "--root", str(folder)]
     with (folder.parent / f"{folder.name}.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=log)

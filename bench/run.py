@@ -62,7 +62,7 @@ def stack() -> Iterator[dict[str, Any]]:
     file = root / "stack.json"
     file.unlink(missing_ok=True)
     unlimited = {f"RATE_{name}": "1000000000/hour" for name in ("ANONYMOUS", "USER", "IP", "ORGANIZATION")}
-    environment = {**os.environ, "PROCESSES_PROJECTS": "2", **unlimited}
+    environment = {"TELEMETRY": "off", **os.environ, "PROCESSES_PROJECTS": "2", **unlimited}
     log = (VAR / "stack.log").open("wb")
     command = [sys.executable, "-m", "local.supervisor", "--root", str(root)]
     process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=log)

@@ -106,7 +106,7 @@ class Watched:
     def environment(self) -> dict[str, str]:
         """What the local stack would give a replica, with room for the measurement."""
         plenty = {f"RATE_{name}": "1000000000/hour" for name in ("ANONYMOUS", "USER", "IP", "ORGANIZATION", "EVENTS")}
-        own = function_environment(self.layout, "sessions", {})
+        own = function_environment(self.layout, "sessions", {"TELEMETRY": "off"})
         more = {"HOST": HOST, "PORT": str(self.port), "DRAIN_SECONDS": "0", "STREAMS_PER_ORGANIZATION": "1000000"}
         return own | plenty | more | {"SESSION_IDLE_SECONDS": str(DAY)}
 

@@ -132,7 +132,7 @@ def main() -> None:
     tenants = [str(uuid.uuid4()) for _ in range(ORGANIZATIONS)]
     people = [(tenants[n % ORGANIZATIONS], str(uuid.uuid4())) for n in range(READERS)]
     with alone(VAR / "watching") as layout, connection(admin_url(layout)) as admin:
-        os.environ.update(function_environment(layout, "sessions", {}))
+        os.environ.update(function_environment(layout, "sessions", {"TELEMETRY": "off"}))
         settings.cache_clear()
         known = {"tenants": tenants, "people": [each[1] for each in people], "places": [each[0] for each in people]}
         for sql in SEED:

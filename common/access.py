@@ -123,11 +123,12 @@ def attempt(request: Request) -> tuple[Caller | None, errors.Problem | None]:
 
 
 def check_service(request: Request, name: str) -> None:
-    """Only the service account `name` (tasks, workflows, scheduler) passes, by its identity token for this service."""
+    """Only the account `name` (tasks, workflows, scheduler, alerts) passes, by its identity token for this service."""
     accounts = {
         "tasks": settings().tasks_account,
         "workflows": settings().workflows_account,
         "scheduler": settings().scheduler_account,
+        "alerts": settings().alerts_account,
     }
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:

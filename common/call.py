@@ -162,6 +162,7 @@ class Call:
     def acts_as(self, claim: Claim) -> None:
         """Say as whom the request works: a handler of a public route does, once somebody has authenticated."""
         self.acting = claim
+        self.request.environ["context.claim"] = claim  # for whoever has to tell whom a defect met
 
     def audit(
         self, action: str, resource_id: str | None = None, tx: Tx | None = None, outcome: str = "success", **data: Any

@@ -1,14 +1,17 @@
-"""The edge to Cloud Logging as a reader: whether the logs hold one of some texts. The texts themselves are told nobody.
+"""The edge to Cloud Logging as a reader: whether the logs hold one of some texts, and who sent which requests.
 
-The search is a filter, and Google's Data Access audit logs would keep filters: see docs/traps.md.
+A search is a filter, and Google's Data Access audit logs would keep filters: see docs/traps.md.
 Source: https://cloud.google.com/logging/docs/view/logging-query-language
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
+from common import tracing
 from common.settings import settings
 
 if TYPE_CHECKING:
@@ -21,6 +24,27 @@ ESCAPES = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 class Unsearchable(Exception):
     """Cloud Logging did not answer, or refused; the message names the kind of error alone."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request in the load balancer's log: the client's address, when it came, and what it asked for."""
+
+    address: str
+    at: datetime
+    url: str
+
+
+def requests(wanted: str, most: int) -> list[Seen]:
+    """The requests that a filter names, the newest first, `most` at most. Raises Unsearchable.
+
+    Each page of a thousand counts for the project's quota of sixty a minute: https://cloud.google.com/logging/quotas
+    """
+    return [
+        Seen(str(each.http_request.get("remoteIp", "")), each.timestamp, str(each.http_request.get("requestUrl", "")))
+        for each in _listed(wanted, most)
+        if each.http_request and each.timestamp
+    ]
 
 
 def search(texts: list[str], since: datetime) -> int:
@@ -36,13 +60,20 @@ def search(texts: list[str], since: datetime) -> int:
 
 def _matching(wanted: str) -> set[tuple[str, str, str]]:
     """What makes an entry itself: log, time and insert id (LogEntry.insertId), of all that match a filter."""
+    return {(str(each.log_name), str(each.timestamp), str(each.insert_id)) for each in _listed(wanted)}
+
+
+@tracing.traced("logging list")
+def _listed(wanted: str, most: int | None = None) -> list[Any]:
+    """The entries that match a filter: all, the oldest first, or the newest, `most` at most. Raises Unsearchable."""
     from google.api_core.exceptions import GoogleAPIError  # noqa: PLC0415 - slow to import, only where it is used
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
     from requests.exceptions import RequestException  # noqa: PLC0415
 
+    order = None if most is None else "timestamp desc"
     try:
-        entries = _client().list_entries(filter_=wanted, page_size=PAGE)  # type: ignore[no-untyped-call]
-        return {(str(each.log_name), str(each.timestamp), str(each.insert_id)) for each in entries}
+        found = _client().list_entries(filter_=wanted, order_by=order, page_size=PAGE)  # type: ignore[no-untyped-call]
+        return list(islice(found, most))  # its own max_results asks for a page too many
     except (GoogleAPIError, GoogleAuthError, RequestException) as error:
         raise Unsearchable(type(error).__name__) from None  # its text quotes the request
 

@@ -2,6 +2,7 @@
 
 import json
 import queue
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, TypeAlias
 
 from pg8000.exceptions import DatabaseError, InterfaceError
 
-from common import errors, log
+from common import errors, log, metrics, tracing
 from common.connecting import PrivilegedLogin, connect, refuse_privileged_login
 from common.outbox import Message, send_now
 from common.settings import settings
@@ -28,6 +29,8 @@ SETTLE = "SELECT pg_catalog.pg_logical_emit_message(false, 'settle', '', true)"
 APPEND_AUDIT = "SELECT pg_catalog.set_config('synchronous_commit', 'off', true), app.append_audit(:events)"
 COMMIT_CHAINED = Step(f"COMMIT; {SETTLE}")
 OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
+# What is put into the outbox by definer functions learns from it to which trace it belongs: their rows' default.
+TRACE = "SELECT pg_catalog.set_config('context.traceparent', :traceparent, true)"
 POOL_WAIT_SECONDS = 5
 Heed: TypeAlias = Callable[[list[list[Any]]], None]
 CREDENTIAL_DEAD, CONNECTION_TAMPERED, SUSPENDED = "CX401", "CX402", "CX403"  # of app.authorize
@@ -196,7 +199,7 @@ class Database:
         sent: list[Message] = []
         try:
             begin = CHECKOUT_SNAPSHOT if snapshot else CHECKOUT_READ_ONLY if read_only else CHECKOUT
-            along = [first] if first else []
+            along = [*([first] if first else []), *_trace()]
             connection, found = self._enter(connection, claim, begin, *along)
             tx = Tx(connection, claim, found[1][0][0])
             tx.first = found[2] if first else []
@@ -235,9 +238,9 @@ class Database:
         keep = False
         try:
             bound = {"tenant_id": claim.tenant_id or None, "user_id": claim.principal_id or None, **parameters}
-            connection, found = self._enter(connection, claim, CHECKOUT, Step(sql, bound), COMMIT)
+            connection, found = self._enter(connection, claim, CHECKOUT, *_trace(), Step(sql, bound), COMMIT)
             keep = True
-            return found[2]
+            return found[-2]
         except (DatabaseError, InterfaceError) as error:
             raise _as_problem(error, claim) from error
         finally:
@@ -284,9 +287,9 @@ class Database:
 
     def _checkout(self) -> Connection:
         try:
-            connection = self._idle.get(timeout=POOL_WAIT_SECONDS)
+            connection = self._idle.get_nowait()
         except queue.Empty:
-            raise errors.Problem("unavailable", headers={"Retry-After": "1"}) from None
+            connection = self._awaited()
         try:
             if connection is not None and connection.dead:
                 _discard(connection)
@@ -296,6 +299,18 @@ class Database:
             self._idle.put(None)
             log.entry("ERROR", "database not reachable", error=type(error).__name__, code=sqlstate(error))
             raise errors.Problem("unavailable", headers={"Retry-After": "1"}) from error
+
+    def _awaited(self) -> Connection | None:
+        """The next connection that somebody gives back. Raises Problem 503 after POOL_WAIT_SECONDS."""
+        began = time.perf_counter()
+        try:
+            with tracing.span("wait for a connection", tracing.INTERNAL):
+                return self._idle.get(timeout=POOL_WAIT_SECONDS)
+        except queue.Empty:
+            metrics.POOL_TIMEOUTS.add(1)
+            raise errors.Problem("unavailable", headers={"Retry-After": "1"}) from None
+        finally:
+            metrics.POOL_WAITS.record(time.perf_counter() - began)
 
     def _give_back(self, connection: Connection, keep: bool) -> None:
         try:
@@ -310,7 +325,8 @@ class Database:
         self._idle.put(None)
 
     def _connect(self) -> Connection:
-        connection = connect(self._url)
+        with tracing.span("connect", tracing.CLIENT, {"db.system.name": "postgresql"}):
+            connection = connect(self._url)
         try:
             refuse_privileged_login(connection)
         except PrivilegedLogin as error:
@@ -318,6 +334,11 @@ class Database:
             log.security("CRITICAL", "the database login is refused", reasons=str(error))
             raise
         return connection
+
+
+def _trace() -> list[Step]:
+    """The statement that tells PostgreSQL the trace of a request that is kept."""
+    return [Step(TRACE, {"traceparent": tracing.traceparent()})] if tracing.here() else []
 
 
 def _discard(connection: Connection) -> None:

@@ -8,7 +8,7 @@ round trip.
 
 from collections.abc import Iterable
 
-from common import cache, errors, tokens
+from common import cache, errors, tokens, tracing
 from common.settings import settings
 
 SECONDS = 0.25  # for an answer
@@ -34,7 +34,7 @@ def add(login_session_ids: Iterable[str]) -> bool:
         return bool(settings().valkey_url)
     seconds = settings().access_token_seconds + 2 * tokens.LEEWAY_SECONDS
     try:
-        with cache.client(SECONDS).pipeline(transaction=False) as pipeline:
+        with tracing.span("valkey"), cache.client(SECONDS).pipeline(transaction=False) as pipeline:
             for each in wanted:
                 pipeline.set(key(each), b"", ex=seconds)
             pipeline.execute()

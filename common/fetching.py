@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from common import log
+from common import log, tracing
 
 SECONDS = 3.0
 MAX_BYTES = 256 * 1024
@@ -39,6 +39,7 @@ def is_safe(url: str) -> bool:
     return secure and bool(part.hostname) and part.username is None and not part.fragment
 
 
+@tracing.traced("fetch")
 def fetch(
     url: str, *, form: str | None = None, document: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ transaction.
 
 import json
 import re
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,22 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.wrappers import Request, Response
 
-from common import access, answers, cookies, denylist, errors, health, idempotency, limits, log, reading, refusals
+from common import (
+    access,
+    answers,
+    cookies,
+    denylist,
+    errors,
+    health,
+    idempotency,
+    limits,
+    log,
+    metrics,
+    reading,
+    refusals,
+    reporting,
+    tracing,
+)
 from common.call import Call, Handler, Json, Later, Route
 from common.db import Tx, Written, database
 from common.tokens import Claim
@@ -87,7 +103,8 @@ class Routes(Table):
         ours = str(uuid.uuid4())
         given = request.headers.get("X-Request-Id", "")
         shown = given if REQUEST_ID.fullmatch(given) else ours
-        log.begin(ours, request.headers.get("traceparent"))
+        began = time.perf_counter()
+        kept = tracing.begin(request.method, log.begin(ours, request.headers.get("traceparent")))
         tally = limits.Tally(request)
         code: str | None = None
         try:
@@ -96,14 +113,18 @@ class Routes(Table):
             code = problem.code
             response = answers.problem_document(problem, shown)
         except Exception as error:  # noqa: BLE001 - the boundary
-            log.failure(error)
+            reporting.failure(error, _route_name(request), request.environ.get("context.claim"))
             code = "internal_error"
             response = answers.problem_document(errors.Problem(code), shown)
         write = log.security if response.status_code in REFUSALS else log.entry
         route, status = _route_name(request), response.status_code
         write("INFO", "request", method=request.method, route=route, status=status, code=code)
         response.headers.extend(tally.headers())
-        return answers.finish(request, response, shown)
+        response = answers.finish(request, response, shown)
+        metrics.request(route, status, time.perf_counter() - began)
+        if kept:
+            tracing.end(kept, route, status, code)
+        return response
 
     def _answer(self, request: Request, ours: str, tally: limits.Tally) -> Response:
         if not request.path.startswith((INTERNAL, limits.HEALTH)):

@@ -8,7 +8,7 @@ import binascii
 from functools import cache
 from typing import Any
 
-from common import errors, log
+from common import errors, log, tracing
 from common.settings import settings
 
 SCOPE = "https://www.googleapis.com/auth/cloudkms"
@@ -65,6 +65,7 @@ def unwrap(wrapped: str, *bound: str) -> bytes:
     return _asked("decrypt", body, whole)
 
 
+@tracing.traced("kms")
 def _asked(method: str, body: dict[str, str], whole: Any) -> bytes:
     """What `whole` finds in the answer; a second try where the first was broken off or came damaged."""
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 - slow to import, only where it is used

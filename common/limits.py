@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from limits import RateLimitItem, parse
 
 from common import cache as valkey
-from common import denylist, errors, local_counts, log
+from common import denylist, errors, local_counts, log, tracing
 from common.settings import settings
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._failures = valkey.failures()
-        self._run = valkey.client(TIMEOUT_SECONDS).register_script(SCRIPT)
+        self._run = tracing.traced("valkey")(valkey.client(TIMEOUT_SECONDS).register_script(SCRIPT))
         self._down = False
         self._try_at = 0.0
 

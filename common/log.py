@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -18,25 +19,35 @@ TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0
 TRACE, SPAN = "logging.googleapis.com/trace", "logging.googleapis.com/spanId"
 LABELS = "logging.googleapis.com/labels"
 SECURITY = {"log": "security"}  # by this label a sink keeps an entry in the bucket of security logs, for its time
+UNEXPECTED = "unexpected error"
 trace: ContextVar[dict[str, str] | None] = ContextVar("trace", default=None)
 
 
-def begin(request_id: str, traceparent: str | None) -> None:
-    """Remember the request's ids for the entries that follow in this thread (W3C Trace Context, level 1)."""
-    labels = {"request_id": request_id}
+_hearing: list[Callable[[str, str], None]] = []
+
+
+def tell(hears: Callable[[str, str], None]) -> None:
+    """Somebody hears of every entry from now on: its severity and its message, which is a constant of the code."""
+    _hearing.append(hears)
+
+
+def begin(request_id: str, traceparent: str | None) -> tuple[str, str] | None:
+    """Remember the request's ids for the entries that follow in this thread (W3C Trace Context, level 1).
+
+    Answers the trace's id and the sender's span, None where there is no trace.
+    """
+    trace.set({"request_id": request_id})
     found = TRACEPARENT.fullmatch(traceparent or "")
-    if found:
-        labels[TRACE] = f"projects/{settings().project_id}/traces/{found[1]}"
-        labels[SPAN] = found[2]
-    trace.set(labels)
-
-
-def traceparent() -> str | None:
-    """The trace of the request that this thread works on, for what follows from it; None where there is none."""
-    labels = trace.get() or {}
-    if SPAN not in labels:
+    if not found:
         return None
-    return f"00-{labels[TRACE].rsplit('/', 1)[1]}-{labels[SPAN]}-01"
+    continues(found[1], found[2])
+    return found[1], found[2]
+
+
+def continues(trace_id: str, span_id: str) -> None:
+    """What follows in this thread belongs to this span of a trace."""
+    labels = {TRACE: f"projects/{settings().project_id}/traces/{trace_id}", SPAN: span_id}
+    trace.set((trace.get() or {}) | labels)
 
 
 def entry(severity: str, message: str, **fields: object) -> None:
@@ -47,6 +58,8 @@ def entry(severity: str, message: str, **fields: object) -> None:
     with suppress(OSError):  # a full disk or a closed pipe must not take the answer with it
         sys.stdout.write(line)
         sys.stdout.flush()
+    for hears in _hearing:
+        hears(severity, message)
 
 
 def security(severity: str, message: str, **fields: object) -> None:
@@ -56,12 +69,10 @@ def security(severity: str, message: str, **fields: object) -> None:
 
 def failure(error: BaseException) -> None:
     """An unexpected error: its type and where it was raised. Its text may quote a person's data and is left out."""
-    entry(
-        "ERROR", "unexpected error", error=type(error).__name__, code=_code(error), stack=_places(error.__traceback__)
-    )
+    entry("ERROR", UNEXPECTED, error=type(error).__name__, code=sqlstate(error), stack=_places(error.__traceback__))
 
 
-def _code(error: BaseException) -> str:
+def sqlstate(error: BaseException) -> str:
     """The SQLSTATE of a database error."""
     first = error.args[0] if error.args else None
     return str(first.get("C", "")) if isinstance(first, dict) else ""

@@ -11,8 +11,10 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from common import secrets, tracing
 from common.settings import settings
 
+RELAY = "smtp-password"  # the secret: the URL holds none, since it stands in the environment
 ANSWER_SECONDS = 4  # an answer each for connect, EHLO, STARTTLS, MAIL, RCPT, DATA: together less than a mail's claim
 UNFOLDED = SMTP.clone(max_line_length=998)  # else the library encodes a long address, and nobody can follow it
 NO_SUCH_MAILBOX = frozenset({550, 551, 553})  # RFC 5321, 4.2.3; other refusals may be of us, not of the mailbox
@@ -57,6 +59,7 @@ def message(mail: Mail, reference: str) -> EmailMessage:
     return built
 
 
+@tracing.traced("smtp")
 def send(mail: Mail, reference: str) -> None:
     """Hand the message to the server of SMTP_URL. Raises NotSent or Undeliverable; returning means it was taken."""
     built = message(mail, reference)
@@ -90,5 +93,5 @@ def _connect(url: SplitResult) -> smtplib.SMTP:
         if url.username or client.has_extn("starttls"):
             client.starttls(context=ssl.create_default_context())
     if url.username:
-        client.login(unquote(url.username), unquote(url.password or ""))
+        client.login(unquote(url.username), secrets.read(RELAY).decode().strip())
     return client

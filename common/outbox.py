@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from common import log
+from common import log, tracing
 from common.settings import settings
 from common.wire import Step
 
@@ -24,7 +24,7 @@ class Message:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     task_name: str = field(default_factory=lambda: uuid.uuid4().hex)
     delay_seconds: int = 0
-    traceparent: str | None = field(default_factory=log.traceparent)
+    traceparent: str | None = field(default_factory=tracing.traceparent)
 
     def insert(self) -> Step:
         """The statement that writes the row."""
@@ -74,7 +74,8 @@ def create_task(message: Message) -> None:
     from google.api_core.exceptions import AlreadyExists  # noqa: PLC0415 - 300 ms of gRPC, only where it is used
 
     try:
-        _client().create_task(task(message), timeout=SEND_SECONDS, retry=None)
+        with tracing.following(message.traceparent, f"send {message.kind}", {"context.outbox.kind": message.kind}):
+            _client().create_task(task(message), timeout=SEND_SECONDS, retry=None)
     except AlreadyExists:
         log.entry("INFO", "the task exists already", message_id=message.id)
 
@@ -104,6 +105,6 @@ def send_now(messages: list[Message], mark: Any) -> None:
                     "WARNING", "a message waits for the drainer", message_id=message.id, error=type(error).__name__
                 )
 
-    thread = threading.Thread(target=send, daemon=True)
+    thread = threading.Thread(target=tracing.carried(send), daemon=True)
     thread.start()
     thread.join(SEND_SECONDS)

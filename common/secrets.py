@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from common import kms, log
+from common import kms, log, tracing
 from common.settings import settings
 
 MIN_BYTES = 32  # RFC 7518, section 3.2: a key is at least as long as the hash
@@ -111,6 +111,7 @@ def _raw(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
+@tracing.traced("secretmanager access")
 def _access(name: str) -> bytes:
     path = f"projects/{settings().project_id}/secrets/{name}/versions/latest"
     return bytes(client().access_secret_version(name=path).payload.data)

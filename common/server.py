@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from functions_framework import create_app
 
-from common import cache, issuers, limits, webhooks
+from common import cache, issuers, limits, reporting, telemetry, webhooks
 from common.connecting import PrivilegedLogin
 from common.db import database
 from common.settings import settings
@@ -31,6 +31,8 @@ def app() -> Any:
         database().open_first()
     except PrivilegedLogin as error:
         raise SystemExit(f"the database login is refused: {error}") from error
+    telemetry.start()
+    reporting.start()
     service = settings().service
     folder = service.split("-")[0]
     source = Path(__file__).parent.parent / "functions" / folder / "main.py"

@@ -43,11 +43,17 @@ class Settings:
     logging_endpoint: str = "https://logging.googleapis.com"
     kms_endpoint: str = "https://cloudkms.googleapis.com"
     kms_key: str = ""
+    compute_endpoint: str = "https://compute.googleapis.com"
+    security_policy: str = "edge"
+    block_seconds: int = 3600
+    never_blocked: str = ""
+    failed_log_ins_a_minute: int = 5
     tasks_queue: str = "jobs"
     mails_queue: str = "mails"
     tasks_account: str = ""
     workflows_account: str = ""
     scheduler_account: str = ""
+    alerts_account: str = ""
     service_account: str = ""
     auth_url: str = ""
     export_bucket: str = ""
@@ -62,12 +68,19 @@ class Settings:
     dpo_contact: str = ""
     supervisory_authority: str = ""
     privacy_mail: str = ""
+    security_contact: str = ""
+    disclosure_policy: str = ""
     sms_endpoint: str = "https://api.twilio.com"
     sms_from: str = ""
     sms_prefixes: str = ""
     valkey_url: str = ""
     valkey_ca: str = ""
     valkey_iam: bool = False
+    telemetry_endpoint: str = ""
+    trace_sample_ratio: float = 0.1
+    metrics_seconds: int = 60
+    k_revision: str = ""
+    release: str = ""
 
     rate_anonymous: str = "100/hour"
     rate_user: str = "1000/hour"

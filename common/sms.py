@@ -1,6 +1,6 @@
 """The edge to the SMS provider: one text message through Twilio's Messages API."""
 
-from common import log, secrets
+from common import log, secrets, tracing
 from common.settings import settings
 
 ANSWER_SECONDS = (4, 8)  # to connect, to answer: together less than a message's claim
@@ -15,6 +15,7 @@ class Undeliverable(Exception):
     """The provider refuses the number for good."""
 
 
+@tracing.traced("sms")
 def send(to: str, text: str) -> None:
     """Hand the message over; `to` is a number in E.164. Raises NotSent or Undeliverable; returning means it was taken.
 

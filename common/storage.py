@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from common import tracing
 from common.settings import settings
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def uploading(name: str, content_type: str) -> Iterator[Sink]:
         timeout=NETWORK_SECONDS,
         checksum="crc32c",
     )
-    with writer:
+    with tracing.span("storage upload"), writer:
         sink = Sink(writer)
         yield sink
         sink.pass_on()
@@ -82,6 +83,7 @@ def blocks(name: str) -> Iterator[bytes]:
             yield block
 
 
+@tracing.traced("storage delete")
 def delete(name: str) -> None:
     """Delete an object; one that is gone is fine."""
     from google.api_core.exceptions import NotFound  # noqa: PLC0415 - slow to import, only where it is used
@@ -100,11 +102,13 @@ def delete_all(prefix: str) -> int:
     return len(found)
 
 
+@tracing.traced("storage list")
 def names(prefix: str) -> list[str]:
     """The names of all objects that start so."""
     return [blob.name for blob in _bucket(settings().export_bucket).list_blobs(prefix=prefix, timeout=NETWORK_SECONDS)]
 
 
+@tracing.traced("storage create")
 def keep(name: str, content: bytes, bucket: str | None = None) -> bool:
     """Write a new object of the ledger, or another bucket; False when there is one of that name, which stays."""
     from google.api_core.exceptions import Forbidden, PreconditionFailed  # noqa: PLC0415 - slow to import, only where it is used
@@ -123,6 +127,7 @@ def keep(name: str, content: bytes, bucket: str | None = None) -> bool:
     return True
 
 
+@tracing.traced("storage read")
 def kept(name: str, bucket: str | None = None) -> bytes:
     """An object of the ledger, or another bucket. Raises google.api_core.exceptions.NotFound."""
     blob = _bucket(bucket or settings().ledger_bucket).blob(name)
@@ -130,6 +135,7 @@ def kept(name: str, bucket: str | None = None) -> bytes:
     return content
 
 
+@tracing.traced("storage list")
 def kept_names(prefix: str, bucket: str | None = None) -> list[str]:
     """The names of the ledger's objects that start so, or another bucket's, in order; nothing else is transferred."""
     found = _bucket(bucket or settings().ledger_bucket).list_blobs(
@@ -144,6 +150,7 @@ def _patience() -> dict[str, Any]:
     return {"timeout": PATIENCE_SECONDS, "retry": DEFAULT_RETRY.with_timeout(PATIENCE_SECONDS)}
 
 
+@tracing.traced("storage sign")
 def signed_url(name: str, filename: str, content_type: str) -> str:
     """A V4 signed URL to download an object, good for SIGNED_URL_SECONDS, signed by IAM as the service's own account.
 

@@ -5,8 +5,9 @@ Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW
 
 import select
 import struct
+import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -29,8 +30,11 @@ from pg8000.core import (
 from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import to_statement
 
+from common import metrics, tracing
+
 UUID, TEXT, JSON, JSONB, TIMESTAMPTZ, INET = 2950, 25, 114, 3802, 1184, 869
 RECEIVED = 256 * 1024  # bytes of a COPY that are read at once
+ROUTINE = frozenset({"BEGIN", "COMMIT", "SELECT authorize", "SELECT set_config"})
 HEADER = struct.Struct(">BI")  # of every message: its kind, its length without the kind
 COPY_ROW, COPY_STARTS, READY = b"dHZ"
 
@@ -107,6 +111,21 @@ class Connection:
 
         The first error is raised after all answers are read; what came after it in the same transaction failed too.
         """
+        began, outcome = time.perf_counter(), "error"
+        try:
+            with _traced(steps) as kept:
+                try:
+                    found = self._fly(steps)
+                except DatabaseError as error:
+                    if kept is not None:
+                        kept.note("db.response.status_code", sqlstate(error))
+                    raise
+            outcome = "ok"
+            return found
+        finally:
+            metrics.FLIGHTS.record(time.perf_counter() - began, outcome)
+
+    def _fly(self, steps: Sequence[Step]) -> list[list[list[Any]]]:
         message = bytearray()
         contexts = []
         new: list[tuple[str, bytes, Context]] = []
@@ -156,15 +175,18 @@ class Connection:
         A row is one message, whatever line ends its values hold. What `take` raises ends the connection.
         """
         context = Context(sql)
-        self._send(_create_message(QUERY, sql.encode() + NULL_BYTE))
-        try:
-            self._read_rows(context, take)
-        except BaseException:  # in the middle of an answer: the connection is of no use any more
-            with suppress(InterfaceError, OSError):
-                self.close()
-            raise
-        if context.error is not None:
-            raise context.error
+        with _traced([Step(sql)]) as kept:
+            self._send(_create_message(QUERY, sql.encode() + NULL_BYTE))
+            try:
+                self._read_rows(context, take)
+            except BaseException:  # in the middle of an answer: the connection is of no use any more
+                with suppress(InterfaceError, OSError):
+                    self.close()
+                raise
+            if context.error is not None:
+                raise context.error
+            if kept is not None:
+                kept.note("context.rows", int(context.row_count))
         return int(context.row_count)
 
     def _read_rows(self, context: Context, take: Callable[[list[bytes]], object]) -> None:
@@ -219,6 +241,23 @@ class Connection:
                 raise
         except OSError as error:
             raise InterfaceError("network error") from error
+
+
+def _traced(steps: Sequence[Step]) -> AbstractContextManager[tracing.Span | None]:
+    """The span of a round trip, named by the first statement that is about something."""
+    if tracing.here() is None:
+        return tracing.NOTHING
+    summaries = [tracing.summary(step.sql) for step in steps]
+    told = next((each for each in summaries if each not in ROUTINE), summaries[0])
+    return tracing.span(
+        told,
+        tracing.CLIENT,
+        {
+            "db.system.name": "postgresql",
+            "db.query.summary": "; ".join(summaries),
+            "db.operation.batch.size": len(steps),
+        },
+    )
 
 
 def _parsed(_data: bytes, context: Context) -> None:

@@ -16,6 +16,7 @@ from local.console import Console, Log
 from local.layout import HOST
 from local.processes import die_with_parent, signal_group
 from local.services import CHECKOUT, Ready, Service
+from local.standing import Standing
 
 DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0)  # seconds before the first, second, … start in a row
 STEADY_SECONDS = 30
@@ -50,6 +51,9 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.was_ready = False
         self.failures = 0
+        self.starts = 0
+        self.began: float | None = None  # the last start, by the wall clock
+        self.last_end = ""
         self.since = 0.0
         self.asked = 0.0
 
@@ -62,6 +66,12 @@ class Child:
     def is_step(self) -> bool:
         """Whether it runs to its end instead of staying."""
         return self.service.ready is Ready.ENDED
+
+    def standing(self) -> Standing:
+        """How it stands, for whoever looks."""
+        service = self.service
+        told = (self.state.value, self.pid, self.starts, self.began, self.last_end)
+        return Standing(service.name, *told, self.is_step, service.ports, service.health)
 
     def tick(self, *, may_start: bool, may_ask: bool = True) -> None:
         """Start, see whether it is ready (by a request only if `may_ask`, it takes time), or see that it ended."""
@@ -95,12 +105,14 @@ class Child:
                 preexec_fn=die_with_parent(signal.SIGTERM),
             )
         self.since = now
+        self.starts, self.began = self.starts + 1, time.time()
         self.state = State.STARTING
         self.changed(self.process.pid, True)
 
     def _ended(self, now: float) -> None:
         assert self.process is not None  # noqa: S101 - for the type checker
         code = self.process.returncode
+        self.last_end = describe(code)
         signal_group(self.process.pid, signal.SIGKILL)  # what it left behind, or the next start finds its port taken
         self.changed(self.process.pid, False)
         if self.state is State.STOPPED:

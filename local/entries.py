@@ -13,7 +13,7 @@ from local.layout import AGENTS, CATALOG
 
 NEEDED = {"folder", "entry", "paths", "role", "kinds", "secrets", "ingress", "invokers"}
 NEEDED |= {"cpu", "memory", "concurrency", "timeout_seconds", "min_instances", "max_instances"}
-MORE = {"queues", "buckets", "signs_in", "signs_urls", "reads_logs", "secret_writer"}
+MORE = {"queues", "buckets", "signs_in", "signs_urls", "reads_logs", "secret_writer", "blocks"}
 # With dc- before it an account has 6 to 30 characters; with @PROJECT.iam behind it a login has 63 at most.
 NAME = re.compile(r"(?=.{3,25}$)[a-z][a-z0-9]*(-[a-z0-9]+)*")
 BUCKETS = {"exports", "ledger", "anchors"}

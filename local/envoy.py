@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from local.envoy_armor import CLIENT_ADDRESS, balancer_log, proxied, refusing
 from local.envoy_fallback import fallback_routes
 from local.envoy_parts import (
     BODY_BYTES,
@@ -29,7 +30,6 @@ CLIENT_MAY_NOT_SEND = {
     "prefix": ("x-forwarded-", "x-envoy-", "x-cloudtasks-", "x-goog-", "x-apigateway-", "x-endpoint-"),
     "exact": ("x-client-ip", "x-edge-key", "x-serverless-authorization", "forwarded"),
 }
-CLIENT_ADDRESS = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
 RUNTIME = {"re2.max_program_size.error_level": 1000}
 GATEWAY_AUTHN = "extensions.filters.http.gcp_authn.v3."
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -128,7 +128,11 @@ def _backend_cluster(target: Target) -> Json:
 
 
 def _gateway(layout: Layout, document: Json, targets: dict[str, Target], edge: str) -> Json:
-    load_balancer = [header_mutation("client", set_header("x-client-ip", CLIENT_ADDRESS)), _edge_key(layout)]
+    load_balancer = [
+        refusing(layout),
+        header_mutation("client", set_header("x-client-ip", CLIENT_ADDRESS)),
+        _edge_key(layout),
+    ]
     api_gateway = [
         header_mutation(
             "authorization",
@@ -156,7 +160,8 @@ def _gateway(layout: Layout, document: Json, targets: dict[str, Target], edge: s
         layout.ports["gateway"],
         routes,
         [*load_balancer, *api_gateway, router()],
-        log=access_log("gateway"),
+        logs=[access_log("gateway"), balancer_log(layout)],
+        first=[proxied()],
         early=[named("spoofable", early)],
         buffer_bytes=STREAM_BYTES,
     )
@@ -263,7 +268,7 @@ def _front(layout: Layout, name: str, entry: Json, platform_checks_identity: boo
     }
     action = {"cluster": f"function:{name}", "timeout": f"{entry['timeout_seconds']}s", "retry_policy": retries}
     routes = [{"name": name, "match": {"prefix": "/"}, "route": action}]
-    return manager(f"run:{name}", layout.ports[f"run:{name}"], routes, filters, log=access_log(f"run:{name}"))
+    return manager(f"run:{name}", layout.ports[f"run:{name}"], routes, filters, logs=[access_log(f"run:{name}")])
 
 
 def _verified(layout: Layout, audience: str) -> Json:

@@ -67,14 +67,15 @@ def manager(
     routes: list[Json],
     filters: list[Json],
     *,
-    log: Json,
+    logs: list[Json],
     early: list[Json] | None = None,
+    first: list[Json] | None = None,
     buffer_bytes: int = BODY_BYTES,
 ) -> Json:
     """A listener on a loopback port with one HTTP connection manager.
 
     `buffer_bytes`: what a connection may hold of an answer that its client does not take (with what a filter collects,
-    whole bodies of BODY_BYTES, unless the route says otherwise).
+    whole bodies of BODY_BYTES, unless the route says otherwise). `first`: filters of the connection itself.
     """
     host = {"name": name, "domains": ["*"], "routes": routes}
     config = typed(
@@ -83,7 +84,7 @@ def manager(
         route_config={"name": name, "virtual_hosts": [host]},
         http_filters=filters,
         early_header_mutation_extensions=early or [],
-        access_log=[log],
+        access_log=logs,
         local_reply_config={"mappers": _problems()},
         skip_xff_append=True,
         generate_request_id=False,
@@ -99,6 +100,7 @@ def manager(
         "name": name,
         "address": {"socket_address": {"address": HOST, "port_value": port}},
         "per_connection_buffer_limit_bytes": buffer_bytes,
+        "listener_filters": first or [],
         "filter_chains": [{"filters": [named("http", config)]}],
     }
 

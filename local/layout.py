@@ -11,7 +11,7 @@ CATALOG = Path(__file__).parent.parent / "functions" / "catalog.yaml"
 PROJECT = "dev-context-local"
 REGION = "europe-west1"
 HOST = "127.0.0.1"
-AGENTS = ("gateway", "tasks", "workflows", "scheduler")  # accounts that call, and run nothing of ours
+AGENTS = ("gateway", "tasks", "workflows", "scheduler", "alerts")  # accounts that call, and run nothing of ours
 KEY = f"projects/{PROJECT}/locations/{REGION}/keyRings/main/cryptoKeys/fields"  # of Cloud KMS
 
 
@@ -58,9 +58,10 @@ def _section(name: str) -> dict[str, dict[str, Any]]:
 @dataclass(frozen=True)
 class Layout:
     """One stack. `ports` keys: gateway, postgres, valkey, tasks, secrets, workflows, storage, scheduler, smtp, mail,
-    sms, cloudsql, logging, kms, per Cloud Run service or workload `metadata:<s>`, and per Cloud Run service
-    `function:<s>` (the server) and `run:<s>` (its front, the part that a run.app address plays), and per replica of a
-    workload its name; `door` is the loopback address whose port 3307 is the Cloud SQL door.
+    sms, cloudsql, logging, kms, compute, pubsub, monitoring, telemetry, per Cloud Run service or workload
+    `metadata:<s>`, and per Cloud Run service `function:<s>` (the server) and `run:<s>` (its front, the part that a
+    run.app address plays), and per replica of a workload its name; `door` is the loopback address whose port 3307 is
+    the Cloud SQL door.
     """
 
     root: str

@@ -17,12 +17,14 @@ from aiohttp import web
 from local import grants
 from local.identity import Issuer
 from local.layout import PROJECT, Layout
-from local.logging_filter import Filter, Unparsable, parse
+from local.logging_filter import Comparison, Filter, Unparsable, parse
 from local.serving import arguments, bearer, http, refusal, stopped
 
 FIELDS = {"resourceNames", "filter", "orderBy", "pageSize", "pageToken"}
+ORDERS = ("timestamp asc", "timestamp desc")
 USUAL_PAGE, LARGEST_PAGE = 50, 1000
 MOST_BYTES = 32 * 1024 * 1024  # read for one page: Google answers an empty page too, when it has searched for long
+BALANCER = "load-balancer"  # local/envoy_armor.py
 TIMES = ("time", "at")  # where our services, and Envoy, write the moment
 
 
@@ -59,7 +61,7 @@ class Logs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def page(self, wanted: Filter, size: int, place: Place) -> tuple[list[dict[str, Any]], Place | None]:
+    def page(self, wanted: Filter | Comparison, size: int, place: Place) -> tuple[list[dict[str, Any]], Place | None]:
         """Up to `size` entries that match from a place on, and where to go on, None at the end."""
         found: list[dict[str, Any]] = []
         read = 0
@@ -76,6 +78,19 @@ class Logs:
                     found.append(entry)
         return found, None
 
+    def newest(self, wanted: Filter | Comparison, size: int, place: Place) -> tuple[list[dict[str, Any]], Place | None]:
+        """The same from the newest on; a place is how many were before."""
+        matching = (
+            _entry(path, position, line.decode(errors="replace"), wanted)
+            for path in sorted(self.folder.glob("*.log*"))
+            for position, line in _lines(path, 0)
+        )
+        found = sorted(
+            filter(None, matching), key=lambda entry: datetime.fromisoformat(entry["timestamp"]), reverse=True
+        )
+        end = place.position + size
+        return found[place.position : end], Place(position=end) if len(found) > end else None
+
 
 def _lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
     """Each line from a position on, with its own; none of a file that is gone."""
@@ -87,7 +102,7 @@ def _lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
             position += len(line)
 
 
-def _entry(path: Path, position: int, line: str, wanted: Filter) -> dict[str, Any] | None:
+def _entry(path: Path, position: int, line: str, wanted: Filter | Comparison) -> dict[str, Any] | None:
     """The line as LogEntry, if it matches."""
     payload = _payload(line)
     if not wanted.holds(line, payload):
@@ -96,12 +111,29 @@ def _entry(path: Path, position: int, line: str, wanted: Filter) -> dict[str, An
     if moment < wanted.since:
         return None
     name = path.name.partition(".")[0]
-    return {
+    entry = {
         "logName": f"projects/{PROJECT}/logs/{name}",
-        "resource": {"type": "cloud_run_revision", "labels": {"service_name": name}},
         "timestamp": moment.isoformat().replace("+00:00", "Z"),
         "insertId": hashlib.sha256(f"{path.name} {position}".encode()).hexdigest()[:16],
-        ("textPayload" if isinstance(payload, str) else "jsonPayload"): payload,
+    } | (_of_the_balancer(payload) if name == BALANCER and isinstance(payload, dict) else _of_a_service(name, payload))
+    return entry if wanted.finds(entry) else None
+
+
+def _of_a_service(name: str, payload: dict[str, Any] | str) -> dict[str, Any]:
+    resource = {"type": "cloud_run_revision", "labels": {"service_name": name}}
+    return {"resource": resource, ("textPayload" if isinstance(payload, str) else "jsonPayload"): payload}
+
+
+def _of_the_balancer(payload: dict[str, Any]) -> dict[str, Any]:
+    """A request, in Google's words: who has answered it, and whether Cloud Armor refused it."""
+    details = str(payload.get("statusDetails", ""))
+    told = {"via_upstream": "response_sent_by_backend"}.get(details, details)
+    if details.startswith("rbac_access_denied"):
+        told = "denied_by_security_policy"
+    return {
+        "resource": {"type": "http_load_balancer", "labels": {"url_map_name": "main"}},
+        "httpRequest": payload.get("httpRequest", {}),
+        "jsonPayload": {"statusDetails": told},
     }
 
 
@@ -138,28 +170,31 @@ class Api:
             grants.refuse(caller, "logging.logEntries.list", f"projects/{PROJECT}")
             return refusal(403, "Permission denied for all log views")
         try:
-            wanted, size, place = _asked(await request.json())
+            wanted, size, place, newest = _asked(await request.json())
         except (Invalid, Unparsable) as error:
             return refusal(400, str(error))
         except ValueError:
             return refusal(400, "Invalid JSON payload received.")
-        entries, rest = await asyncio.to_thread(self.logs.page, wanted, size, place)
+        read = self.logs.newest if newest else self.logs.page
+        entries, rest = await asyncio.to_thread(read, wanted, size, place)
         answer: dict[str, Any] = {"entries": entries} if entries else {}
         return web.json_response(answer | ({"nextPageToken": rest.token()} if rest else {}))
 
 
-def _asked(body: Any) -> tuple[Filter, int, Place]:
-    """Raises Invalid or Unparsable."""
+def _asked(body: Any) -> tuple[Filter | Comparison, int, Place, bool]:
+    """What, how many, from where, and whether the newest come first. Raises Invalid or Unparsable."""
     if not isinstance(body, dict) or not body.keys() <= FIELDS:
         raise Invalid("Invalid JSON payload received. Unknown name.")
     if body.get("resourceNames") != [f"projects/{PROJECT}"]:
         raise Invalid("resource_names must name the project of this stack, and nothing else")
-    if body.get("orderBy", "") not in ("", "timestamp asc"):
-        raise Invalid("order_by: only the usual order is known here")
+    order = str(body.get("orderBy") or "timestamp asc")
+    if order not in ORDERS:
+        raise Invalid("order_by must be timestamp asc or timestamp desc")
     size = body.get("pageSize", 0)
     if not isinstance(size, int) or not 0 <= size <= LARGEST_PAGE:
         raise Invalid("page_size must be between 0 and 1000")
-    return parse(str(body.get("filter", ""))), size or USUAL_PAGE, Place.of(str(body.get("pageToken", "")))
+    place = Place.of(str(body.get("pageToken", "")))
+    return parse(str(body.get("filter", ""))), size or USUAL_PAGE, place, order == ORDERS[1]
 
 
 async def serve(layout: Layout) -> None:

@@ -1,16 +1,19 @@
-"""The one form of Cloud Logging's query language that our product writes: texts in any field, since a moment."""
+"""What our product asks of Cloud Logging: texts in any field since a moment, or a comparison of fields."""
 
 import json
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
+
+from local.logging_query import Entry, Test, compiled
 
 LONGEST = 20_000  # characters
 STRING = r'"(?:[^"\\\x00-\x1f]|\\["\\nrt]|\\u[0-9a-f]{4}|\\U[0-9a-f]{8})*"'
 FILTER = re.compile(rf'timestamp>="([^"\\]+)" AND \(({STRING}(?: OR {STRING})*)\)')
 ESCAPE = re.compile(r'\\(["\\nrt]|u[0-9a-f]{4}|U[0-9a-f]{8})')
+EVER = datetime.min.replace(tzinfo=UTC)
 LETTERS = {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -31,18 +34,34 @@ class Filter:
             return False  # most lines: what is not in the line is in none of its values
         return any(self._within(value) for value in values(payload))
 
+    def finds(self, _entry: Entry) -> bool:
+        """What holds a text is found."""
+        return True
+
     def _within(self, text: str) -> bool:
         folded = fold(text)
         return any(wanted in folded for wanted in self.texts)
 
 
-def parse(text: str) -> Filter:
+@dataclass(frozen=True)
+class Comparison:
+    """Entries whose fields compare so."""
+
+    finds: Test
+    since: datetime = EVER
+
+    def holds(self, _line: str, _payload: Any) -> bool:
+        """Only the whole entry tells."""
+        return True
+
+
+def parse(text: str) -> Filter | Comparison:
     """Raises Unparsable."""
     if len(text) > LONGEST:
         raise Unparsable("The filter is longer than 20000 characters.")
     found = FILTER.fullmatch(text)
     if found is None:
-        raise Unparsable('Unparseable filter: only `timestamp>="…" AND ("…" OR "…")` is known here.')
+        return _comparison(text)
     try:
         since = datetime.fromisoformat(found[1])
     except ValueError as error:
@@ -50,6 +69,13 @@ def parse(text: str) -> Filter:
     if since.tzinfo is None:
         raise Unparsable("Unparseable filter: the timestamp has no offset.")
     return Filter(since, tuple(fold(_unquoted(each)) for each in re.findall(STRING, found[2])))
+
+
+def _comparison(text: str) -> Comparison:
+    try:
+        return Comparison(compiled(text))
+    except ValueError as error:
+        raise Unparsable("Unparseable filter: neither texts in any field nor a comparison of fields.") from error
 
 
 def fold(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from local.browsers import at_home, harden
 from local.layout import HOST, Layout
 from local.maildir import Mail, Maildir
 
@@ -89,13 +90,6 @@ class Inbox:
         return mail
 
 
-async def harden(_: web.Request, response: web.StreamResponse) -> None:
-    """Headers of every answer: mails hold secrets of one person."""
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["Cache-Control"] = "no-store"
-
-
 def application(layout: Layout) -> web.Application:
     """The inbox; while it runs, the SMTP side runs too."""
     maildir = Maildir(layout.path("mail"))
@@ -111,7 +105,7 @@ def application(layout: Layout) -> web.Application:
         yield
         server.close()
 
-    app = web.Application()
+    app = web.Application(middlewares=[at_home])  # mails hold secrets of one person
     app.add_routes([web.get(path, inbox.static) for path in STATIC])
     app.router.add_get("/messages", inbox.list_all)
     app.router.add_get("/messages/{id}", inbox.get)

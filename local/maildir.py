@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import dataclass
 from email import message_from_bytes, policy
+from email.errors import MessageError
 from email.message import EmailMessage
 from functools import lru_cache
 from pathlib import Path
@@ -111,13 +112,22 @@ def _parsed(key: str, data: bytes) -> Mail:
     message = message_from_bytes(data, policy=policy.default)
     return Mail(
         id=key,
-        to=str(message.get("To") or ", ".join(str(one) for one in message.get_all("Delivered-To", []))),
-        sender=str(message.get("From", "")),
-        subject=str(message.get("Subject", "")),
-        date=str(message.get("Date", "")),
+        to=_header(message, "To") or ", ".join(str(one) for one in message.get_all("Delivered-To", [])),
+        sender=_header(message, "From"),
+        subject=_header(message, "Subject"),
+        date=_header(message, "Date"),
         text=_part(message, "plain"),
         html=_part(message, "html"),
     )
+
+
+def _header(message: EmailMessage, name: str) -> str:
+    """A header, or as it was sent where Python's parser fails at it: one odd mail must not hide the others."""
+    try:
+        return str(message.get(name, ""))
+    except (LookupError, AttributeError, TypeError, ValueError, MessageError):
+        raw = [str(value) for known, value in message.raw_items() if known.lower() == name.lower()]
+        return raw[0].encode(errors="replace").decode(errors="replace")
 
 
 def _part(message: EmailMessage, kind: str) -> str:

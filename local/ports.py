@@ -1,5 +1,6 @@
 """The addresses of a stack: free ports that stay the same from start to start, and the door's own loopback address."""
 
+import os
 import random
 import socket
 import sys
@@ -10,9 +11,11 @@ from local.layout import HOST
 BLOCK = 128
 LOWEST, HIGHEST = 18_000, 31_999  # below the range from which the kernel takes the ports of outgoing connections
 DOOR_PORT = 3307
+UNPRIVILEGED = 1024  # ports below it belong to the administrator on most machines
 GIVEN = {
     "API_PORT": "gateway",
     "MAIL_PORT": "mail",
+    "STATUS_PORT": "status",
     "SMTP_PORT": "smtp",
     "SMS_PORT": "sms",
     "POSTGRES_PORT": "postgres",
@@ -85,6 +88,8 @@ def _given(variable: str, environ: Mapping[str, str]) -> int:
     text = environ[variable]
     if not text.isdecimal() or not 0 < int(text) < 65_536:
         raise Occupied(f"{variable}={text} is not a port number.")
+    if int(text) < UNPRIVILEGED and os.geteuid() != 0 and not is_free(int(text)):
+        raise Occupied(f"Port {text} ({variable}) is for the administrator, or in use: give one from {UNPRIVILEGED}.")
     if not is_free(int(text)):
         raise Occupied(f"Port {text} ({variable}) is in use by another program: stop it, or give another {variable}.")
     return int(text)

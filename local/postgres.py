@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -64,7 +65,9 @@ def admin_password(root: Path) -> str:
     fresh = path.with_suffix(f".{os.getpid()}")
     fresh.touch(mode=0o600)
     fresh.write_text(secrets.token_urlsafe(24))
-    fresh.replace(path)
+    with suppress(FileExistsError):  # somebody else made it meanwhile, and may have made a cluster with it
+        os.link(fresh, path)
+    fresh.unlink()
     return path.read_text()
 
 

@@ -5,8 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from local import stack
-from local.layout import Layout
+from local import attached, stack
 
 JOB = "replay"
 
@@ -17,7 +16,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=Path(".local"), help="where the stack keeps its data")
     parser.add_argument("--minutes", default="60", help="how long to wait for the erasures")
     chosen = parser.parse_args()
-    layout = Layout.load(chosen.root / "layout.json")
+    layout = attached.running(chosen.root)
     environment = stack.cloud_job_environment(layout, JOB, os.environ)
     command = [sys.executable, "-m", "migrations.replay", "--minutes", chosen.minutes]
     os.execve(sys.executable, command, environment)  # noqa: S606 - our own module, no shell

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from local import keys, stack
+from local import keys, stack, standing
 from local.children import Child, State
 from local.console import Console
 from local.guardian import Guardian
@@ -28,6 +28,7 @@ STOP_SECONDS = 4.0
 LAST_STOP_SECONDS = 15.0
 LATE_SECONDS = 60.0
 PATIENCE_SECONDS = 10.0
+NAMED = 4  # services in one line
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Table = Callable[..., list[Service]]  # (layout, environ, fast=…)
@@ -77,16 +78,21 @@ class Supervisor:
         self, root: Path, table: Table, environ: Mapping[str, str], guardian: Guardian, *, fast: bool = False
     ) -> None:
         self.began = time.monotonic()
+        self.began_at = time.time()
+        self.ready_seconds: float | None = None
         (root / ANNOUNCEMENT).unlink(missing_ok=True)
         self.root = root
         self.layout, self._mark = arrange(root, environ)
         keys.seed(root, environ)
+        keys.introduce_sentry(root, stack.sentry(self.layout, environ))
         keys.mount(root, environ)
         stack.login_passwords(root)
         self.console = Console(verbose=environ.get("VERBOSE", "0") not in ("", "0"))
         services = table(self.layout, environ, fast=fast)
         self.children = {each.name: Child(each, root, self.console, guardian.told) for each in services}
         self.published: dict[str, int] | None = None
+        self.greeted = False
+        self.told: list[standing.Standing] = []
         self.asked_to_stop = False
         self.patience = self.began + PATIENCE_SECONDS
 
@@ -121,17 +127,32 @@ class Supervisor:
             needs = [self.children[name] for name in child.service.needs if name in self.children]
             child.tick(may_start=all(need.was_ready for need in needs), may_ask=rest_ready)
             self.console.follow(child.log)
-        if self.published is not None:
-            self._publish()
-        elif self._all_ready():
+        self._tell()
+        if not self.greeted and self._all_ready():
+            self.greeted, self.published = True, None  # what was late, the demo account say, is told now
             self._publish()
             self._greet()
+        elif self.published is not None:
+            self._publish()
         elif time.monotonic() > self.patience:
             late = [name for name, child in self.children.items() if not child.was_ready]
-            self.console.say(NAME, f"waiting for {', '.join(late)}")
+            first = ", ".join(late[:NAMED]) + (f" and {len(late) - NAMED} more" if len(late) > NAMED else "")
+            self.console.say(
+                NAME, f"{len(self.children) - len(late)} of {len(self.children)} ready; waiting for {first}"
+            )
             self.patience += PATIENCE_SECONDS
             if time.monotonic() - self.began > LATE_SECONDS:
                 self._publish()
+
+    def _tell(self) -> None:
+        """Write services.json when something is new."""
+        present = [child.standing() for child in self.children.values()]
+        settled = self.ready_seconds is None and self._all_ready()
+        if settled:
+            self.ready_seconds = round(time.monotonic() - self.began, 1)
+        if settled or present != self.told:
+            standing.tell(self.root, self.began_at, self.ready_seconds, present)
+            self.told = present
 
     def _publish(self) -> None:
         """Write stack.json when a process id is new; the keys beside it follow the secrets."""
@@ -144,13 +165,29 @@ class Supervisor:
             keys.context_keys(self.root)
 
     def _greet(self) -> None:
+        """Where everything is, for the person at the terminal; a stack may lack some of it."""
         seconds = time.monotonic() - self.began
-        self.console.say(NAME, f"ready after {seconds:.1f} s: {self.layout.url('gateway')}")
-        self.console.say(NAME, f"mails: {self.layout.url('mail')}, everything else: {self.root / ANNOUNCEMENT}")
+        self.console.say(NAME, f"ready after {seconds:.1f} s; Ctrl-C stops it, the data stay in {self.root}")
+        for label, url in self._addresses().items():
+            self.console.say("", f"{label:<6} {url}")
+        if (self.root / stack.DEMO).exists():
+            self.console.say(
+                "", f"log in as the demo account: its e-mail and password are in {self.root / ANNOUNCEMENT}"
+            )
+
+    def _addresses(self) -> dict[str, str]:
+        shown = {"API": ("gateway", ""), "docs": ("auth", "/docs"), "mails": ("mail", ""), "status": ("status", "")}
+        origin = {"auth": "gateway"}  # whose pages stand at another's address
+        return {
+            label: self.layout.url(origin.get(name, name)) + path
+            for label, (name, path) in shown.items()
+            if name in self.children
+        }
 
     def _stop(self) -> None:
         self.console.say(NAME, "stopping")
-        (self.root / ANNOUNCEMENT).unlink(missing_ok=True)
+        for name in (ANNOUNCEMENT, standing.NAME):
+            (self.root / name).unlink(missing_ok=True)
         for last, seconds in ((False, STOP_SECONDS), (True, LAST_STOP_SECONDS)):
             group = [child for child in self.children.values() if child.service.last is last]
             for child in group:

@@ -13,10 +13,11 @@ from local.layout import AGENTS, HOST, Layout, administrators, catalog, logins, 
 
 CHECKOUT = Path(__file__).parent.parent
 PORTS = (
-    *("gateway", "postgres", "valkey", "tasks", "secrets", "workflows", "storage"),
-    *("scheduler", "smtp", "mail", "sms", "cloudsql", "logging", "kms"),
+    *("gateway", "status", "postgres", "valkey", "tasks", "secrets", "workflows", "storage"),
+    *("scheduler", "smtp", "mail", "sms", "cloudsql", "logging", "kms", "compute", "pubsub", "monitoring", "telemetry"),
 )
 STAND_INS = {  # module of local/: the ports it listens on
+    "status": ("status",),
     "valkey": ("valkey",),
     "metadata": (),
     "secrets": ("secrets",),
@@ -26,6 +27,8 @@ STAND_INS = {  # module of local/: the ports it listens on
     "cloudsql": ("cloudsql",),
     "logging": ("logging",),
     "kms": ("kms",),
+    "telemetry": ("telemetry",),
+    "alerts": ("compute", "pubsub", "monitoring"),
     "tasks": ("tasks",),
     "workflows": ("workflows",),
     "scheduler": ("scheduler",),
@@ -82,7 +85,8 @@ def exists(module: str) -> bool:
 def table(layout: Layout, environ: Mapping[str, str], *, fast: bool = False) -> list[Service]:
     """All services of the stack whose code is there; they start as soon as what they need is ready."""
     found = [_postgres(layout, environ, fast=fast), *_database_steps(layout, environ)]
-    found += [_stand_in(layout, name, environ) for name in STAND_INS]
+    absent = () if _telemetry_here(layout, environ) else ("telemetry",)
+    found += [_stand_in(layout, name, environ) for name in STAND_INS if name not in absent]
     found += [_function(layout, name, environ) for name, entry in catalog().items() if _is_built(entry["folder"])]
     found += [_replica(layout, name, workload, environ) for name, workload in replicas().items()]
     found += _gateway(layout, environ)
@@ -105,8 +109,12 @@ def _stand_in(layout: Layout, name: str, environ: Mapping[str, str]) -> Service:
     if name == "workflows":
         for service in JOBS:
             command += ("--env", f"{service.replace('-', '_').upper()}_URL={layout.run_url(service)}")
-    needs = ("retention", "keys") if name == "scheduler" else ()
-    last = name == "valkey"  # else replicas would complain of its loss while they end
+    if name == "alerts":
+        command += ("--alerts", environ.get("ALERTS", "on"))
+    needs = ("retention", "keys", "incidents") if name == "scheduler" else ()
+    if name == "telemetry":
+        command += ("--ratio", stack.trace_ratio(environ))
+    last = name in ("valkey", "telemetry")  # replicas would complain of its loss while they end; what is left to tell
     return Service(name, command, ports, needs, environment=stack.inherited(environ), last=last)
 
 
@@ -155,6 +163,10 @@ def _replica(layout: Layout, name: str, workload: str, environ: Mapping[str, str
     return Service(name, command, (port,), FUNCTION_NEEDS, Ready.HEALTHY, environment, health)
 
 
+def _telemetry_here(layout: Layout, environ: Mapping[str, str]) -> bool:
+    return "telemetry" in layout.ports and stack.telemetry(layout, environ) == layout.url("telemetry")
+
+
 def _gateway(layout: Layout, environ: Mapping[str, str]) -> list[Service]:
     """The gateway, which is ready when the functions behind it are, and the demo account made through it."""
     environment = stack.inherited(environ)
@@ -163,6 +175,7 @@ def _gateway(layout: Layout, environ: Mapping[str, str]) -> list[Service]:
     command = _module(layout, "local.gateway")
     command += ("--platform-checks-identity", environ.get("PLATFORM_CHECKS_IDENTITY", "false"))
     command += ("--edge", environ.get("EDGE", "gateway"))
+    command += ("--traces",) if _telemetry_here(layout, environ) else ()
     gateway = Service("gateway", command, ports, (), Ready.HEALTHY, environment, health)
     demo = layout.path("demo.json")
     if demo.exists():

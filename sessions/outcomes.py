@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Response
 
+from common import tracing
 from common.db import Written
 from common.tokens import Claim
 
@@ -37,6 +38,7 @@ class Appended(Response):
         self.place = place
         self.first_seq = first_seq
         self.events = [event.encode() for event in events]
+        self.traceparent = tracing.traceparent()  # of the request, for the way to the streams
 
 
 class Ended(Response):

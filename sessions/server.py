@@ -8,7 +8,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from common import cache, issuers, limits, log
+from common import cache, issuers, limits, log, reporting, telemetry
 from common.connecting import PrivilegedLogin
 from common.db import database
 from common.settings import settings
@@ -70,6 +70,8 @@ class Server(uvicorn.Server):
         log.entry("NOTICE", "draining", streams=sum(1 for _ in self.replica.hub.readers()))
         await self.replica.hub.drain(settings().drain_seconds)
         await super().shutdown(sockets)
+        for end in (telemetry.end, reporting.end):  # uvicorn ends the process by the signal itself
+            await asyncio.to_thread(end)
 
 
 def config(app: Served) -> uvicorn.Config:
@@ -107,6 +109,8 @@ def main() -> None:
         raise SystemExit(f"the session API cannot start: {error}") from error
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a stream is a file; many shells allow 1,024
+    telemetry.start()
+    reporting.start()
     app = Served()
     Server(config(app), app.replica).run()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.utils import ClientDisconnected
 
-from common import errors, log
+from common import errors, log, reporting, tracing
 from common.settings import settings
 from sessions.appending import Sender, event_of
 from sessions.frames import Frames
@@ -202,13 +202,25 @@ async def _said(
     except errors.Problem as problem:  # no thread is free
         refused = [_refused(sender, number, problem) for number in range(first, first + len(texts))]
     if appended is not None:
-        replica.hub.tell(appended.place, appended.first_seq, appended.events)
+        replica.hub.tell(appended.place, appended.first_seq, appended.events, appended.traceparent)
     return len(texts), refused
 
 
 def _append(sender: Sender, first: int, texts: list[bytes]) -> tuple[Appended | None, list[Refused]]:
     """Append messages in one transaction, but those that are no events; they count for the limit all the same."""
-    log.begin(sender.request_id, None)
+    kept = tracing.begin(None, log.begin(sender.request_id, None))
+    status = 500  # of a defect, which ends the connection
+    try:
+        appended, refused = _appended(sender, first, texts)
+        status = 201 if appended else 400
+    finally:
+        if kept:
+            kept.note("context.events", len(texts))
+            tracing.end(kept, f"MESSAGE {sender.route.partition(' ')[2]}", status, None)
+    return appended, refused
+
+
+def _appended(sender: Sender, first: int, texts: list[bytes]) -> tuple[Appended | None, list[Refused]]:
     refused: dict[int, Refused] = {}
     events: dict[int, str] = {}
     for number, text in enumerate(texts, first):
@@ -241,5 +253,5 @@ def _look(task: "asyncio.Task[None]", reader: Reader) -> None:
     """A defect ends the connection, not in silence."""
     error = None if task.cancelled() else task.exception()
     if error is not None:
-        log.failure(error)
+        reporting.failure(error, "MESSAGE /v1/sessions/<session_id>/socket")
         reader.cut("internal_error")

@@ -12,9 +12,11 @@ locals {
       "an erasure failed", "a processor could not be told of an erasure", "an erasure left rows",
       "the database does not know these tables", "the logs hold what identifies an erased person",
     ]
-    keys     = ["a secret could not be rotated", "a secret cannot be read, the one from before counts"]
-    edge_key = ["a wrong edge key was shown"]
-    cache    = ["no rate limits: the cache cannot be reached", "the cache cannot be reached"]
+    keys       = ["a secret could not be rotated", "a secret cannot be read, the one from before counts"]
+    edge_key   = ["a wrong edge key was shown"]
+    answered   = ["an alert was answered"]
+    unanswered = ["an alert could not be answered"]
+    cache      = ["no rate limits: the cache cannot be reached", "the cache cannot be reached"]
   }
   messages = { for name, texts in local.told_apart : name => "jsonPayload.message=(${join(" OR ", [for text in texts : "\"${text}\""])})" }
 
@@ -66,6 +68,22 @@ locals {
       first    = "The entry has the job's id and names what is left; the job starts anew by itself, an unknown table needs its place in the register."
       runbook  = "docs/erasure.md"
       log      = "${local.messages.erasures} AND severity>=ERROR"
+    }
+    answered = {
+      title    = "An attack was answered"
+      severity = "ERROR"
+      means    = "The incident automation has opened a record of the platform for an alert; where one network alone was beyond the limit, it is blocked for a while."
+      first    = "`blocked` says how many networks, `left_over` for how many the slot had no room. Look into the logs what they were after, judge whether personal data were touched, and close the incident (`operator incident close`)."
+      runbook  = "docs/incidents.md"
+      log      = local.messages.answered
+    }
+    unanswered = {
+      title    = "An alert could not be answered"
+      severity = "ERROR"
+      means    = "The incident automation cannot read the logs, or cannot write its slot in Cloud Armor: nobody is blocked by itself, and blocks that are over stay."
+      first    = "`reason` says which. A status 403 is a missing role, 400 a rule that somebody is changing; `the slot: it is not ours` means that its action, preview or condition was changed. It is tried again every five minutes."
+      runbook  = "docs/edge.md"
+      log      = local.messages.unanswered
     }
     keys_not_turned = {
       title    = "A key could not be turned"

@@ -25,7 +25,7 @@ resource "google_api_gateway_api_config" "main" {
   provider = google-beta
 
   api                  = google_api_gateway_api.main[each.key].api_id
-  api_config_id_prefix = "dev-context-" # a config cannot be changed: each document is a new one
+  api_config_id_prefix = "dev-context-"
 
   openapi_documents {
     document {
@@ -41,7 +41,7 @@ resource "google_api_gateway_api_config" "main" {
   }
 
   lifecycle {
-    create_before_destroy = true # the gateway moves to the new one before the old one goes
+    ignore_changes = [openapi_documents] # this is the first; tools/release makes each later one (docs/decisions/0033)
   }
 
   depends_on = [google_cloud_run_v2_service.main] # functions first: no path leads to what is not there
@@ -55,6 +55,10 @@ resource "google_api_gateway_gateway" "main" {
   display_name = "Dev Context"
   region       = var.region
   api_config   = google_api_gateway_api_config.main[each.key].id
+
+  lifecycle {
+    ignore_changes = [api_config, labels] # tools/release leads it to another document, and notes the one before
+  }
 }
 
 resource "google_compute_region_network_endpoint_group" "gateway" {

@@ -34,6 +34,7 @@ locals {
     "serviceusage",
     "sqladmin",
     "storage",
+    "telemetry",
     "workflowexecutions",
     "workflows",
   ])

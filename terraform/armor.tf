@@ -224,8 +224,8 @@ resource "google_compute_security_policy_rule" "rate" {
   }
 }
 
-# All that the incident automation needs. A security policy has no IAM of its own, so whoever gets this role gets it in
-# the project, and this is the only policy there.
+# All that the incident automation (functions/incidents) needs. A security policy has no IAM of its own, so whoever gets
+# this role gets it in the project, and this is the only policy there.
 resource "google_project_iam_custom_role" "blocker" {
   role_id     = "armorBlocker"
   title       = "Cloud Armor blocker"
@@ -237,4 +237,12 @@ resource "google_project_iam_custom_role" "blocker" {
   ]
 
   depends_on = [google_project_service.main]
+}
+
+resource "google_project_iam_member" "blocker" {
+  for_each = local.blockers
+
+  project = var.project
+  role    = google_project_iam_custom_role.blocker.id
+  member  = google_service_account.main[each.key].member
 }

@@ -14,7 +14,8 @@ locals {
     gateway   = "API Gateway, towards Cloud Run"
     tasks     = "Cloud Tasks, towards Workflows and auth"
     workflows = "Workflows, towards the job services"
-    scheduler = "Cloud Scheduler, towards retention and keys"
+    scheduler = "Cloud Scheduler, towards retention, keys and incidents"
+    alerts    = "Pub/Sub, towards incidents, with each alert"
   }
 
   # Jobs come with the first image, services once the jobs have made secrets and schema: README.md.

@@ -123,7 +123,7 @@ resource "google_compute_firewall" "deny_private" {
 resource "google_compute_firewall" "allow_outside" {
   name               = "allow-to-outside"
   network            = google_compute_network.main.id
-  description        = "HTTPS to processors and identity providers, and mail submission over TLS"
+  description        = "HTTPS to processors, identity providers and Sentry, and mail submission over TLS"
   direction          = "EGRESS"
   priority           = 3000
   destination_ranges = ["0.0.0.0/0"]

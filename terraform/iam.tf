@@ -11,6 +11,7 @@ locals {
   sealers  = toset([for name, login in local.logins : name if try(login.secret_writer, false)])
   signers  = toset([for name, login in local.logins : name if try(login.signs_urls, false)])
   watchers = toset([for name, login in local.logins : name if try(login.reads_logs, false)])
+  blockers = toset([for name, login in local.logins : name if try(login.blocks, false)])
 
   bucket_roles = {
     read   = "roles/storage.objectViewer"
@@ -31,6 +32,8 @@ locals {
     { for name in local.database_logins : "${name}/roles/cloudsql.client" => name },
     { for name in local.database_logins : "${name}/roles/cloudsql.instanceUser" => name },
     { for name in keys(local.logins) : "${name}/roles/memorystore.dbConnectionUser" => name },
+    { for name in keys(local.logins) : "${name}/roles/telemetry.metricsWriter" => name },
+    { for name in keys(local.logins) : "${name}/roles/telemetry.tracesWriter" => name },
     { for name in local.watchers : "${name}/roles/logging.viewer" => name },       # the project's entries,
     { for name in local.watchers : "${name}/roles/logging.viewAccessor" => name }, # in whatever bucket they lie
     { "tasks/roles/workflows.invoker" = "tasks" },
@@ -42,6 +45,7 @@ resource "google_project_iam_custom_role" "main" {
   for_each = {
     remover = { title = "Lists and deletes objects, reads none", permissions = ["storage.objects.delete", "storage.objects.list"] }
     signer  = { title = "Signs as a service account, and makes no tokens of it", permissions = ["iam.serviceAccounts.signBlob"] }
+    caller  = { title = "Calls APIs on the project's quota, and sees nothing", permissions = ["serviceusage.services.use"] }
   }
 
   role_id     = each.key
@@ -57,6 +61,14 @@ resource "google_project_iam_member" "main" {
   project = var.project
   role    = trimprefix(each.key, "${each.value}/")
   member  = google_service_account.main[each.value].member
+}
+
+resource "google_project_iam_member" "caller" { # the Telemetry API wants it of whoever writes there
+  for_each = toset(keys(local.logins))
+
+  project = var.project
+  role    = google_project_iam_custom_role.main["caller"].id
+  member  = google_service_account.main[each.key].member
 }
 
 resource "google_cloud_run_v2_service_iam_member" "invoker" {

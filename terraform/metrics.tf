@@ -2,19 +2,20 @@
 # such lines with the product's code and asks these filters.
 
 locals {
-  # Codes of docs/errors.md: proofs of identity that failed, and what somebody asked for who may not.
-  failed_log_in_codes = ["account_locked", "invalid_code", "invalid_credentials", "oidc_denied", "oidc_invalid", "oidc_not_linked"]
-  unauthorized_codes  = ["csrf_failed", "forbidden", "invalid_token", "permission_denied", "refresh_token_reused", "signature_invalid"]
+  # What the incident automation answers counts codes of docs/errors.md: proofs of identity that failed, what somebody
+  # asked for who may not, and what came too often. It blocks by the same list (functions/incidents).
+  answers = yamldecode(file("${path.module}/../functions/incidents/alerts.yaml"))
+  codes   = { for name, answer in local.answers : name => join(" OR ", [for code in answer.codes : "\"${code}\""]) if can(answer.codes) }
 
   log_metrics = {
     failed_log_ins = {
       says   = "Log-ins and second factors that failed"
-      filter = "jsonPayload.message=\"request\" AND jsonPayload.code=(${join(" OR ", [for code in local.failed_log_in_codes : "\"${code}\""])})"
+      filter = "jsonPayload.message=\"request\" AND jsonPayload.code=(${local.codes.failed_log_ins})"
       label  = "code"
     }
     unauthorized = {
       says   = "Requests that were refused for who sent them"
-      filter = "jsonPayload.message=\"request\" AND jsonPayload.code=(${join(" OR ", [for code in local.unauthorized_codes : "\"${code}\""])})"
+      filter = "jsonPayload.message=\"request\" AND jsonPayload.code=(${local.codes.unauthorized})"
       label  = "code"
     }
     query_timeouts = {
@@ -24,7 +25,7 @@ locals {
     }
     rate_limited = {
       says   = "Requests that came too often"
-      filter = "jsonPayload.message=\"request\" AND jsonPayload.code=\"rate_limited\""
+      filter = "jsonPayload.message=\"request\" AND jsonPayload.code=(${local.codes.abnormal_usage})"
       label  = "service"
     }
     defects = {

@@ -10,6 +10,7 @@ locals {
     toset(flatten([for login in local.logins : concat(login.secrets, ["context-key-${login.role}"])])),
     keys(local.by_hand),
   )
+  everybodys   = ["sentry-dsn", "valkey-ca"] # of whatever serves requests
   secret_ids   = setunion(local.rings, keys(local.by_hand))
   context_keys = [for login in local.logins : "context-key-${login.role}"]
 
@@ -17,8 +18,9 @@ locals {
   # secrets are copied into the cluster by a Kubernetes account that no pod has.
   service_readers = flatten([
     for name, service in local.services : [
-      for id in setunion(try(service.secret_writer, false) ? [] : concat(service.secrets, ["context-key-${service.role}"]), ["valkey-ca"]) :
+      for id in setunion(service.secrets, ["context-key-${service.role}"], local.everybodys) :
       { id = id, reader = name, member = google_service_account.main[name].member }
+      if !(try(service.secret_writer, false) && contains(local.written, id))
     ]
   ])
   job_readers = distinct(flatten([ # several jobs share an account
@@ -29,7 +31,7 @@ locals {
   ]))
   workload_readers = flatten([
     for name, workload in local.workloads : [
-      for id in setunion(workload.secrets, ["context-key-${workload.role}", "valkey-ca"]) :
+      for id in setunion(workload.secrets, ["context-key-${workload.role}"], local.everybodys) :
       { id = id, reader = "${name}-secrets", member = "${local.cluster_subjects}/ns/dev-context/sa/${name}-secrets" }
     ]
   ])
@@ -42,8 +44,9 @@ locals {
     "${right.id}/${right.reader}" => right
   }
 
-  # functions/keys reads and replaces every ring, makes the first edge key, and touches nothing else made by hand.
-  written = setunion(local.rings, [for id, secret in local.by_hand : id if try(secret.random, false)])
+  # functions/keys reads and replaces every ring, makes what begins with a text of ours, and touches nothing else made by
+  # hand.
+  written = setunion(local.rings, [for id, secret in local.by_hand : id if try(secret.random, false) || can(secret.begins)])
   secret_writers = merge([
     for name, login in local.logins : {
       for pair in setproduct(local.written, ["roles/secretmanager.secretVersionManager", "roles/secretmanager.secretAccessor"]) :

@@ -121,7 +121,7 @@ locals {
   # Secret → volume, whose name takes no underscore and at most 63 characters.
   mounted_secrets = {
     for name, service in local.services : name => {
-      for id in setunion(service.secrets, ["context-key-${service.role}", "valkey-ca"]) : id => replace(id, "_", "-")
+      for id in setunion(service.secrets, ["context-key-${service.role}"], local.everybodys) : id => replace(id, "_", "-")
     }
   }
 }

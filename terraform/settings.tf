@@ -22,17 +22,23 @@ locals {
     TASKS_ACCOUNT     = google_service_account.main["tasks"].email
     WORKFLOWS_ACCOUNT = google_service_account.main["workflows"].email
     SCHEDULER_ACCOUNT = google_service_account.main["scheduler"].email
-    EXPORT_BUCKET     = google_storage_bucket.main["exports"].name
-    LEDGER_BUCKET     = google_storage_bucket.main["ledger"].name
-    ANCHOR_BUCKET     = google_storage_bucket.main["anchors"].name
-    VALKEY_URL        = "rediss://valkey.${var.environment}.dev-context.internal:6379"
-    VALKEY_CA         = "${local.secrets_dir}/valkey-ca/latest"
-    VALKEY_IAM        = "true"
+    ALERTS_ACCOUNT    = google_service_account.main["alerts"].email
+    SECURITY_POLICY   = google_compute_security_policy.edge.name
+    NEVER_BLOCKED     = join(",", concat(["${google_compute_address.nat.address}/32"], var.never_blocked))
+
+    FAILED_LOG_INS_A_MINUTE = tostring(var.failed_log_ins_a_minute)
+    EXPORT_BUCKET           = google_storage_bucket.main["exports"].name
+    LEDGER_BUCKET           = google_storage_bucket.main["ledger"].name
+    ANCHOR_BUCKET           = google_storage_bucket.main["anchors"].name
+    VALKEY_URL              = "rediss://valkey.${var.environment}.dev-context.internal:6379"
+    VALKEY_CA               = "${local.secrets_dir}/valkey-ca/latest"
+    VALKEY_IAM              = "true"
   }
 
   # What differs from its default in every environment, and var.settings may change.
   preferred_settings = {
-    JWT_ALGORITHM = "RS256" # who verifies tokens cannot make any
+    JWT_ALGORITHM      = "RS256" # who verifies tokens cannot make any
+    TELEMETRY_ENDPOINT = "https://telemetry.googleapis.com"
   }
 
   # Past the gateway nobody verifies identity tokens for us, nor moves the caller's own: docs/decisions/0025.

@@ -13,22 +13,22 @@ locals {
       title    = "Many log-ins fail"
       severity = "WARNING"
       means    = "More than ${var.failed_log_ins_a_minute} log-ins or second factors a minute fail, of everybody together: somebody tries passwords, or a client has a fault."
-      first    = "The metric's label `code` says which. Is it one address (load balancer's log, `/v1/auth`)? Block it in the slot for incidents. Accounts lock by themselves."
+      first    = "The metric's label `code` says which. One address that goes beyond the limit alone is blocked by itself (`operator block list`); many that each stay below it are not. Accounts lock by themselves."
       runbook  = "docs/edge.md"
       thresholds = [{
         name  = "more than ${var.failed_log_ins_a_minute} a minute", filter = "${local.log_counts.failed_log_ins} AND ${local.our_resources}"
-        above = var.failed_log_ins_a_minute, period = "60s", aligner = "ALIGN_DELTA"
+        above = var.failed_log_ins_a_minute, period = "${local.answers.failed_log_ins.seconds}s", aligner = "ALIGN_DELTA"
       }]
     }
     unauthorized = {
       title    = "Many requests are refused for who sends them"
       severity = "WARNING"
       means    = "More than 60 requests in five minutes asked for what they may not, or came with a credential that is none: somebody looks for a way in, or a client is out of date."
-      first    = "The metric's label `code` says which: `permission_denied` stands in the audit trail of the organization with its route, `refresh_token_reused` means a stolen token."
+      first    = "The metric's label `code` says which: `permission_denied` stands in the audit trail of the organization with its route, `refresh_token_reused` means a stolen token. One address that goes beyond the limit alone is blocked by itself."
       runbook  = "docs/incidents.md"
       thresholds = [{
         name  = "more than 60 in five minutes", filter = "${local.log_counts.unauthorized} AND ${local.our_resources}"
-        above = 60, period = "300s", aligner = "ALIGN_DELTA"
+        above = local.answers.unauthorized.above, period = "${local.answers.unauthorized.seconds}s", aligner = "ALIGN_DELTA"
       }]
     }
     query_timeouts = {
@@ -46,11 +46,11 @@ locals {
       title    = "Somebody asks far too often"
       severity = "WARNING"
       means    = "More than 300 requests in five minutes were refused because their limit was used up."
-      first    = "Which limit it is, `RateLimit-Policy` of the answers says; whose, the entries of the load balancer. A key that runs wild can be deleted, an address blocked."
+      first    = "Which limit it is, `RateLimit-Policy` of the answers says; whose, the entries of the load balancer. A key that runs wild can be deleted; one address that goes beyond the limit alone is blocked by itself."
       runbook  = "docs/edge.md"
       thresholds = [{
         name  = "more than 300 in five minutes", filter = "${local.log_counts.rate_limited} AND ${local.our_resources}"
-        above = 300, period = "300s", aligner = "ALIGN_DELTA"
+        above = local.answers.abnormal_usage.above, period = "${local.answers.abnormal_usage.seconds}s", aligner = "ALIGN_DELTA"
       }]
     }
     abnormal_traffic = {

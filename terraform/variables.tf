@@ -62,6 +62,42 @@ variable "services" {
   default     = true
 }
 
+variable "source_repository" {
+  description = "This repository as Cloud Build is connected to it (docs/delivery.md); null makes no trigger."
+  type        = string
+  default     = null
+
+  validation {
+    condition = var.source_repository == null || can(regex(
+      "^projects/[a-z0-9-]+/locations/[a-z0-9-]+/connections/[^/]+/repositories/[^/]+$", var.source_repository
+    ))
+    error_message = "source_repository is projects/P/locations/R/connections/C/repositories/N."
+  }
+}
+
+variable "promoted_from" {
+  description = "In production the project of staging, whose releases ask here for their promotion; null for an environment that builds."
+  type        = string
+  default     = null
+}
+
+variable "promoted_to" {
+  description = "In staging the project of production, once its accounts are there; null for none."
+  type        = string
+  default     = null
+}
+
+variable "approvers" {
+  description = "Who may approve a promotion, e.g. group:approvers@example.com; beside them only owners."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for member in var.approvers : can(regex("^(group|user|serviceAccount):[^@]+@", member))])
+    error_message = "approvers are groups, users or service accounts; never allUsers or a whole domain."
+  }
+}
+
 variable "not_yet" {
   description = "New services of the catalog that are not made yet, while their keys and roles are (docs/runbooks/deploy.md). Never one that is there."
   type        = set(string)
@@ -309,6 +345,17 @@ variable "blocked_addresses" {
   validation {
     condition     = length(var.blocked_addresses) <= 100 && alltrue([for range in var.blocked_addresses : can(cidrhost(range, 0))])
     error_message = "blocked_addresses are at most 100 ranges such as 203.0.113.7/32."
+  }
+}
+
+variable "never_blocked" {
+  description = "Networks that no alert blocks, in CIDR form: offices, partners, monitoring. Our own address is among them anyway."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for range in var.never_blocked : can(cidrhost(range, 0)) && try(tonumber(split("/", range)[1]) >= 8, false)])
+    error_message = "never_blocked are ranges such as 203.0.113.7/32, /8 at the widest."
   }
 }
 

@@ -31,6 +31,8 @@ def mail(mail_id: str, _row_id: str) -> Mail | None:
         return _opened(to, found)
     if found.kind in ALARMS:
         return _alarm(to, found)
+    if found.kind == "answered":
+        return _answered(to, found)
     return _draft(to, found)
 
 
@@ -72,6 +74,23 @@ def _alarm(to: str, found: queries.IncidentMail) -> Mail:
         + " Neither a notice to the supervisory authority is recorded, nor a reason why none is needed.",
         _where(found.incident) if found.organization else f"The number of the incident is {found.incident['id']}.",
         CLOCK,
+    )
+
+
+def _answered(to: str, found: queries.IncidentMail) -> Mail:
+    """What the incident automation has done; addresses stand in the list of blocks alone."""
+    incident, answer = found.incident, found.incident["answer"] or {}
+    blocked, left_over = answer.get("blocked", 0), answer.get("left_over", 0)
+    last = f", the last until {drafts.moment(answer['ends_at'], '')}" if answer.get("ends_at") else ""
+    done = f"Networks that were blocked for it: {blocked}{last}."
+    beyond = f" For {left_over} more there was no room." if left_over else ""
+    return letter(
+        to,
+        f"An alert was answered: {_line(incident['title'])}",
+        f"{_line(incident['title'])} ({incident['severity']}). The number of the incident is {incident['id']}.",
+        done + beyond + " The command `operator block list` shows them, `operator block lift` ends one.",
+        "Judge whether personal data were touched, and close the incident with what you found."
+        f" {CLOCK} They are over on {drafts.moment(incident['notify_by'], '')}.",
     )
 
 

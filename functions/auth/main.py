@@ -11,6 +11,7 @@ from common.tokens import Claim
 from functions.auth import (
     challenges,
     codes,
+    contact,
     docs,
     email_change,
     factors,
@@ -49,6 +50,7 @@ from functions.auth.schemas import (
 
 routes = Routes("auth")
 routes.include(docs.part)
+routes.include(contact.part)
 routes.include(joining.part)
 routes.include(factors.part)
 routes.include(challenges.part)

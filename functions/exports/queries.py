@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from common import errors, pagination
+from common import errors, jobs, pagination
 from common.db import Tx
 from common.wire import DatabaseError, violates
 
@@ -152,8 +152,14 @@ def cancel_export(tx: Tx, export_id: str) -> str:
 
 
 def select_request(tx: Tx) -> dict[str, Any]:
-    """The export of the sealed job: id, scope, format, subject_user_id, requested_by, times, organizations."""
-    request: dict[str, Any] = json.loads(tx.value("SELECT platform.export_request()"))
+    """The export of the sealed job: id, scope, format, subject_user_id, requested_by, times, organizations.
+
+    Raises 409 when it has gone.
+    """
+    found = tx.value("SELECT platform.export_request()")
+    if found is None:
+        raise jobs.lost()
+    request: dict[str, Any] = json.loads(found)
     return request
 
 

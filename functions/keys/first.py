@@ -40,8 +40,8 @@ def make(shelf: Shelf, algorithm: str, wrap: wrapping.Wrap) -> Iterator[tuple[st
         if id not in fixed:
             yield id, _ring(shelf, id, algorithm if id == SIGNING_RING else HASHED, wrap)
     yield VERIFYING_RING, _follow(shelf)
-    for id in policies.random_ids():
-        yield id, _text(shelf, id)
+    for id, text in policies.first_texts().items():
+        yield id, _text(shelf, id, text)
 
 
 def _ring(shelf: Shelf, id: str, algorithm: str, wrap: wrapping.Wrap) -> bool:
@@ -78,10 +78,10 @@ def _follow(shelf: Shelf) -> bool:
             return True
 
 
-def _text(shelf: Shelf, id: str) -> bool:
+def _text(shelf: Shelf, id: str, text: str | None) -> bool:
     if shelf.versions(id):
         return False
-    if shelf.put(id, random.token_urlsafe(rings.KEY_BYTES).encode()) > 1:
+    if shelf.put(id, (text or random.token_urlsafe(rings.KEY_BYTES)).encode()) > 1:
         shelf.put(id, shelf.payload(id, shelf.versions(id)[-1].number))
     return True
 

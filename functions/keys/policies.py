@@ -37,9 +37,10 @@ def not_rotated() -> dict[str, str]:
     return FOLLOWING | made_elsewhere
 
 
-def random_ids() -> list[str]:
-    """The secrets that are renewed by hand, and begin as a random text of our own."""
-    return [id for id, entry in _catalog()["by_hand"].items() if entry.get("random")]
+def first_texts() -> dict[str, str | None]:
+    """The secrets that are renewed by hand and begin with a text of ours: which, None for a random one."""
+    entries = _catalog()["by_hand"].items()
+    return {id: entry.get("begins") for id, entry in entries if entry.get("random") or "begins" in entry}
 
 
 def secret_ids() -> list[str]:
@@ -50,7 +51,7 @@ def secret_ids() -> list[str]:
 
 def written() -> set[str]:
     """The secrets that functions/keys reads and replaces: what its account may, in Terraform too."""
-    return {*secret_ids()} - {*not_rotated()} | {*FOLLOWING, *random_ids()}
+    return {*secret_ids()} - {*not_rotated()} | {*FOLLOWING, *first_texts()}
 
 
 def policy(id: str) -> Policy | None:

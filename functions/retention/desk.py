@@ -21,8 +21,14 @@ def requeue(_call: Call) -> Json:
     silent = queries.requeue_stuck_jobs(settings().job_silence_seconds, PAUSE_SECONDS)
     failed = queries.requeue_failed_deletions(PAUSE_SECONDS)
     for job in silent + failed:
-        severity, message = ("CRITICAL", "a job gets no further") if job.stuck else ("WARNING", "a job starts anew")
-        log.entry(severity, message, job_id=job.id, kind=job.kind, attempts=job.attempts, reason=job.reason)
+        log.entry(
+            "CRITICAL" if job.stuck else "WARNING",
+            "a job gets no further" if job.stuck else "a job starts anew",
+            job_id=job.id,
+            kind=job.kind,
+            attempts=job.attempts,
+            reason=job.reason,
+        )
     return {"stuck": len(silent), "failed_deletions": len(failed)}
 
 

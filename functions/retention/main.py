@@ -7,7 +7,7 @@ import time
 
 from werkzeug.wrappers import Request, Response
 
-from common import log, outbox
+from common import log, metrics, outbox
 from common.http import Call, Json, Routes
 from functions.retention import anchors, desk, ending, queries
 from functions.retention.schemas import Drained
@@ -36,6 +36,9 @@ def drain(_call: Call) -> Json:
         if len(messages) < MESSAGES:
             break
     log.entry("INFO", "outbox drained", sent=sent, waiting=waiting)
+    due, age = queries.outbox_state()
+    metrics.OUTBOX_WAITING.set(due)
+    metrics.OUTBOX_AGE.set(age)
     return {"sent": sent, "waiting": waiting}
 
 

@@ -20,6 +20,12 @@ def lease_messages(most: int) -> list[Message]:
     ]
 
 
+def outbox_state() -> tuple[int, float]:
+    """How many messages wait that are due, and for how many seconds the oldest of them."""
+    waiting, age = database().single(SYSTEM, "SELECT waiting, age FROM platform.outbox_state()")[0]
+    return int(waiting), float(age)
+
+
 def mark_sent(message_id: str) -> None:
     """The message has become a task."""
     database().single(SYSTEM, "SELECT platform.outbox_sent(:message_id)", message_id=message_id)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from common.networks import NEVER, apart
 from common.register import register
 
 ADDRESS = re.compile(r"\S@\S")
@@ -17,6 +18,8 @@ PURPOSE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 LONGEST_REASON = 500
 LONGEST_TITLE = 255
 MOST = 1000
+SHORTEST = {4: 16, 6: 32}
+LONGEST_BLOCK = 24 * 30
 PROGRAM = "operator"
 
 
@@ -39,6 +42,21 @@ def network(text: str) -> str:
     with suppress(ValueError):
         return str(ipaddress.ip_network(text, strict=False))
     raise argparse.ArgumentTypeError("an address or a network, such as 192.0.2.0/24")
+
+
+def blockable(text: str) -> str:
+    """A network that may be refused at the load balancer: one of clients, and not half of the Internet."""
+    found = ipaddress.ip_network(network(text))
+    if found.prefixlen < SHORTEST[found.version] or not apart(found, NEVER):
+        raise argparse.ArgumentTypeError("a network of clients, no larger than /16 (/32 of version 6)")
+    return str(found)
+
+
+def hours(text: str) -> int:
+    """For how long."""
+    if not text.isdecimal() or not 1 <= int(text) <= LONGEST_BLOCK:
+        raise argparse.ArgumentTypeError(f"hours, from 1 to {LONGEST_BLOCK}")
+    return int(text)
 
 
 def staff(text: str) -> str:
@@ -109,6 +127,7 @@ def parser() -> argparse.ArgumentParser:
     whose.add_argument("--everybody", action="store_true", help="all accounts, after a breach")
     _jobs(acts)
     _incident(acts)
+    _block(acts)
     keys = acts.add("rotate-keys", "bring key rings up to date now", reasoned=True)
     keys.add_argument("secret", nargs="*", help="its id; none: all")
     keys.add_argument("--now", action="store_true", help="a new key each, whatever the old one's age: after a leak")
@@ -159,6 +178,16 @@ def _incident(acts: Acts) -> None:
     closed.add_argument("incident", type=uuid.UUID, help="its id")
     closed.add_argument("--notified-at", type=moment, help="when the authority was told")
     closed.add_argument("--explanation", help="why it was not, or why late; without personal data")
+
+
+def _block(acts: Acts) -> None:
+    within = acts.about("block", "networks that the load balancer refuses (docs/edge.md)")
+    acts.listing("list", "list blocks, with who asked for each and until when", within)
+    added = acts.add("add", "block a network", within, reasoned=True)
+    added.add_argument("network", type=blockable, help="an address or a network")
+    added.add_argument("--hours", type=hours, default=1, help="for how long (default 1)")
+    lifted = acts.add("lift", "end every block that touches a network", within, reasoned=True)
+    lifted.add_argument("network", type=network, help="an address or a network")
 
 
 def check(chosen: argparse.Namespace) -> None:

@@ -3,6 +3,10 @@ project     = "dev-context-production"
 domain      = "api.example.com"
 image       = "europe-west1-docker.pkg.dev/dev-context-production/dev-context/dev-context@sha256:0000000000000000000000000000000000000000000000000000000000000000"
 
+source_repository = "projects/dev-context-production/locations/europe-west1/connections/github/repositories/dev-context"
+promoted_from     = "dev-context-staging"
+approvers         = ["group:approvers@example.com"]
+
 database_tier          = "db-perf-optimized-N-4"
 database_disk_gb       = 100
 database_disk_limit_gb = 1000
@@ -24,6 +28,7 @@ settings = { # docs/settings.md
   OPERATOR_NAME         = "Example Ltd"
   DPO_CONTACT           = "dpo@example.com"
   PRIVACY_MAIL          = "dpo@example.com"
-  SMTP_URL              = "smtp://mail.example.com:587"
+  SECURITY_CONTACT      = "security@example.com"
+  SMTP_URL              = "smtps://mail.example.com:465"
   SUPERVISORY_AUTHORITY = "Data Protection Commission, Dublin"
 }

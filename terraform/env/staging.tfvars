@@ -3,6 +3,9 @@ project     = "dev-context-staging"
 domain      = "api.staging.example.com"
 image       = "europe-west1-docker.pkg.dev/dev-context-staging/dev-context/dev-context@sha256:0000000000000000000000000000000000000000000000000000000000000000"
 
+source_repository = "projects/dev-context-staging/locations/europe-west1/connections/github/repositories/dev-context"
+promoted_to       = "dev-context-production"
+
 database_tier        = "db-custom-2-7680"
 database_maintenance = "canary" # a week before production
 cache_node           = "SHARED_CORE_NANO"
@@ -23,7 +26,8 @@ settings = { # docs/settings.md
   OPERATOR_NAME         = "Example Ltd"
   DPO_CONTACT           = "dpo@example.com"
   PRIVACY_MAIL          = "dpo@example.com"
-  SMTP_URL              = "smtp://mail.example.com:587"
+  SECURITY_CONTACT      = "security@example.com"
+  SMTP_URL              = "smtps://mail.example.com:465"
   SUPERVISORY_AUTHORITY = "Data Protection Commission, Dublin"
 }
 

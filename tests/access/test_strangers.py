@@ -12,7 +12,7 @@ import pg8000.native
 import pytest
 
 from common.http import Route
-from common.openapi_parts import EVENT_STREAM
+from local.openapi.parts import EVENT_STREAM
 from tests.access.conftest import Caller, Cast
 from tests.access.routes import PERMISSIONS, ROUTES, UUIDS, address, minimal, name_of
 from tests.conftest import Answer, Api, People, Person, database, wait_until

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -154,6 +155,40 @@ def test_a_message_has_both_parts(monkeypatch):
 def test_a_server_that_refuses_us_is_tried_again(monkeypatch, answer):
     with serving(monkeypatch, answer), pytest.raises(mail.NotSent):
         mail.send(LETTER, "7")
+
+
+@pytest.mark.parametrize(
+    ("url", "tls"), [("smtps://nora%40x@relay:465", "at once"), ("smtp://nora%40x@relay", "STARTTLS")]
+)
+def test_the_password_is_the_secret_s_and_follows_tls(monkeypatch, tmp_path, url, tls):
+    """The URL stands in the environment, so it has none; a relay is told who we are after TLS alone."""
+    told = []
+
+    class Relay(smtplib.SMTP):
+        def __init__(self, host, port, **more):
+            told.append("at once" if "context" in more else "plain")
+
+        def ehlo(self, name=""):
+            return 250, b""
+
+        def starttls(self, *, context):
+            told.append("STARTTLS")
+
+        def login(self, user, password):
+            told.append((user, password))
+
+    (tmp_path / "smtp-password").write_text("word of the relay\n")
+    monkeypatch.setattr(smtplib, "SMTP", Relay)
+    monkeypatch.setattr(smtplib, "SMTP_SSL", Relay)
+    for name in ("SERVICE", "DATABASE_URL", "PUBLIC_URL", "SERVICE_URL"):
+        monkeypatch.setenv(name, "unused")
+    monkeypatch.setenv("SECRETS_DIR", str(tmp_path))
+    settings.cache_clear()
+    try:
+        mail._connect(urlsplit(url))
+    finally:
+        settings.cache_clear()
+    assert told[-2:] == [tls, ("nora@x", "word of the relay")]
 
 
 def test_a_refused_recipient_is_given_up(monkeypatch):

@@ -96,7 +96,7 @@ def test_a_password_that_is_hard_to_judge_does_not_hold_anybody_up():
     passwords.check_policy("4@8({[<6936!1|105$5+7%2" * 5)
     with contextlib.suppress(errors.Problem):
         passwords.check_policy(("4@8({[<6936!1|105$5+7%2" * 2)[:32])
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
 
 
 @dataclass

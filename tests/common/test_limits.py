@@ -395,7 +395,7 @@ def test_after_retry_after_and_not_before(script):
         assert 0 < wait <= 1.2
         while script(keys, take)[0] and time.monotonic() < refused_at + 2:
             pass
-        assert -0.02 < time.monotonic() - refused_at - wait < 0.4
+        assert -0.02 < time.monotonic() - refused_at - wait < 1
 
 
 def test_the_library_decides_the_same(stack, script):

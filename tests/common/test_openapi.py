@@ -8,7 +8,7 @@ from marshmallow import Schema, fields
 from marshmallow.validate import Regexp
 from openapi_spec_validator import validate
 
-from common.openapi import gateway, public
+from local.openapi.public import gateway, public
 
 AUTH = "https://auth.example"
 PROJECTS = "https://projects.example"

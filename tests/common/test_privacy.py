@@ -11,6 +11,7 @@ from common.register import register
 US = Operator(
     name="Example GmbH",
     contact="Hauptstraße 1, 10115 Berlin, privacy@example.com",
+    representative="Example Ireland Ltd, Dublin",
     data_protection_officer="dpo@example.com",
     supervisory_authority="The commissioner of Berlin",
     mail_provider="Post AG, Germany",
@@ -78,6 +79,7 @@ def test_a_record_has_all_that_article_30_wants():
 
     assert record["controller"]["contact"].endswith("privacy@example.com")
     assert record["controller"]["data_protection_officer"] == "dpo@example.com"
+    assert record["controller"]["representative"] == "Example Ireland Ltd, Dublin"
     assert record["security_measures"]
     for activity in record["activities"]:
         for wanted in ("purposes", "legal_bases", "data_subjects", "data_categories", "recipients", "time_limits"):
@@ -129,6 +131,7 @@ def test_who_does_not_state_its_name_is_told_apart():
 def test_the_settings_name_the_operator(monkeypatch):
     required = ("SERVICE", "DATABASE_URL", "SECRETS_DIR", "PUBLIC_URL", "SERVICE_URL")
     stated = {"OPERATOR_NAME": US.name, "OPERATOR_CONTACT": US.contact, "MAIL_PROVIDER": US.mail_provider}
+    stated |= {"OPERATOR_REPRESENTATIVE": US.representative}
     stated |= {"DPO_CONTACT": US.data_protection_officer, "SUPERVISORY_AUTHORITY": US.supervisory_authority}
     for name, value in {**dict.fromkeys(required, "x"), **stated}.items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,7 @@
-"""Adding a function is one folder and one entry of the catalog: docs/add-a-function.md, followed in a scratch copy."""
+"""Adding a function is one folder and one entry of the catalog: docs/add-a-function.md, followed in a scratch copy.
+
+And what it may need then, in a copy of that: docs/how-to/add-a-table.md and add-a-permission.md.
+"""
 
 import json
 import os
@@ -16,19 +19,20 @@ from tests.conftest import CHECKOUT
 PAGE = (CHECKOUT / "docs" / "add-a-function.md").read_text()
 FILES = dict(re.findall(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 CATALOG = "functions/catalog.yaml"
+GROWTH = [(CHECKOUT / "docs" / "how-to" / f"add-a-{name}.md").read_text() for name in ("table", "permission")]
+WHERE = r"(?:, (above|below|in the place of|at the end)(?: (.+?))?)?"
+PIECE = re.compile(
+    rf"^```(?:python|yaml|sql|markdown)\n(?:#|--|<!--) ([\w./-]+){WHERE}(?: -->)?\n(.*?)^```",
+    re.MULTILINE | re.DOTALL,
+)
 RULES = (
-    "catalog",
-    "functions",
-    "routes",
-    "imports",
-    "database",
-    "connection_budget",
-    "openapi_document",
-    "errors_documented",
+    *("catalog", "functions", "routes", "imports", "database", "connection_budget"),
+    *("openapi_document", "errors_documented"),
+    *("register", "register_docs", "register_references", "audit_trail"),
 )
 UNCHANGED = "not test_catching and not absolute"  # rules about each file of the repository, one test a file
 
-SECRETS = {"jwt-verify-keyring", "cursor-key", "edge-key", "context-key-greetings_fn", "valkey-ca"}
+SECRETS = {"jwt-verify-keyring", "cursor-key", "edge-key", "context-key-greetings_fn", "sentry-dsn", "valkey-ca"}
 needs_terraform = pytest.mark.skipif(shutil.which("terraform") is None, reason="no terraform on this machine")
 
 
@@ -99,11 +103,41 @@ def test_the_gateway_has_its_paths(copy: Path) -> None:
     assert {"name": "Greetings", "description": "Greetings for members."} in public["tags"]
 
 
-def test_the_stack_runs_it_and_the_rules_hold(copy: Path) -> None:
-    """In the copy, with a stack of its own: the page's tests through the gateway, and the rules about the code."""
-    rules = [f"tests/structure/test_{name}.py" for name in RULES]
+def place(text: str, how: str, where: str, piece: str) -> str:
+    """A file with the piece in it: at its end, or at the one line that begins so."""
+    if how == "at the end":
+        return text + piece
+    lines = text.splitlines(keepends=True)
+    found = [number for number, line in enumerate(lines) if line.startswith(where)]
+    assert len(found) == 1, where
+    first, last = {"above": (0, 0), "below": (1, 1), "in the place of": (0, 1)}[how]
+    lines[found[0] + first : found[0] + last] = [piece]
+    return "".join(lines)
 
-    said = run(copy, "pytest", "-q", "-p", "no:xdist", "-k", UNCHANGED, *rules, "tests/greetings")
+
+@pytest.fixture(scope="module")
+def grown(copy: Path) -> Path:
+    """The function with a table and a permission, as the how-tos say."""
+    grown = shutil.copytree(copy, copy.parent / "grown", symlinks=True)
+    for page in GROWTH:
+        for name, how, where, piece in PIECE.findall(page):
+            number = int(max((grown / "migrations").glob("[0-9]*.sql")).name[:4]) + 1
+            file = grown / name.replace("NNNN", f"{number:04}")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(place(file.read_text(), how, where, piece) if how else piece)
+    for command in ("local.openapi", "local.privacy_docs"):
+        assert any(f"python -m {command}\n" in page for page in GROWTH)
+        run(grown, command)
+    subprocess.run(["git", "add", "-A"], cwd=grown, check=True)
+    return grown
+
+
+def test_the_stack_runs_it_and_the_rules_hold(grown: Path) -> None:
+    """In the copy, with a stack of its own: the pages' tests through the gateway, and the rules about the code."""
+    rules = [f"tests/structure/test_{name}.py" for name in RULES]
+    tests = ["tests/greetings", "tests/organizations/test_permissions_page.py"]
+
+    said = run(grown, "pytest", "-q", "-p", "no:xdist", "-k", UNCHANGED, *rules, *tests)
 
     assert re.search(r"^\d{3,} passed", said.splitlines()[-1]), said[-500:]
     assert "skipped" not in said.splitlines()[-1]
@@ -146,10 +180,15 @@ def test_its_account_may_what_the_entry_says_and_no_more(about: dict[str, Any]) 
     held = {(address, values["role"]) for address, values in grants.items() if values.get("member") == member}
     reader = 'google_secret_manager_secret_iam_member.reader["{}/greetings"]'
     project = 'google_project_iam_member.main["greetings/{}"]'
-    roles = ("roles/cloudsql.client", "roles/cloudsql.instanceUser", "roles/memorystore.dbConnectionUser")
+    quota = 'google_project_iam_member.caller["greetings"]'  # our own role: tests/terraform/test_iam.py
+    roles = (
+        *("roles/cloudsql.client", "roles/cloudsql.instanceUser", "roles/memorystore.dbConnectionUser"),
+        *("roles/telemetry.metricsWriter", "roles/telemetry.tracesWriter"),
+    )
     assert held == {
         *((reader.format(secret), "roles/secretmanager.secretAccessor") for secret in SECRETS),
         *((project.format(role), role) for role in roles),
+        (quota, about[quota]["role"]),
     }
     invokers = {address for address, values in grants.items() if values["role"] == "roles/run.invoker"}
     assert invokers == {

@@ -145,6 +145,17 @@ def test_the_slower_of_two_uploads_leaves_nothing(admin, alice, backstage, stand
     assert admin.run("SELECT progress_done FROM platform.exports WHERE id = :job", job=job) == [[0]]
 
 
+def test_a_job_whose_request_has_gone_stops(admin, alice, backstage):
+    job = backstage.queued(alice)
+    backstage.step(job, "claim", "first")
+    admin.run("SET session_replication_role = replica")  # else the job goes with it
+    admin.run("DELETE FROM platform.exports WHERE id = :job", job=job)
+    admin.run("SET session_replication_role = origin")
+    assert admin.run("SELECT status FROM platform.jobs WHERE id = :job", job=job) == [["running"]]
+
+    assert backstage.step(job, "plan", "first").status_code == 409
+
+
 def test_no_package_without_all_parts(alice, exports, backstage):
     job = backstage.queued(alice)
     backstage.step(job, "claim", "first")

@@ -17,7 +17,7 @@ from schemathesis.checks import CheckContext
 from schemathesis.specs.openapi import checks
 
 from common.answers import HEADERS
-from local.openapi import TARGET
+from local.openapi.files import TARGET
 from tests.conftest import PASSWORD, Api, People, Person
 
 EXAMPLES = 15

@@ -92,7 +92,17 @@ FAULTS: dict[str, list[Fault]] = {
     "kinds": [
         add({"kind": "Secret", "metadata": {"name": "sessions"}}),
         add({"kind": "ClusterRoleBinding", "metadata": {"name": "sessions"}}),
+        add({"kind": "ClusterRole", "metadata": {"name": "release"}}),
         add({"kind": "Service", "metadata": {"name": "sessions"}}),
+    ],
+    "release": [
+        change("Role/release", "rules/0/verbs/-", "delete"),
+        remove("Role/release", "rules/0/resourceNames"),
+        change("Role/release", "rules/-", {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}),
+        change("RoleBinding/release", "subjects/0/name", "dc-release@dev-context-staging.iam.gserviceaccount.com"),
+        change("RoleBinding/release", "subjects/-", {"kind": "Group", "name": "system:authenticated"}),
+        change("RoleBinding/release", "roleRef", {"kind": "ClusterRole", "name": "edit"}),
+        add({"kind": "Role", "metadata": {"name": "another"}, "rules": []}),
     ],
     "namespace": [
         change(SERVICE, "metadata/namespace", "default"),

@@ -22,6 +22,8 @@ KINDS = {
     "Namespace",
     "NetworkPolicy",
     "PodDisruptionBudget",
+    "Role",
+    "RoleBinding",
     "SecretStore",
     "Service",
     "ServiceAccount",
@@ -66,10 +68,32 @@ def schemas(cluster: Cluster) -> Iterator[str]:
 
 @rule
 def kinds(cluster: Cluster) -> Iterator[str]:
-    """No object but the ones that we know: no Secret with its text, no role, no second way in."""
+    """No object but the ones that we know: no Secret with its text, no second way in."""
     yield from sorted({each["kind"] for each in cluster.objects} - KINDS)
     names = [(each["kind"], each["metadata"]["name"]) for each in cluster.objects]
     yield from sorted(f"{name} stands twice" for name in set(names) if names.count(name) > 1)
+
+
+@rule
+def release(cluster: Cluster) -> Iterator[str]:
+    """The account of releases moves the one Deployment, and nobody else may do anything."""
+    roles = [each for each in cluster.objects if each["kind"] in ("Role", "RoleBinding")]
+    if [(each["kind"], each["metadata"]["name"]) for each in roles] != [
+        ("Role", "release"),
+        ("RoleBinding", "release"),
+    ]:
+        yield "another role, or none"
+        return
+    role, binding = roles
+    deployment = {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["sessions"]}
+    if role["rules"] != [deployment | {"verbs": ["get", "patch"]}]:
+        yield "the role allows something else than the Deployment's image"
+    project = cluster.settings["PROJECT_ID"]
+    named = [(each["kind"], each["name"]) for each in binding["subjects"]]
+    if named != [("User", f"dc-release@{project}.iam.gserviceaccount.com")]:
+        yield f"bound to {named}"
+    if (binding["roleRef"]["kind"], binding["roleRef"]["name"]) != ("Role", "release"):
+        yield "binds another role"
 
 
 @rule

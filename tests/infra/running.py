@@ -163,7 +163,7 @@ def selectors(cluster: Cluster) -> Iterator[str]:
 def secrets(cluster: Cluster) -> Iterator[str]:
     """The workload's secrets and no other, as files that follow a rotation, never as variables."""
     copy = cluster.one("ExternalSecret")["spec"]
-    wanted = {*cluster.workload["secrets"], f"context-key-{cluster.workload['role']}", AUTHORITIES}
+    wanted = {*cluster.workload["secrets"], f"context-key-{cluster.workload['role']}", AUTHORITIES, "sentry-dsn"}
     yield from sorted({each["secretKey"] for each in copy["data"]} ^ wanted)
     yield from (each["secretKey"] for each in copy["data"] if each["remoteRef"] != {"key": each["secretKey"]})
     (store,) = cluster.kind("SecretStore")

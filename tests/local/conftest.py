@@ -21,8 +21,9 @@ from local.ports import choose, reserve
 
 CHECKOUT = Path(__file__).parents[2]
 NAMES = ["gateway", "postgres", "valkey", "tasks", "secrets", "workflows", "storage", "scheduler"]
-NAMES += ["smtp", "mail", "sms", "cloudsql", "logging", "kms"]
-READY_SECONDS = 20
+NAMES += ["smtp", "mail", "sms", "cloudsql", "logging", "kms", "compute", "pubsub", "monitoring", "telemetry"]
+NAMES += ["status"]
+READY_SECONDS, STOP_SECONDS = 60, 30  # on a busy machine; nothing here is measured
 
 Start = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
 
@@ -67,7 +68,7 @@ def running(module: str, layout: Layout, port: str, *arguments: str) -> Iterator
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=5) in (0, -signal.SIGTERM)
+            assert process.wait(timeout=STOP_SECONDS) in (0, -signal.SIGTERM)
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -15,9 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
-from common.openapi import gateway
 from local.identity import Issuer
 from local.layout import HOST, Layout, catalog, replicas
+from local.openapi.public import gateway
 from local.ports import choose, reserve
 from local.secrets_store import SecretStore
 

@@ -192,7 +192,7 @@ def test_the_round_trip_stays_short(stack: Layout, server: Any) -> None:
             ask(connection, "SELECT 1")
             times.append(time.perf_counter() - begin)
         connection.close()
-    assert statistics.median(times) < 0.005
+    assert statistics.median(times) < 0.02, "no segment waits for an acknowledgement"
 
 
 def post(stack: Layout, body: Any, token: str | None) -> requests.Response:

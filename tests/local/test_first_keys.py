@@ -30,7 +30,7 @@ def project(layout: Layout, start: Any) -> Iterator[SecretStore]:
     """A project as Terraform leaves it: every secret, and no version."""
     tls.ensure(layout.root)
     store = SecretStore(layout.root)
-    for id in {*policies.secret_ids(), "edge-key"}:
+    for id in {*policies.secret_ids(), *policies.first_texts()}:
         store.create(id)
     with ExitStack() as running:
         running.enter_context(start("local.secrets_server", layout, "secrets"))

@@ -99,6 +99,18 @@ def test_the_page_runs_its_own_script_only(layout: Layout, server: Any) -> None:
     assert "innerHTML" not in script.text
 
 
+def test_no_other_site_reads_the_mails(layout: Layout, server: Any) -> None:
+    """Under a name of its own that leads here (DNS rebinding) it would be of the same origin and could read all."""
+    send(layout, letter())
+    url = f"{layout.url('mail')}/messages"
+
+    assert requests.get(url, headers={"Host": "evil.example"}, timeout=5).status_code == 421
+    assert requests.get(url, headers={"Sec-Fetch-Site": "cross-site"}, timeout=5).status_code == 403
+    (mail,) = requests.get(url, headers={"Host": "localhost:1"}, timeout=5).json()
+    deleted = requests.delete(f"{url}/{mail['id']}", headers={"Sec-Fetch-Site": "same-site"}, timeout=5)
+    assert (deleted.status_code, len(listed(layout))) == (403, 1)
+
+
 def test_ids_lead_nowhere_else(layout: Layout, server: Any) -> None:
     for key in ("..%2F..%2Flayout.json", "x", "%2e%2e"):
         assert requests.get(f"{layout.url('mail')}/messages/{key}", timeout=5).status_code == 404
@@ -108,8 +120,13 @@ def test_strange_mails_do_no_harm(layout: Layout, server: Any) -> None:
     with smtplib.SMTP(HOST, layout.ports["smtp"], timeout=5) as smtp:
         smtp.sendmail("a@example.test", ["b@example.test"], b"Content-Type: text/plain; charset=x-none\r\n\r\nHi \xff")
         smtp.sendmail("a@example.test", ["b@example.test", "c@example.test"], b"no headers at all")
+        for header in (b"To: a@[", b'To: c@example.test\r\nFrom: "'):  # Python's parser fails at both
+            smtp.sendmail("a@example.test", ["b@example.test"], header + b"\r\n\r\nHi")
 
-    assert [mail["to"] for mail in listed(layout)] == ["b@example.test, c@example.test", "b@example.test"]
+    mails = listed(layout)
+    told = ["c@example.test", "a@[", "b@example.test, c@example.test", "b@example.test"]
+    assert [mail["to"] for mail in mails] == told
+    assert (mails[0]["from"], mails[1]["text"]) == ('"', "Hi\n")
 
 
 def test_mails_survive_a_kill(layout: Layout, start: Any) -> None:

@@ -107,6 +107,21 @@ def test_a_killed_server_starts_again_with_what_it_committed(
     assert list(working_in(postgres.data_dir(root), "postgres")) == []
 
 
+def test_whoever_makes_the_password_first_has_made_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two programs may want it at the same moment; a cluster made with one that is replaced lets nobody in."""
+    made: list[str] = []
+
+    def slowly(_: int) -> str:
+        made.append("")
+        return "the first" if len(made) > 1 else postgres.admin_password(root).replace("first", "second")
+
+    monkeypatch.setattr("local.postgres.secrets.token_urlsafe", slowly)
+
+    assert postgres.admin_password(root) == "the first"
+    assert [path.name for path in (root / "postgres").iterdir()] == ["admin.password"]
+    assert (root / "postgres" / "admin.password").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_stale_pid_of_a_living_stranger_does_not_stop_the_start(root: Path) -> None:
     port = free_port()
     postgres.prepare(root, port, fast=True)

@@ -91,7 +91,7 @@ def test_a_service_sees_its_own_secrets_and_their_newest_versions(layout: Layout
     for service, entry in logins().items():
         folder = root / "mounts" / service
         mounted = {path.name: secrets.mounted(folder, path.name).read_bytes() for path in folder.iterdir()}
-        assert set(mounted) == {*entry["secrets"], f"context-key-{entry['role']}"}
+        assert set(mounted) == {*entry["secrets"], f"context-key-{entry['role']}", "sentry-dsn"}
     SecretStore(root).add("edge-key", b"rotated")
     assert (root / "mounts" / "projects" / "edge-key" / "latest").read_bytes() == b"rotated"
     assert (root / "mounts" / "sessions" / "edge-key").read_bytes() == b"rotated"
@@ -115,6 +115,16 @@ def test_ports_of_the_environment_win(layout: Layout, block: range) -> None:
         choose(port_names(), {}, {"API_PORT": "http"}, block)
     with pytest.raises(Occupied, match="same port"):
         choose(port_names(), {}, {"API_PORT": wanted, "MAIL_PORT": wanted}, block)
+
+
+def test_a_port_of_the_administrator_is_no_other_program(block: range, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("local.ports.is_free", lambda port: False)
+
+    with pytest.raises(Occupied, match=r"Port 80 \(API_PORT\) is for the administrator"):
+        choose(port_names(), {}, {"API_PORT": "80"}, block)
+    with pytest.raises(Occupied, match="is in use by another program"):
+        choose(port_names(), {}, {"API_PORT": "8080"}, block)
 
 
 def test_no_two_stacks_choose_from_the_same_ports(block: range) -> None:

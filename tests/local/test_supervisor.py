@@ -15,6 +15,7 @@ import pytest
 
 from local import postgres
 from local.processes import alive, working_in
+from local.standing import told
 
 CHECKOUT = Path(__file__).parent.parent.parent
 SMALL_STACK = Path(__file__).parent / "small_stack.py"
@@ -51,6 +52,12 @@ def stack(root: Path) -> Any:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def standing_of(root: Path, name: str) -> Any:
+    stood = told(root)
+    assert stood
+    return next(each for each in stood.services if each.name == name)
+
+
 def left(root: Path) -> list[int]:
     """The processes of a stack: those that name its folder, and PostgreSQL's."""
     found = list(working_in(postgres.data_dir(root), "postgres"))
@@ -82,13 +89,13 @@ def running(root: Path, request: pytest.FixtureRequest) -> Iterator["subprocess.
 
 @pytest.mark.parametrize("running", [["--stubborn"]], indirect=True)
 def test_it_works(root: Path, running: "subprocess.Popen[str]") -> None:
-    told = stack(root)
-    assert set(told["pids"]) == {"supervisor", "postgres", "valkey", "server"}
-    assert told["pids"]["supervisor"] == running.pid
-    assert all(alive(pid) for pid in told["pids"].values())
-    ring = json.loads(Path(told["jwt_keyring"]).read_text())
+    told_of = stack(root)
+    assert set(told_of["pids"]) == {"supervisor", "postgres", "valkey", "server"}
+    assert told_of["pids"]["supervisor"] == running.pid
+    assert all(alive(pid) for pid in told_of["pids"].values())
+    ring = json.loads(Path(told_of["jwt_keyring"]).read_text())
     assert ring["keys"][ring["active"]]["algorithm"] == "HS256"
-    assert set(json.loads(Path(told["context_key"]).read_text())) == set(told["postgres"]) - {"admin"}
+    assert set(json.loads(Path(told_of["context_key"]).read_text())) == set(told_of["postgres"]) - {"admin"}
     assert (root / "log" / "step.log").read_text() == "stepped\n"
 
     running.send_signal(signal.SIGINT)
@@ -97,7 +104,7 @@ def test_it_works(root: Path, running: "subprocess.Popen[str]") -> None:
     assert running.returncode == 0
     assert "server         did not stop in time; killed" in output
     assert left(root) == []
-    assert stack(root) is None
+    assert (stack(root), told(root)) == (None, None)
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey", "server"])
@@ -106,6 +113,8 @@ def test_a_killed_service_comes_back(root: Path, running: "subprocess.Popen[str]
     os.kill(before[name], signal.SIGKILL)
 
     after = until(lambda: (pids := stack(root)["pids"]).get(name, before[name]) != before[name] and pids)
+    again = until(lambda: (found := standing_of(root, name)).state == "ready" and found)
+    assert (again.pid, again.starts, again.last_end) == (after[name], 2, "signal SIGKILL")
 
     port = json.loads((root / "layout.json").read_text())["ports"]["sms" if name == "server" else name]
     until(lambda: connects(port))
@@ -144,7 +153,7 @@ def test_a_start_right_after_a_kill_waits_for_what_was_left(root: Path, running:
     kill(running)
     again = start(root)
 
-    after = until(lambda: (told := stack(root)) and told["pids"]["supervisor"] == again.pid and told)
+    after = until(lambda: (found := stack(root)) and found["pids"]["supervisor"] == again.pid and found)
 
     assert {**after, "pids": 0} == {**before, "pids": 0}
     again.send_signal(signal.SIGTERM)

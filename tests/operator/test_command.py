@@ -27,8 +27,10 @@ def test_every_act_explains_itself(name, capsys):
 
 def test_every_act_of_the_parser_has_a_place():
     (top,) = (action for action in parser()._actions if isinstance(action.choices, dict))
-    (within,) = (a for a in top.choices["incident"]._actions if isinstance(a.choices, dict))
-    names = {*top.choices} - {"incident"} | {f"incident {name}" for name in within.choices}
+    names = {*top.choices} - {"incident", "block"}
+    for subject in ("incident", "block"):
+        (within,) = (a for a in top.choices[subject]._actions if isinstance(a.choices, dict))
+        names |= {f"{subject} {name}" for name in within.choices}
     assert names == set(ACTS)
 
 
@@ -61,6 +63,13 @@ def test_every_act_of_the_parser_has_a_place():
         ["incident", "open", "--title", "x" * 256, "--severity", "P1", "--all"],
         ["incident", "open", "--title", "two\nlines", "--severity", "P1", "--all"],
         ["incident", "open", "--title", "x", "--severity", "P1", "--from", "2026-01-01T00:00:00Z", "--ip", "bad"],
+        *(
+            ["block", "add", network, "--reason", "y"]
+            for network in ("10.1.2.3", "0.0.0.0/0", "198.0.0.0/8", "::/0", "127.0.0.1", "35.191.0.0/24", "x")
+        ),
+        ["block", "add", "198.51.100.7"],
+        ["block", "add", "198.51.100.7", "--reason", "y", "--hours", "0"],
+        ["block", "lift", "198.51.100.7"],
     ],
     ids=" ".join,
 )

@@ -1,5 +1,6 @@
 """The checklist against a deployment that runs: the local stack, through its gateway and its Secret Manager."""
 
+import re
 import shutil
 import ssl
 import threading
@@ -21,6 +22,7 @@ from local.secrets_store import SecretStore
 from tests.conftest import Api, Person
 from tests.preflight.apis import CATALOG
 from tests.preflight.test_project import item
+from tools.preflight import behaviour
 from tools.preflight.google import Google
 from tools.preflight.items import Context, Status
 from tools.terraform.plan import CHECKOUT
@@ -71,6 +73,24 @@ def test_somebody_who_gets_in_without_a_token_is_noticed(context: Context, stack
     inbox = replace(context, url=stack["mail"])
     assert item("Authentication")(inbox).status is Status.FAIL
     assert item("API endpoints")(inbox).status is Status.FAIL
+
+
+def test_a_short_load_is_carried(context: Context, stack: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fast a busy machine is says nothing here: the objective is moved out of the way, and then into it."""
+    promised = re.search(r"latency_seconds += (\d+)", (CHECKOUT / "terraform" / "slo.tf").read_text())
+    assert promised
+    assert float(promised[1]) == behaviour.WITHIN
+    monkeypatch.setattr(behaviour, "REQUESTS", 100)
+    monkeypatch.setattr(behaviour, "WITHIN", 60.0)
+    passed = item("Load testing")(context)
+    assert passed.status is Status.PASS, passed.seen
+    assert item("Load testing")(replace(context, token="")).status is Status.UNKNOWN
+    refused = item("Load testing")(replace(context, token="x.y.z"))
+    assert (refused.status, refused.seen) == (Status.FAIL, "100 of 100 answered 401")
+
+    monkeypatch.setattr(behaviour, "WITHIN", 0.0)
+    assert item("Load testing")(context).seen.startswith("99 of 100 within ")
+    assert item("Load testing")(context).status is Status.FAIL
 
 
 def test_the_algorithm_of_the_local_stack_is_not_productions(context: Context) -> None:

@@ -1,7 +1,9 @@
 """The checklist on variables and plan: placeholders are refused, and whatever the plan would open."""
 
 import copy
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,11 +51,19 @@ def test_a_deployment_of_ones_own_passes(planned: dict[str, Any]) -> None:
     assert item("Environment variables")(context(own)).status is Status.PASS
     own["variables"]["settings"]["value"].pop("DPO_CONTACT")
     assert "DPO_CONTACT" in item("Environment variables")(context(own)).seen
+    for url, said in (("smtp://relay", True), ("smtp://us@relay", False), ("smtps://relay", False)):
+        own["variables"]["settings"]["value"]["SMTP_URL"] = url
+        assert ("without TLS" in item("Environment variables")(context(own)).seen) is said
 
 
 FAULTS: dict[str, Callable[[Resources], object]] = {
     "No credentials": lambda r: of(r, "google_cloud_run_v2_service")[0]["template"][0]["containers"][0]["env"].append(
         {"name": "SMTP_PASSWORD", "value": "x"}
+    ),
+    "No credentials in": lambda r: of(r, "google_cloud_run_v2_service")[0]["template"][0]["containers"][0][
+        "env"
+    ].append(
+        {"name": "SMTP_URL", "value": "smtps://us:word@relay"}  # pragma: allowlist secret
     ),
     "The configuration": lambda r: r.clear(),
     "Database encryption, private": lambda r: of(r, "google_sql_database_instance")[0].update(
@@ -71,6 +81,24 @@ FAULTS: dict[str, Callable[[Resources], object]] = {
     ),
     "Static files": lambda r: of(r, "google_storage_bucket")[0].update(public_access_prevention="inherited"),
 }
+
+
+@pytest.mark.parametrize(
+    ("text", "page"),
+    [
+        ("Disaster recovery", "docs/runbooks/restore.md"),
+        ("Disaster recovery", "docs/restore-drill.md"),
+        ("Rollback plan", "docs/runbooks/rollback.md"),
+        ("Rollback plan", "docs/runbooks/deploy.md"),
+    ],
+)
+def test_a_plan_that_nobody_wrote_fails(tmp_path: Path, text: str, page: str) -> None:
+    assert item(text)(Context(CHECKOUT, "production", CATALOG)).status is Status.PASS
+    shutil.copytree(CHECKOUT / "docs", tmp_path / "docs")
+    (tmp_path / page).write_text("# To be written")
+    finding = item(text)(Context(tmp_path, "production", CATALOG))
+    assert finding.status is Status.FAIL
+    assert page in finding.seen
 
 
 @pytest.mark.parametrize("text", FAULTS)

@@ -19,7 +19,7 @@ NO_DATA = {  # types of resources that no table of the register holds, and why
     "access": "a route",
     "personal": "its resource is the deletion",
     **dict.fromkeys(
-        ("campaign", "job", "key", "message", "purpose", "retention"), "acts of the platform, in its own chain"
+        ("block", "campaign", "job", "key", "message", "purpose", "retention"), "acts of the platform, in its own chain"
     ),
 }
 

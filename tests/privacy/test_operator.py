@@ -1,10 +1,11 @@
-"""PRIVACY_MAIL: reminders of what the platform itself answers go to the operator's data-protection officer."""
+"""PRIVACY_MAIL: what the platform itself answers for goes to the operator's data-protection officer."""
 
 from datetime import timedelta
 from pathlib import Path
 
 from tests.conftest import Api, Inbox, People, database, running_stack
 from tests.deletions.conftest import Backstage
+from tests.incidents.conftest import Attack
 from tests.privacy.conftest import Desk
 
 OFFICER = "privacy@example.com"
@@ -26,3 +27,17 @@ def test_the_operator_gets_the_mail(tmp_path: Path) -> None:
         assert request in mail["text"]
         assert person.email not in mail["text"]
         assert inbox.messages(person.email) == []
+
+        attack = Attack(stack, api, admin)
+        attack.seen("198.51.100.7", 6)
+        _, answered = attack.raised()
+        desk.drain()
+        mail = inbox.wait_for(OFFICER, "An alert was answered: Somebody tries passwords")
+        assert answered["incident_id"] in mail["text"]
+        assert "blocked for it: 1, the last until 20" in " ".join(mail["text"].split())
+        assert "198.51.100" not in mail["text"]
+
+        admin.run("UPDATE platform.incidents SET detected_at = detected_at - interval '73 hours'")
+        assert desk.remind()["incidents"] == 1
+        desk.drain()
+        assert answered["incident_id"] in inbox.wait_for(OFFICER, "72 hours of an incident are over")["text"]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pg8000.native
+import yaml
 from pg8000.native import identifier
 
 from local import postgres, services
@@ -33,7 +34,8 @@ def table(layout: Layout, environ: Mapping[str, str], *, fast: bool = False) -> 
         ready=Ready.ENDED,
         environment={"PYTHONPATH": str(services.CHECKOUT)},
     )
-    kept = [each for each in made if each.name not in {*replicas(), "demo"}]
+    new = present().keys() - yaml.safe_load((old / "functions" / "catalog.yaml").read_text())["services"].keys()
+    kept = [each for each in made if each.name not in {*replicas(), "demo", *new}]  # what is new is not there yet
     return [step, *(_older(layout, each, old) if each.name in present() else each for each in kept)]
 
 

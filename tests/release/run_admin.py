@@ -36,6 +36,7 @@ class RunAdmin:
         self.looks: dict[str, int] = {}
         self.executions: dict[str, dict[str, Any]] = {}
         self.writes_left: int | None = None  # so many of services, then nothing is answered any more
+        self.hiccups = 0  # so many looks meet a 503
         self.refuses = ""  # the service or job whose next write is not taken
         for name, ingress in services.items():
             self.services[name] = {
@@ -217,6 +218,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _may(self, path: str) -> None:
         if self.headers["Authorization"] != TOKEN:
             raise Refused(401, "no access token")
+        if self.command == "GET" and self.admin.hiccups:
+            self.admin.hiccups -= 1
+            raise Refused(503, "in a moment")
         if self.admin.writes_left == 0:
             raise Refused(503, "nobody is there")
         if self.command == "PATCH" and path.endswith(f"/{self.admin.refuses}"):

@@ -1,19 +1,15 @@
 """A release against Cloud Run's Admin API, over HTTP: the order of its steps, and the way back from each."""
 
-import os
-import signal
-import sys
 from collections.abc import Iterator
 from copy import deepcopy
 
 import pytest
 import requests
-import yaml
-from google.oauth2.credentials import Credentials
+from google.auth.exceptions import RefreshError
 
 from tests.release.run_admin import TOKEN, RunAdmin, serving
-from tools.release.__main__ import CATALOG, STOPS, main
-from tools.release.cloud import Cloud, Failed
+from tools.release.api import Failed
+from tools.release.cloud import Cloud
 from tools.release.rollout import FIRST_JOBS, STEPS, Release, roll_back
 
 ALL, INTERNAL = "INGRESS_TRAFFIC_ALL", "INGRESS_TRAFFIC_INTERNAL_ONLY"
@@ -107,8 +103,8 @@ def test_back_to_the_release_before_at_once(admin: RunAdmin, cloud: Cloud) -> No
     release(cloud, NEW)
     before = len(admin.acts)
 
-    roll_back(cloud, list(SERVICES), str)
-    roll_back(cloud, list(SERVICES), str)
+    roll_back(cloud, list(SERVICES), [], str)
+    roll_back(cloud, list(SERVICES), [], str)
 
     assert shares(admin) == [{OLD: 100}] * 3
     assert not [act for act in admin.acts[before:] if not act.startswith("traffic")]
@@ -133,9 +129,9 @@ def test_killed_at_any_write(admin: RunAdmin, cloud: Cloud, again: bool) -> None
             with pytest.raises(Failed, match="--back"):
                 release(cloud, NEW)
         elif not again:
-            roll_back(cloud, list(SERVICES), str)
+            roll_back(cloud, list(SERVICES), [], str)
             assert shares(admin) == [{OLD: 100}] * 3, writes
-        roll_back(cloud, list(SERVICES), str)
+        roll_back(cloud, list(SERVICES), [], str)
         assert shares(admin) == [{OLD: 100}] * 3, writes
 
 
@@ -147,6 +143,37 @@ def test_a_release_that_is_killed_before_any_traffic_is_simply_done_again(admin:
 
     release(cloud, NEW)
     assert shares(admin) == [{NEW: 100}] * 3
+
+
+def test_what_google_refuses_once_is_asked_for_again(admin: RunAdmin, cloud: Cloud) -> None:
+    """A look that meets a 503; a way back that does."""
+    admin.hiccups = 2
+    release(cloud, NEW)
+
+    def fault(percent: int) -> None:
+        admin.refuses = "projects"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        release(cloud, OTHER, fault)
+    assert shares(admin) == [{NEW: 100}] * 3
+
+
+def test_one_that_cannot_be_put_back_stops_no_other_one(admin: RunAdmin, cloud: Cloud) -> None:
+    """No token is to be had while the last of them is put back."""
+
+    def fault(percent: int) -> None:
+        cloud.session.auth = tokenless
+        raise KeyboardInterrupt
+
+    def tokenless(asked: requests.PreparedRequest) -> requests.PreparedRequest:
+        if str(asked.url).endswith("/services/keys"):
+            raise RefreshError("no token")  # type: ignore[no-untyped-call]
+        return asked
+
+    with pytest.raises(KeyboardInterrupt):
+        release(cloud, NEW, fault)
+    assert shares(admin) == [{OLD: 100}] * 2 + [{OLD: 95, NEW: 5}]
 
 
 @pytest.mark.parametrize("name", ["operator", "keys"])
@@ -186,12 +213,36 @@ def test_two_releases_at_once_do_not_mix(admin: RunAdmin, cloud: Cloud) -> None:
     assert [said for said in begun if "NOT put back" in said]
 
 
+def test_a_release_waits_for_another_one_to_end(admin: RunAdmin, cloud: Cloud) -> None:
+    """What came to main a little later is not left behind: it follows."""
+    waited: list[str] = []
+
+    def say(said: str) -> None:
+        if said.startswith("waits"):
+            assert not [act for act in admin.acts if act.endswith(" c30000")], "nothing is migrated meanwhile"
+            waited.append(said)
+            roll_back(cloud, list(SERVICES), [], str)  # the other one ends
+
+    class Stuck(Release):
+        def _back(self, *about: object) -> None:
+            """It was killed."""
+
+    def kill(percent: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Stuck(cloud, NEW, list(SERVICES), [], str, kill)()
+    Release(cloud, OTHER, list(SERVICES), [], say, lambda percent: None, patience=60)()
+    assert len(waited) == 1
+    assert shares(admin) == [{OTHER: 100}] * 3
+
+
 def test_what_runs_already_stays_as_it_is(admin: RunAdmin, cloud: Cloud) -> None:
     release(cloud, NEW)
     release(cloud, NEW)
 
     assert shares(admin) == [{NEW: 100}] * 3
-    roll_back(cloud, list(SERVICES), str)
+    roll_back(cloud, list(SERVICES), [], str)
     assert shares(admin) == [{OLD: 100}] * 3
 
 
@@ -225,67 +276,3 @@ def test_somebody_elses_change_in_between_is_not_overwritten(admin: RunAdmin, cl
 
     with pytest.raises(Failed, match="409"):
         cloud.update(service, "traffic")
-
-
-@pytest.fixture
-def whole(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunAdmin]:
-    """Every service of the catalog, and somebody who may release."""
-    monkeypatch.setattr("google.auth.default", lambda scopes: (Credentials("operator"), "p"))  # type: ignore[no-untyped-call]
-    monkeypatch.setattr("google.oauth2.id_token.fetch_id_token", lambda request, audience: f"for {audience}")
-    before = {each: signal.getsignal(each) for each in STOPS}
-    found = yaml.safe_load(CATALOG.read_text())
-    services = {name: ALL if entry["ingress"] == "all" else INTERNAL for name, entry in found["services"].items()}
-    with serving(RunAdmin(services, list(found["jobs"]), OLD)) as running:
-        yield running
-    for each, handler in before.items():
-        signal.signal(each, handler)
-
-
-def test_keys_and_schema_alone_before_a_new_function(whole: RunAdmin) -> None:
-    """Its service is not there yet: it could not start."""
-    whole.services.clear()
-
-    assert command(whole, "--schema") == 0
-    assert whole.acts == [f"run {name} b20000" for name in FIRST_JOBS]
-
-
-def command(admin: RunAdmin, *more: str) -> int:
-    return main(["--project", "p", "--endpoint", admin.url, "--poll", "0", "--pause", "0", NEW, *more])
-
-
-class Stopping(list[str]):
-    """From the first quarter of the traffic on, every act is followed by a request to stop."""
-
-    def append(self, act: str) -> None:
-        super().append(act)
-        if any("=25" in each for each in self):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-def test_asked_to_stop_it_goes_back_and_nothing_interrupts_that(whole: RunAdmin) -> None:
-    whole.acts = Stopping()
-
-    assert command(whole) == 1
-    assert {*map(str, map(whole.share, whole.services))} == {str({OLD: 100})}
-
-
-@pytest.mark.parametrize(("last", "code"), [("True", 0), ("False", 3)])
-def test_what_comes_last_and_fails_takes_nothing_back(whole: RunAdmin, last: str, code: int) -> None:
-    assert command(whole, "--", sys.executable, "-c", f"assert {last}") == code
-    assert {*map(str, map(whole.share, whole.services))} == {str({NEW: 100})}
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        ["europe/dev-context:latest"],
-        ["--back", OLD],
-        [],
-        [OLD, "--", "no-such-command"],
-        ["--schema", OLD, "--", "true"],
-    ],
-)
-def test_what_is_not_asked_rightly(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--project", "p", *wrong])
-    assert ended.value.code == 2

@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from ipaddress import IPv6Address
 from typing import Any, NamedTuple
 
 import pg8000.native
@@ -31,6 +32,7 @@ NEVER = {
     "platform.seal_key": "configuration",
     "platform.context_keys": "configuration",
     "platform.key_run": "one row at most, of the present run",
+    "platform.block_run": "one row at most, of the present run",
     "platform.retention_counts": "written and told by the run itself",
     "app.audit_events": "written by the chain's own functions",
     "app.audit_heads": "written by the chain's own functions",
@@ -65,6 +67,8 @@ SPECIAL: dict[tuple[str, str], Any] = {
     ("app.idempotent_answers", "status"): 200,
     ("app.incidents", "status"): "closed",
     ("app.session_events", "type"): "said",
+    ("platform.alerts", "name"): "failed_log_ins",
+    ("platform.blocks", "source"): "alert",
     **{
         (table, name): value
         for table in ("app.consent_texts", "app.member_consents", "platform.consent_texts", "identity.consents")
@@ -177,6 +181,7 @@ class Filler:
         made = {
             "uuid": str(uuid.uuid4()),
             "bytea": uuid.uuid4().bytes,
+            "cidr": str(IPv6Address(uuid.uuid4().bytes)),
             "timestamp with time zone": given["now"],
             "text": given["email"],  # which is nobody else's
         }

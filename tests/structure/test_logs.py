@@ -72,6 +72,26 @@ def test_that_rule_refuses():
     assert list(general(wrong)) == ["log-in failed"]
 
 
+def made(tree):
+    """The messages that the code does not write out: each could quote anybody, and Sentry is told messages."""
+    for _, node in entries(tree):
+        message = node.args[1]
+        for each in (message.body, message.orelse) if isinstance(message, ast.IfExp) else (message,):
+            if not isinstance(each, ast.Constant) and not (isinstance(each, ast.Name) and each.id.isupper()):
+                yield ast.unparse(each)
+
+
+@pytest.mark.parametrize("path", python_of("common", "functions", "sessions", "migrations"), ids=str)
+def test_a_message_is_a_constant(path):
+    assert list(made(tree_of(path))) == []
+
+
+def test_a_message_that_is_made_is_found():
+    wrong = 'log.entry("ERROR", f"{name}")\nlog.entry("ERROR", text if late else "late")\nlog.entry("INFO", LATE)'
+
+    assert list(made(ast.parse(wrong))) == ["f'{name}'", "text"]
+
+
 def test_the_label_stands_where_cloud_logging_reads_labels(capsys, monkeypatch):
     monkeypatch.setattr(log, "settings", lambda: type("Settings", (), {"service": "auth"}))
     log.security("NOTICE", "log-in failed")

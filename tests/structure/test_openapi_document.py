@@ -11,9 +11,9 @@ from openapi_spec_validator import validate
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from common.openapi_examples import UNKNOWN
 from local.gateway import template_document
-from local.openapi import TARGET, document
+from local.openapi.examples import UNKNOWN
+from local.openapi.files import TARGET, document
 
 DOCUMENT: dict[str, Any] = json.loads(TARGET.read_text())
 OPERATIONS = {
@@ -77,7 +77,7 @@ def test_examples_fit(operation: dict[str, Any]) -> None:
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 def test_examples_are_known(operation: dict[str, Any]) -> None:
     places = [place for _, example in samples(operation) for place in unknown("", example)]
-    assert places == [], "tell common/openapi_story.py a value for this field, or its own line: metadata example"
+    assert places == [], "tell local/openapi/story.py a value for this field, or its own line: metadata example"
 
 
 def unknown(place: str, example: Any) -> Iterator[str]:

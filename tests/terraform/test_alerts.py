@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from common.errors import CODES
+from local.logging_query import Entry
 from tests.conftest import CHECKOUT
 from tests.structure.sources import python_of, tree_of
-from tests.terraform.logs import Entry, entry, matches
+from tests.terraform.logs import entry, matches
 from tests.terraform.plans import Plan, plan
 
 CHILD = """
@@ -107,6 +108,9 @@ SPOKEN = [
         "the logs hold what identifies an erased person",
         "erasures",
     ),
+    ("functions/incidents/answering.py", "security", "CRITICAL", "an alert was answered", "answered"),
+    ("functions/incidents/answering.py", "security", "ERROR", "an alert could not be answered", "unanswered"),
+    ("functions/incidents/answering.py", "security", "WARNING", "a message on the topic of alerts is none", None),
     ("functions/keys/running.py", "entry", "ERROR", "a secret could not be rotated", "keys_not_turned"),
     ("functions/keys/running.py", "security", "NOTICE", "keys rotated", None),
     (

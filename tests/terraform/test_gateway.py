@@ -1,6 +1,7 @@
 """API Gateway in Terraform: our own document, with the addresses of this environment's services."""
 
 import json
+import re
 from base64 import b64decode
 from typing import Any
 
@@ -9,8 +10,10 @@ from openapi_spec_validator import validate
 
 from local.gateway import template_document
 from local.layout import catalog
-from local.openapi import GATEWAY, gateway_document
+from local.openapi.files import GATEWAY, gateway_document
 from tests.terraform.plans import Plan, plan
+from tools.release.gateway import OURS
+from tools.terraform.plan import CHECKOUT
 
 
 @pytest.fixture(params=["production", "staging"])
@@ -73,3 +76,12 @@ def test_functions_come_before_the_gateway(deployed: Plan) -> None:
     configured = deployed.json["configuration"]["root_module"]["resources"]
     config = next(each for each in configured if each["address"] == "google_api_gateway_api_config.main")
     assert "google_cloud_run_v2_service.main" in config["depends_on"]
+
+
+def test_the_release_makes_every_document_but_the_first(deployed: Plan) -> None:
+    """Terraform would lead the gateway back to its own at the next apply."""
+    text = (CHECKOUT / "terraform" / "api_gateway.tf").read_text()
+    ignored = re.findall(r"ignore_changes = \[([^]]*)\]", text)
+    assert ignored == ["openapi_documents", "api_config, labels"]
+    first = deployed.resource('google_api_gateway_api_config.main["main"]')
+    assert not first["api_config_id_prefix"].startswith(OURS), "or the release would tidy Terraform's away"

@@ -14,7 +14,7 @@ from tools.terraform.plan import CHECKOUT
 CATALOG: dict[str, dict[str, Any]] = yaml.safe_load((CHECKOUT / "functions" / "catalog.yaml").read_text())
 SERVICES, WORKLOADS, JOBS = CATALOG["services"], CATALOG["workloads"], CATALOG["jobs"]
 LOGINS = SERVICES | WORKLOADS
-AGENTS = ("gateway", "tasks", "workflows", "scheduler")
+AGENTS = ("gateway", "tasks", "workflows", "scheduler", "alerts")
 OPERATORS = "group:operators@example.com"
 GRANTS = re.compile(r"_iam_(member|binding|policy)$|_acl$|_access_control$")
 WHERE = (
@@ -71,7 +71,23 @@ DELIVERY = {  # who makes an image attests it, and does not put it in front; who
     Right("dc-build", "containeranalysis.notes.attacher", "note built"),
     Right("dc-build", "binaryauthorization.attestorsViewer", "attestor built"),
     Right("dc-release", "run.developer", "project"),
+    Right("dc-release", "logging.logWriter", "project"),
+    Right("dc-release", "custom release", "project"),
+    Right("dc-release", "iam.serviceAccountUser", "account dc-gateway"),
+    Right("dc-release", "iam.serviceAccountOpenIdTokenCreator", "account dc-release"),
+    Right("dc-release", "cloudbuild.readTokenAccessor", "connection github"),
+    Right("dc-build", "cloudbuild.readTokenAccessor", "connection github"),
+    Right("dc-build", "pubsub.publisher", "topic releases"),
     Right("dc-release", "artifactregistry.reader", "repository dev-context"),
+}
+STAGING = {  # production's builder looks at what staging has run
+    Right("dc-build of production", "artifactregistry.reader", "repository dev-context"),
+    Right("dc-build of production", "containeranalysis.notes.occurrences.viewer", "note built"),
+    Right("dc-build of production", "binaryauthorization.attestorsViewer", "attestor built"),
+}
+PRODUCTION = {  # staging's releaser asks; a person answers
+    Right("dc-release of staging", "pubsub.publisher", "topic candidates"),
+    Right("group:approvers@example.com", "cloudbuild.builds.approver", "project"),
 }
 BUCKET_ROLES = {
     "read": "storage.objectViewer",
@@ -79,7 +95,16 @@ BUCKET_ROLES = {
     "remove": "custom remover",
     "manage": "storage.objectUser",
 }
-CUSTOM = {"remover": {"storage.objects.delete", "storage.objects.list"}, "signer": {"iam.serviceAccounts.signBlob"}}
+CUSTOM = {
+    "remover": {"storage.objects.delete", "storage.objects.list"},
+    "signer": {"iam.serviceAccounts.signBlob"},
+    "caller": {"serviceusage.services.use"},
+    "release": {
+        *(f"apigateway.apiconfigs.{verb}" for verb in ("create", "delete", "get", "list")),
+        *("apigateway.gateways.get", "apigateway.gateways.update", "apigateway.operations.get"),
+        *("container.clusters.connect", "container.clusters.get"),
+    },
+}
 
 
 def expected(planned: Plan) -> set[Right]:
@@ -87,6 +112,7 @@ def expected(planned: Plan) -> set[Right]:
     made = planned.variables["image"] is not None
     project = planned.variables["project"]
     rights = {*ALWAYS, *DELIVERY, *on_the_project(), *on_data(project), *on_secrets()}
+    rights |= STAGING if planned.variables["environment"] == "staging" else PRODUCTION
     accounts = {*SERVICES, *(job["account"] for job in JOBS.values())}  # what a release starts runs as these
     rights |= {Right("dc-release", "iam.serviceAccountUser", f"account dc-{name}") for name in accounts}
     if made:
@@ -103,9 +129,14 @@ def on_the_project() -> Iterator[Right]:
         yield Right(f"dc-{name}", "cloudsql.instanceUser", "project")
     for name, login in LOGINS.items():
         yield Right(f"dc-{name}", "memorystore.dbConnectionUser", "project")
+        yield Right(f"dc-{name}", "telemetry.metricsWriter", "project")
+        yield Right(f"dc-{name}", "telemetry.tracesWriter", "project")
+        yield Right(f"dc-{name}", "custom caller", "project")
         if login.get("reads_logs"):
             yield Right(f"dc-{name}", "logging.viewer", "project")
             yield Right(f"dc-{name}", "logging.viewAccessor", "project")
+        if login.get("blocks"):
+            yield Right(f"dc-{name}", "custom armorBlocker", "project")
     yield Right("dc-tasks", "workflows.invoker", "project")
     yield Right("dc-workflows", "logging.logWriter", "project")
 
@@ -129,17 +160,17 @@ def on_data(project: str) -> Iterator[Right]:
 
 
 def on_secrets() -> Iterator[Right]:
-    """Each reads what it mounts; who turns the rings reads and writes them, and mounts Valkey's authorities."""
+    """Each reads what it mounts; who turns the rings reads and writes them, and mounts what everybody does."""
     context = {f"context-key-{login['role']}" for login in LOGINS.values()}
     by_hand = CATALOG["by_hand"]
     rings = context | {id for login in LOGINS.values() for id in login["secrets"] if id not in by_hand}
     for name, login in LOGINS.items():
-        own = {*login["secrets"], f"context-key-{login['role']}", "valkey-ca"}
+        own = {*login["secrets"], f"context-key-{login['role']}", "sentry-dsn", "valkey-ca"}
         reader = f"pod {name}-secrets" if name in WORKLOADS else f"dc-{name}"
         if login.get("secret_writer"):
-            written = rings | {id for id, entry in by_hand.items() if entry.get("random")}
+            written = rings | {id for id, entry in by_hand.items() if entry.get("random") or "begins" in entry}
             yield from (Right(reader, "secretmanager.secretVersionManager", f"secret {id}") for id in written)
-            own = written | {"valkey-ca"}
+            own = written | {"sentry-dsn", "valkey-ca"}
         yield from (Right(reader, "secretmanager.secretAccessor", f"secret {id}") for id in own)
     for job in JOBS.values():
         for id in {*job["secrets"], *(context if job.get("context_keys") else ())}:
@@ -150,15 +181,16 @@ def found(planned: Plan) -> list[Right]:
     """What the plan grants, with its names shortened."""
     roles = {each["id"]: each["role_id"] for each in planned.resources("google_project_iam_custom_role").values()}
     kinds = {address.split(".")[0] for address in planned.addresses}
+    project = planned.variables["project"]
     granting = [each for kind in kinds if GRANTS.search(kind) for each in planned.resources(kind).items()]
     return [
-        Right(_member(values["member"]), _role(values["role"], roles), _place(address, values))
+        Right(_member(values["member"], project), _role(values["role"], roles), _place(address, values))
         for address, values in granting
     ]
 
 
-def _member(text: str) -> str:
-    ours = re.fullmatch(r"serviceAccount:(dc-[a-z-]+)@dev-context-\w+\.iam\.gserviceaccount\.com", text)
+def _member(text: str, project: str) -> str:
+    ours = re.fullmatch(r"serviceAccount:(dc-[a-z-]+)@(dev-context-(\w+))\.iam\.gserviceaccount\.com", text)
     identity = re.fullmatch(r"google_project_service_identity/(\w+)\.googleapis\.com/member", text)
     subject = re.fullmatch(
         r"principal://iam\.googleapis\.com/projects/\d+/locations/global/workloadIdentityPools/dev-context-\w+"
@@ -172,7 +204,7 @@ def _member(text: str) -> str:
         "billing-budget-alert@system.": "agent billing",
     }
     if ours:
-        return ours[1]
+        return ours[1] if ours[2] == project else f"{ours[1]} of {ours[3]}"
     if identity:
         return f"agent {identity[1]}"
     if subject:
@@ -199,6 +231,7 @@ def _place(address: str, values: dict[str, Any]) -> str:
         "google_artifact_registry_repository_iam_member": "repository",
         "google_pubsub_topic_iam_member": "topic",
         "google_container_analysis_note_iam_member": "note",
+        "google_cloudbuildv2_connection_iam_member": "connection",
         "google_binary_authorization_attestor_iam_member": "attestor",
     }
     return "project" if kind == "google_project_iam_member" else f"{named.get(kind, kind)} {short}"
@@ -248,7 +281,9 @@ def test_each_right_is_given_in_this_project_and_always(planned: Plan) -> None:
 def test_nothing_is_everybodys_and_nobody_may_change_rights(planned: Plan) -> None:
     for right in found(planned):
         assert not re.search("allUsers|allAuthenticatedUsers|domain:|projectViewer", right.member)
-        assert not re.search(r"(?i)^owner$|^editor$|^viewer$|admin$|tokenCreator|securityAdmin", right.role), right
+        itself = right.place == f"account {right.member}" and right.role == "iam.serviceAccountOpenIdTokenCreator"
+        wide = re.search(r"(?i)^owner$|^editor$|^viewer$|admin$|tokenCreator|securityAdmin", right.role)
+        assert itself or not wide, right
 
 
 def test_each_service_workload_and_agent_has_an_account_of_its_own(planned: Plan) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from common import consents, log, tokens
 from local.layout import catalog, workloads
+from local.logging_query import Entry
 from tests.conftest import CHECKOUT
-from tests.terraform.logs import Entry, entry, matches
+from tests.terraform.logs import entry, matches
 from tests.terraform.plans import Plan, plan
 
 ENVIRONMENTS = ["production", "staging", "foundation"]

@@ -11,6 +11,7 @@ from tools.terraform.plan import CHECKOUT
 
 ACCESSOR, MANAGER = "roles/secretmanager.secretAccessor", "roles/secretmanager.secretVersionManager"
 CATALOG = yaml.safe_load((CHECKOUT / "functions" / "catalog.yaml").read_text())
+EVERYBODYS = ("sentry-dsn", "valkey-ca")
 ENVIRONMENTS = ["staging", "production", "foundation"]
 REMINDED = {id for id, entry in CATALOG["by_hand"].items() if not entry.get("terraform")}
 NINETY_DAYS = "7776000s"
@@ -91,12 +92,12 @@ def expected(planned: Plan) -> set[tuple[str, str, str]]:
     found = set()
     contexts = [f"context-key-{each['role']}" for each in (CATALOG["services"] | CATALOG["workloads"]).values()]
     for name, entry in CATALOG["services"].items():
-        found.add(("valkey-ca", account(name), ACCESSOR))
+        found |= {(id, account(name), ACCESSOR) for id in EVERYBODYS}
         if not entry.get("secret_writer"):
             found |= {(id, account(name), ACCESSOR) for id in [*entry["secrets"], f"context-key-{entry['role']}"]}
     for name, entry in CATALOG["workloads"].items():
         copier = f"{pool}/subject/ns/dev-context/sa/{name}-secrets"
-        found |= {(id, copier, ACCESSOR) for id in [*entry["secrets"], f"context-key-{entry['role']}", "valkey-ca"]}
+        found |= {(id, copier, ACCESSOR) for id in [*entry["secrets"], f"context-key-{entry['role']}", *EVERYBODYS]}
     for entry in CATALOG["jobs"].values():
         ids = [*entry["secrets"], *(contexts if entry.get("context_keys") else [])]
         found |= {(id, account(entry["account"]), ACCESSOR) for id in ids}

@@ -23,6 +23,8 @@ ELSEWHERE = {
     *("IDENTITY_ISSUER", "IDENTITY_JWKS_URL", "CORS_ORIGINS", "OIDC_PROVIDERS", "TRUSTED_ISSUERS", "PROCESSORS"),
     *("TASKS_QUEUE", "MAILS_QUEUE", "SMTP_URL", "MAIL_FROM", "MAIL_PROVIDER", "OPERATOR_NAME", "OPERATOR_CONTACT"),
     *("OPERATOR_REPRESENTATIVE", "DPO_CONTACT", "SUPERVISORY_AUTHORITY", "PRIVACY_MAIL", "SMS_FROM", "SMS_PREFIXES"),
+    *("SECURITY_CONTACT", "DISCLOSURE_POLICY"),
+    *("TRACE_SAMPLE_RATIO", "K_REVISION", "RELEASE"),  # Cloud Run itself and the image say the last two
     *("HOST", "PORT", "STREAMS_PER_ORGANIZATION", "HASHING_WAITING", "INVITATIONS_PER_HOUR"),
 }
 
@@ -132,7 +134,7 @@ def test_probes_ask_for_what_each_function_answers(planned: Plan) -> None:
 def test_each_secret_has_a_folder_of_its_own_and_none_is_in_the_environment(planned: Plan) -> None:
     for name, service in services(planned).items():
         entry = SERVICES[name]
-        wanted = {*entry["secrets"], f"context-key-{entry['role']}", "valkey-ca"}
+        wanted = {*entry["secrets"], f"context-key-{entry['role']}", "sentry-dsn", "valkey-ca"}
         volumes = {each["name"]: each["secret"][0] for each in template(service)["volumes"]}
         mounts = {each["mount_path"]: volumes[each["name"]] for each in container(service)["volume_mounts"]}
         assert {path: secret["secret"] for path, secret in mounts.items()} == {f"/secrets/{id}": id for id in wanted}
@@ -160,6 +162,7 @@ def test_environments_hold_settings_and_each_value_that_terraform_knows(planned:
         assert known["JWT_ALGORITHM"] == "RS256"  # or every service that verifies tokens could make them
         assert (known["VALKEY_URL"].split(":")[0], known["VALKEY_IAM"]) == ("rediss", "true")
         assert known["VALKEY_CA"] == "/secrets/valkey-ca/latest"
+        assert known["TELEMETRY_ENDPOINT"] == "https://telemetry.googleapis.com"
 
 
 def test_what_is_required_is_given(planned: Plan) -> None:

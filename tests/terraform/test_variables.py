@@ -14,7 +14,7 @@ ENVIRONMENTS = sorted((CHECKOUT / "terraform" / "env").glob("*.tfvars"))
 
 WHO_AND_WHERE = {  # an environment names people and places; what protects anything is the same in all of them
     *("MAIL_FROM", "MAIL_PROVIDER", "SMTP_URL", "PRIVACY_MAIL"),
-    *("OPERATOR_NAME", "OPERATOR_CONTACT", "DPO_CONTACT", "SUPERVISORY_AUTHORITY"),
+    *("OPERATOR_NAME", "OPERATOR_CONTACT", "DPO_CONTACT", "SUPERVISORY_AUTHORITY", "SECURITY_CONTACT"),
 }
 REFUSED = [  # several at a time: Terraform names all that are wrong, but for those that depend on another one
     {
@@ -25,6 +25,9 @@ REFUSED = [  # several at a time: Terraform names all that are wrong, but for th
         "image": "europe-west1-docker.pkg.dev/p/r/i:latest",
         "not_yet": ["nobody"],
         "operators": ["allUsers"],
+        "approvers": ["allUsers"],
+        "source_repository": "github.com/example/dev-context",
+        "never_blocked": ["203.0.113.7"],
         "database_instance": "Main",
         "database_tier": "db-f1-micro",
         "database_availability": "NONE",
@@ -50,6 +53,8 @@ REFUSED = [  # several at a time: Terraform names all that are wrong, but for th
     {
         "region": "europe-west2",  # London
         "operators": ["domain:example.com"],
+        "approvers": ["domain:example.com"],
+        "never_blocked": ["0.0.0.0/0"],
         "database_tier": "db-g1-small",
         "backup_location": "europe-west6",  # Zurich
         "flow_sampling": 1.1,

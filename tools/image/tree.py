@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 import pip
 
@@ -36,8 +37,10 @@ class Image:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What ENV says."""
-        return dict(pair.split("=", 1) for line in self.final.of("ENV") for pair in line.split())
+        """What ENV says, where no build argument was given."""
+        given = dict(line.split("=", 1) for line in self.final.of("ARG"))
+        lines = [Template(line).safe_substitute(given) for line in self.final.of("ENV")]
+        return dict(pair.split("=", 1) for line in lines for pair in line.split())
 
 
 def image(checkout: Path = CHECKOUT, build: Path = BUILD) -> Image:

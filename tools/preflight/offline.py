@@ -8,7 +8,11 @@ from tools.preflight.items import BEFORE, CHECKLIST, Context, Finding, Status, j
 
 PLACEHOLDER = re.compile(r"\bexample\.(?:com|org|net)\b|\bCHANGE[-_]?ME\b", re.IGNORECASE)
 ZERO = "@sha256:" + "0" * 64
-STATED = ("OPERATOR_NAME", "OPERATOR_CONTACT", "DPO_CONTACT", "SUPERVISORY_AUTHORITY", "SMTP_URL", "MAIL_FROM")
+STATED = (
+    *("OPERATOR_NAME", "OPERATOR_CONTACT", "DPO_CONTACT", "SUPERVISORY_AUTHORITY", "SECURITY_CONTACT"),
+    *("SMTP_URL", "MAIL_FROM"),
+)
+IN_A_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 SECRET_NAME = re.compile(r"PASSWORD|TOKEN$|PRIVATE_KEY|CREDENTIAL")
 item = CHECKLIST.item
 
@@ -24,23 +28,25 @@ def variables(context: Context) -> Finding:
         problems.append("image is not given")
     settings = given.get("settings") or {}
     problems += [f"settings.{name} is not stated" for name in STATED if not settings.get(name)]
+    if re.match(r"smtp://[^@]*$", str(settings.get("SMTP_URL"))):
+        problems.append("settings.SMTP_URL may speak without TLS: smtps://, or a user (docs/settings.md)")
     return judged(problems, f"env/{context.environment}.tfvars: {len(given)} variables, {len(settings)} settings")
 
 
 @item(BEFORE, "No credentials in environment variables")
 def no_secret_in_environment(context: Context) -> Finding:
-    """Secrets are files: no variable of a service is named like one."""
+    """Secrets are files: no variable of a service is named like one, or is a URL with a password."""
     kinds = ("google_cloud_run_v2_service", "google_cloud_run_v2_job")
-    names = {name for kind in kinds for each in context.resources(kind) for name in _names(each)}
-    found = sorted(name for name in names if SECRET_NAME.search(name))
-    return judged([f"{name} in a service's environment" for name in found], f"{len(names)} names of variables")
+    given = {pair for kind in kinds for each in context.resources(kind) for pair in _given(each)}
+    found = sorted({name for name, value in given if SECRET_NAME.search(name) or IN_A_URL.search(value)})
+    return judged([f"{name} in a service's environment" for name in found], f"{len(given)} variables")
 
 
-def _names(value: object) -> list[str]:
+def _given(value: object) -> list[tuple[str, str]]:
     if isinstance(value, dict):
-        own = [str(each["name"]) for each in value.get("env") or []]
-        return own + [name for each in value.values() for name in _names(each)]
-    return [name for each in value for name in _names(each)] if isinstance(value, list) else []
+        own = [(str(each["name"]), str(each.get("value"))) for each in value.get("env") or []]
+        return own + [pair for each in value.values() for pair in _given(each)]
+    return [pair for each in value for pair in _given(each)] if isinstance(value, list) else []
 
 
 @item(BEFORE, "The configuration is valid and can be planned")
@@ -86,10 +92,9 @@ def _anybody(rule: dict[str, Any]) -> bool:
 
 @item(BEFORE, "The code and a running system scanned (SAST, DAST)")
 def code_scan(context: Context) -> Finding:
-    """Nothing here attacks a deployment; the code is scanned wherever it is built."""
-    return Finding(
-        Status.UNKNOWN, f"run them: make lint (bandit, detect-secrets); a scanner against {context.url or 'staging'}"
-    )
+    """Nothing here attacks a deployment: the pipelines do, and end where a scanner finds something."""
+    places = "make lint and make audit in cloudbuild.yaml, ZAP and Nuclei in delivery/staging.yaml"
+    return Finding(Status.UNKNOWN, f"ask the last builds of {context.environment}: {places}")
 
 
 @item(BEFORE, "Static files")

@@ -1,8 +1,8 @@
 """`python -m tools.release --project P IMAGE [-- COMMAND …]`, and `python -m tools.release --project P --back`.
 
 Makes missing keys, migrates, deploys every service of functions/catalog.yaml without traffic, asks the new revisions
-for their health, and gives them the traffic step by step; on any failure, Ctrl-C or SIGTERM, the old ones have it
-again. COMMAND runs last, for what must not come before the functions: `terraform apply` of the gateway's document.
+for their health, and gives them the traffic step by step; then the session API and the gateway's document. On any
+failure, Ctrl-C or SIGTERM the old ones serve again. COMMAND runs last, for whatever must not come before.
 docs/runbooks/deploy.md
 """
 
@@ -22,13 +22,21 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.oauth2 import id_token
 
-from tools.release.cloud import Cloud, Failed
+from tools.release.api import Api, Failed
+from tools.release.cloud import Cloud
+from tools.release.door import Door
+from tools.release.gateway import Gateway
+from tools.release.parts import Part
 from tools.release.rollout import FIRST_JOBS, Release, prepare, roll_back
+from tools.release.sessions import Sessions
 
-CATALOG = Path(__file__).parents[2] / "functions" / "catalog.yaml"
+ROOT = Path(__file__).parents[2]
+CATALOG = ROOT / "functions" / "catalog.yaml"
+TEMPLATE = ROOT / "terraform" / "gateway.json.tftpl"
 DIGEST = re.compile(r"[a-z0-9.-]+(:\d+)?/[a-z0-9/._-]+@sha256:[0-9a-f]{64}")
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+# a cluster knows who calls by the address, which an access token tells with the second one alone
+SCOPES = [f"https://www.googleapis.com/auth/{name}" for name in ("cloud-platform", "userinfo.email")]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,8 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--project", required=True)
     parser.add_argument("--region", default="europe-west1")
     parser.add_argument("--pause", type=float, default=60, help="seconds between two steps of the traffic")
+    parser.add_argument("--wait", type=float, default=0, help="seconds to wait for another release to end")
     parser.add_argument("--endpoint", default="https://run.googleapis.com")
     parser.add_argument("--poll", type=float, default=2, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--url", default="", help="the public origin, which has to be well at the end, or all goes back"
+    )
     parser.add_argument("--back", action="store_true", help="to the revisions before the last release")
     parser.add_argument("--schema", action="store_true", help="keys, schema and logins alone: before a new function")
     parser.add_argument("image", nargs="?", help="by its digest")
@@ -65,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _work(given: argparse.Namespace) -> int:
     catalog = yaml.safe_load(CATALOG.read_text())
-    credentials, _ = google.auth.default(scopes=[SCOPE])
+    credentials, _ = google.auth.default(scopes=SCOPES)
 
     def identity(audience: str) -> str:
         return str(id_token.fetch_id_token(Request(), audience))  # type: ignore[no-untyped-call]
@@ -75,15 +87,20 @@ def _work(given: argparse.Namespace) -> int:
     if given.schema:
         prepare(cloud, given.image, _say)
         return 0
+    gateways = Api(session, "https://apigateway.googleapis.com/v1", given.poll)
+    gateway = Gateway(gateways, given.project, given.region, TEMPLATE.read_text(), _say)
+    clusters = Api(session, "https://container.googleapis.com/v1", given.poll)
+    sessions = Sessions(clusters, given.project, given.region, _say)
     if given.back:
-        roll_back(cloud, list(catalog["services"]), _say)
+        roll_back(cloud, list(catalog["services"]), [gateway, sessions], _say)
         return 0
 
     def pause(percent: int) -> None:
         time.sleep(given.pause if percent < 100 else 0)
 
     jobs = [name for name in catalog["jobs"] if name not in FIRST_JOBS]
-    Release(cloud, given.image, list(catalog["services"]), jobs, _say, pause)()
+    parts: list[Part] = [sessions, gateway, *([Door(given.url.rstrip("/"), _say)] if given.url else [])]
+    Release(cloud, given.image, list(catalog["services"]), jobs, _say, pause, parts, given.wait)()
     if given.last and (code := subprocess.run(given.last, check=False).returncode):
         _say(f"{given.last[0]} ended with {code}; the functions stay released")
         return 3

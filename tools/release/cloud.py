@@ -3,22 +3,16 @@
 https://cloud.google.com/run/docs/reference/rest
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import requests
 
-Resource = dict[str, Any]
+from tools.release.api import ANSWER_SECONDS, Api, Failed, Resource
+
 REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
 LATEST = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
 READY = "CONDITION_SUCCEEDED"
-ANSWER_SECONDS = (5, 60)  # to connect, to answer
-
-
-class Failed(Exception):
-    """A step did not succeed; the text says which and why."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +41,19 @@ class Cloud:
     region: str
     endpoint: str = "https://run.googleapis.com"
     poll: float = 2.0
-    patience: float = 3900.0  # longer than any job of the catalog
+
+    @property
+    def api(self) -> Api:
+        """The API itself."""
+        return Api(self.session, f"{self.endpoint}/v2", self.poll)
 
     def service(self, name: str) -> Resource:
         """A service as it is. Raises Failed."""
-        return self._call("GET", self._path("services", name))
+        return self.api.call("GET", self._path("services", name))
 
     def update(self, service: Resource, mask: str) -> Resource:
         """Write the fields of the mask and wait. Raises Failed, also where it has changed since it was read."""
-        return self._done(self._call("PATCH", service["name"], service, updateMask=mask))
+        return self.api.done(self.api.call("PATCH", service["name"], service, updateMask=mask))
 
     def set_traffic(self, name: str, targets: list[Target]) -> Resource:
         """Give a service these targets, and wait until it is so."""
@@ -64,16 +62,16 @@ class Cloud:
 
     def set_job_image(self, name: str, image: str) -> None:
         """A job's next executions run this image."""
-        job = self._call("GET", self._path("jobs", name))
+        job = self.api.call("GET", self._path("jobs", name))
         (container,) = job["template"]["template"]["containers"]
         if container["image"] != image:
             container["image"] = image
-            self._done(self._call("PATCH", job["name"], job))
+            self.api.done(self.api.call("PATCH", job["name"], job))
 
     def run_job(self, name: str) -> None:
         """Execute a job and wait for its end. Raises Failed where a task of it failed."""
-        begun = self._done(self._call("POST", self._path("jobs", name) + ":run", {}))
-        execution = self._until(begun, lambda found: "completionTime" in found)
+        begun = self.api.done(self.api.call("POST", self._path("jobs", name) + ":run", {}))
+        execution = self.api.until(begun, lambda found: "completionTime" in found)
         if execution.get("succeededCount", 0) < execution.get("taskCount", 1):
             raise Failed(f"job {name}: {execution['name']} did not succeed, see {execution.get('logUri', 'its log')}")
 
@@ -88,39 +86,3 @@ class Cloud:
 
     def _path(self, kind: str, name: str) -> str:
         return f"projects/{self.project}/locations/{self.region}/{kind}/{name}"
-
-    def _call(self, method: str, path: str, body: Resource | None = None, **query: str) -> Resource:
-        url = f"{self.endpoint}/v2/{path}"
-        try:
-            answer = self.session.request(method, url, json=body, params=query, timeout=ANSWER_SECONDS)
-        except requests.RequestException as error:
-            raise Failed(f"{method} {path}: {type(error).__name__}") from error
-        if answer.status_code != 200:
-            raise Failed(f"{method} {path}: {answer.status_code} {_message(answer)}")
-        found: Resource = answer.json()
-        return found
-
-    def _done(self, operation: Resource) -> Resource:
-        """What a long-running operation made."""
-        operation = self._until(operation, lambda found: found.get("done", False))
-        if "error" in operation:
-            raise Failed(f"{operation['name']}: {operation['error'].get('message', operation['error'])}")
-        made: Resource = operation.get("response", {})
-        return made
-
-    def _until(self, found: Resource, done: Callable[[Resource], bool]) -> Resource:
-        """Look at a resource again until it is done."""
-        deadline = time.monotonic() + self.patience
-        while not done(found):
-            if time.monotonic() > deadline:
-                raise Failed(f"{found['name']}: not done after {self.patience:.0f} s")
-            time.sleep(self.poll)
-            found = self._call("GET", found["name"])
-        return found
-
-
-def _message(answer: requests.Response) -> str:
-    try:
-        return str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return answer.reason

@@ -1,19 +1,29 @@
-"""A release, step by step: keys, schema, functions without traffic, their health, the traffic, and back on failure.
+"""A release, step by step: keys, schema, functions without traffic, their health, the traffic, what comes behind them,
+and back where one fails.
 
 Code N-1 runs on schema N, so the old revisions go on until the end, and whatever fails leaves them in charge.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from tools.release.cloud import READY, Cloud, Failed, Resource, Target
+from tools.release.api import Failed, Resource
+from tools.release.cloud import READY, Cloud, Target
+from tools.release.parts import Part, Served
 
 CANDIDATE, LIVE, PREVIOUS = "candidate", "live", "previous"
 FIRST_JOBS = ("first-keys", "migrate", "provision")
 STEPS = (5, 25, 50, 100)  # percent of the traffic
+INSISTS = 3  # so often one tries to put something back
 NOBODY = Target("", 0)
 
 Say = Callable[[str], object]
+
+
+class Busy(Failed):
+    """Another release moves traffic, or has left it so."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +43,12 @@ Traffic = frozenset[Target]
 
 @dataclass(frozen=True)
 class Release:
-    """An image by digest for these services and jobs. `pause(percent)` waits after each step of the traffic.
+    """An image by digest for these services, parts behind them, and jobs. `pause(percent)` waits after each step of
+    the traffic.
 
     `ours`: the traffic of each service as this release found it, and as it wrote it. Whoever finds another one has met
-    somebody else at work, and touches nothing.
+    somebody else at work, and touches nothing. `addresses`: of each service, by its name. `patience`: seconds to wait
+    for another release that moves traffic.
     """
 
     cloud: Cloud
@@ -45,30 +57,50 @@ class Release:
     jobs: Sequence[str]
     say: Say
     pause: Callable[[int], object]
+    parts: Sequence[Part] = ()
+    patience: float = 0
     ours: dict[str, set[Traffic]] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)
 
     def __call__(self) -> None:
         """Raises Failed, or whatever interrupts, after the traffic is back where it was."""
-        for name in self.services:
-            _refuse_halves(self.cloud.service(name))
+        self._wait()
         prepare(self.cloud, self.image, self.say)
         begun: list[Service] = []
+        noted: list[tuple[Part, Served]] = []
+        moved: list[tuple[Part, str]] = []
         try:
             for name in self.services:
                 self._deploy(name, begun)
             self._check(begun)
+            self._note(noted)
             for percent in STEPS:
                 self._shift(begun, percent)
                 self.pause(percent)
                 self._check(begun)
+            self._publish(noted, moved)
             for name in self.jobs:
                 self.cloud.set_job_image(name, self.image)
             for each in begun:
                 self._move(each.name, Target(each.revision, 100, LIVE), Target(_main(each.before), 0, PREVIOUS))
         except BaseException:
-            self._back(begun)
+            self._back(begun, moved, noted)
             raise
         self.say("released")
+
+    def _wait(self) -> None:
+        """For another release to end. Raises Busy when that takes too long, or it was killed: nobody can tell."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                for name in self.services:
+                    _refuse_halves(self.cloud.service(name))
+                return
+            except Busy as busy:
+                if time.monotonic() >= deadline:
+                    raise
+                self.say(f"waits: {busy}")
+            time.sleep(15 * self.cloud.poll)
 
     def _deploy(self, name: str, begun: list[Service]) -> None:
         """A revision that has an address and no traffic. It is ready when its start-up probe has answered."""
@@ -83,6 +115,7 @@ class Release:
         # `begun` before the act: an update may fail halfway.
         begun.append(Service(name, before, "", "", "", public=False))
         made = self.cloud.update(service, "template,traffic")
+        self.addresses[name] = _audience(made)
         revision = made["latestCreatedRevision"].rsplit("/", 1)[-1]
         if _state(made) != READY or made.get("latestReadyRevision") != made["latestCreatedRevision"]:
             raise Failed(f"{name}: revision {revision} did not become ready")
@@ -114,16 +147,40 @@ class Release:
             self._move(each.name, old, Target(each.revision, percent, CANDIDATE))
         self.say(f"{percent} % of the traffic goes to the new revisions")
 
-    def _back(self, services: Sequence[Service]) -> None:
+    def _note(self, noted: list[tuple[Part, Served]]) -> None:
+        """Before any traffic moves: what serves behind the functions is what the way back leads to."""
+        for part in self.parts:
+            found = part.serving()
+            noted.append((part, found))
+            part.note(found.now)
+
+    def _publish(self, noted: Sequence[tuple[Part, Served]], moved: list[tuple[Part, str]]) -> None:
+        for part, found in noted:
+            moved.append((part, found.now))
+            part.publish(self.image, self.addresses)
+
+    def _back(
+        self, services: Sequence[Service], moved: Sequence[tuple[Part, str]], noted: Sequence[tuple[Part, Served]]
+    ) -> None:
         """Everything as it was, the last one first; one that cannot be put back stops no other one."""
-        stuck = []
-        for each in reversed(services):
-            try:
-                self._move(each.name, *each.before)
-            except Failed as error:
-                stuck.append(each.name)
-                self.say(f"{each.name}: NOT put back: {error}")
+        acts: list[tuple[str, Callable[[], object]]] = [
+            (_name(part), partial(part.restore, before)) for part, before in reversed(moved)
+        ]
+        acts += [(each.name, partial(self._move, each.name, *each.before)) for each in reversed(services)]
+        acts += [(f"note of {_name(part)}", partial(part.note, found.before)) for part, found in reversed(noted)]
+        stuck = [name for name, act in acts if not self._insist(name, act)]
         self.say("rolled back" if not stuck else f"rolled back, but for {', '.join(stuck)}")
+
+    def _insist(self, name: str, act: Callable[[], object]) -> bool:
+        """Try to put one back: what Google refuses for a moment must not leave half a release."""
+        for number in range(1, INSISTS + 1):
+            try:
+                act()
+                return True
+            except Failed as error:
+                self.say(f"{name}: NOT put back: {error}")
+            time.sleep(self.cloud.poll * number)
+        return False
 
 
 def prepare(cloud: Cloud, image: str, say: Say) -> None:
@@ -135,8 +192,8 @@ def prepare(cloud: Cloud, image: str, say: Say) -> None:
         say(f"{name}: done")
 
 
-def roll_back(cloud: Cloud, services: Sequence[str], say: Say) -> None:
-    """The revisions before the last release have the traffic again, at once. Done twice, it is as done once.
+def roll_back(cloud: Cloud, services: Sequence[str], parts: Sequence[Part], say: Say) -> None:
+    """What served before the last release serves again, at once: parts first. Done twice, it is as done once.
 
     A release that was killed has left its candidates. Where one of them has traffic, that release is gone back from;
     where none has, there is nothing to go back from, and the release before it is not what is meant.
@@ -145,6 +202,11 @@ def roll_back(cloud: Cloud, services: Sequence[str], say: Say) -> None:
     candidates = [each for traffic in found.values() for each in traffic if each.tag == CANDIDATE]
     idle = bool(candidates) and not any(each.percent for each in candidates)
     failed = []
+    for part in () if idle else parts:
+        try:
+            part.back()
+        except Failed as error:
+            failed.append(f"{_name(part)}: {error}")
     for name, traffic in found.items():
         tags = {each.tag: each for each in traffic}
         new = tags.get(CANDIDATE) or tags.get(LIVE)
@@ -167,7 +229,11 @@ def roll_back(cloud: Cloud, services: Sequence[str], say: Say) -> None:
 def _refuse_halves(service: Resource) -> None:
     """Stop where a candidate has traffic: what was before this release would be half of another one."""
     if any(each.percent and each.tag == CANDIDATE for each in map(_target, service.get("traffic", []))):
-        raise Failed(f"{service['name']}: another release is under way, or was killed: wait for it, or --back")
+        raise Busy(f"{service['name']}: another release is under way, or was killed: wait for it, or --back")
+
+
+def _name(part: Part) -> str:
+    return type(part).__name__.lower()
 
 
 def _traffic(service: Resource) -> Traffic:
@@ -200,6 +266,9 @@ def _state(service: Resource) -> str:
 
 def _serving(name: str, before: tuple[Target, ...], revision: str, service: Resource) -> Service:
     addresses = [each["uri"] for each in service["trafficStatuses"] if each.get("tag") == CANDIDATE]
-    audience = [*service.get("customAudiences", []), service["uri"]][0]
     public = service["ingress"] == "INGRESS_TRAFFIC_ALL"
-    return Service(name, before, revision, addresses[0], audience, public)
+    return Service(name, before, revision, addresses[0], _audience(service), public)
+
+
+def _audience(service: Resource) -> str:
+    return str([*service.get("customAudiences", []), service["uri"]][0])

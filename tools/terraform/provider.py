@@ -162,7 +162,7 @@ class Provider:
     def _computed(self, name: str, flags: str, kind: Any, label: str, *, always: bool, top: bool) -> Any:
         if top and name in ("project", "region", "zone") and name in self._defaults:
             return self._defaults[name]
-        if always or (self._resolved and (flags == "c" or name == "id")):
+        if always or (self._resolved and (flags == "c" or name in ("id", "address"))):
             return made_up(kind, label)
         return UNKNOWN
 

@@ -66,7 +66,7 @@ def test_a_wait_ends_when_it_would_have(cloud: Any, target: Any, answer: Any, ev
       steps:
         - t:
             try: {call: http.get, args: {url: "${url}"}}
-            retry: {predicate: "${always}", max_retries: 1, backoff: {initial_delay: 4, max_delay: 4, multiplier: 1}}
+            retry: {predicate: "${always}", max_retries: 1, backoff: {initial_delay: 8, max_delay: 8, multiplier: 1}}
     always: {params: [e], steps: [{r: {return: true}}]}
     """
     target.answers["/"] = [answer(503), answer()]
@@ -75,11 +75,13 @@ def test_a_wait_ends_when_it_would_have(cloud: Any, target: Any, answer: Any, ev
     execution = cloud.create("waits", target.url + "/")
     eventually(partial(rows, cloud, "facts"))
     cloud.kill()
-    time.sleep(1.5)  # the stand-in is down while the wait goes on
+    time.sleep(6)  # the stand-in is down while the wait goes on
+    back = time.monotonic()
     cloud.up()
     assert cloud.wait(execution)["state"] == "SUCCEEDED"
     one, two = target.seen
-    assert 4 <= two.at - one.at < 5.4
+    assert two.at - one.at >= 8
+    assert two.at - back < 8, "the wait did not begin again"
 
 
 def test_parallel_iterations_keep_the_order_of_their_answers(
@@ -168,7 +170,7 @@ def test_sigterm_leaves_executions_to_the_next_start(cloud: Any, target: Any, an
     eventually(lambda: target.count("/one") == 1)
     began = time.monotonic()
     cloud.down()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8, "it did not wait for the answer"
     gate.set()
     cloud.up()
     assert cloud.wait(execution)["state"] == "SUCCEEDED"
