@@ -41,6 +41,7 @@ class Route:
     status: int = 200
     step_up: bool = False
     records: bool = False  # a GET that writes an audit event opens read-write
+    single: bool = False  # a GET of one statement, which a person has in one round trip
     errors: tuple[str, ...] = ()
     also: tuple[int, type[marshmallow.Schema]] | None = None  # a second success: its status and what it answers
     more: tuple[tuple[int, type[marshmallow.Schema] | None], ...] = ()  # further successes, likewise

@@ -1,13 +1,11 @@
-"""One transaction per request, one tenant per transaction: checkout, work, audit and commit in four flights at most."""
+"""The pool, and a request's way through it: checkout, work, audit and commit in four flights at most."""
 
-import json
 import queue
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 from pg8000.exceptions import DatabaseError, InterfaceError
 
@@ -15,165 +13,22 @@ from common import errors, log, metrics, tracing
 from common.connecting import PrivilegedLogin, connect, refuse_privileged_login
 from common.outbox import Message, send_now
 from common.settings import settings
-from common.tokens import Claim, context_token
+from common.tokens import Claim
+from common.transaction import COMMIT, SETTLE, Reading, Tx, Written, authorize
 from common.wire import Connection, Step, sqlstate, violates
 
 RESET = "RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all()"
 CHECKOUT, CHECKOUT_READ_ONLY = Step(f"{RESET}; BEGIN"), Step(f"{RESET}; BEGIN READ ONLY")
 CHECKOUT_SNAPSHOT = Step(f"{RESET}; BEGIN; COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")  # before any query
-COMMIT, ROLLBACK = Step("COMMIT"), Step("ROLLBACK")
-AUTHORIZE = "SELECT app.authorize(:token)"
-# Whatever was committed before it, by anybody, is on disk when it answers: docs/decisions/0020-chain-before-disk.md.
-SETTLE = "SELECT pg_catalog.pg_logical_emit_message(false, 'settle', '', true)"
-# The chain is free for the next writer at COMMIT, before the disk has it; the answer waits for the disk.
-APPEND_AUDIT = "SELECT pg_catalog.set_config('synchronous_commit', 'off', true), app.append_audit(:events)"
-COMMIT_CHAINED = Step(f"COMMIT; {SETTLE}")
+ROLLBACK = Step("ROLLBACK")
+COMMIT_READING = Step("COMMIT", {})  # prepared: it needs no Sync of its own
 OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
 # What is put into the outbox by definer functions learns from it to which trace it belongs: their rows' default.
 TRACE = "SELECT pg_catalog.set_config('context.traceparent', :traceparent, true)"
 POOL_WAIT_SECONDS = 5
-Heed: TypeAlias = Callable[[list[list[Any]]], None]
 CREDENTIAL_DEAD, CONNECTION_TAMPERED, SUSPENDED = "CX401", "CX402", "CX403"  # of app.authorize
 NEXT_EVENT = "audit_events_pkey"  # violated where the head of a chain was put back, which is tampering
 NO_EVENT = "Nothing was changed: the audit trail cannot record it. The operator is told."
-
-
-@dataclass(frozen=True)
-class Written:
-    """A written object: its id, its JSON as PostgreSQL wrote it, and its version, which becomes the ETag."""
-
-    id: str
-    json: str
-    version: int
-
-
-def _authorize(claim: Claim, connection: Connection) -> Step:
-    """Unnamed: a statement that injected SQL had prepared under our name would catch the token."""
-    return Step(AUTHORIZE, {"token": context_token(claim, connection.pid)}, unnamed=True)
-
-
-def _resolved(claim: Claim, granted: dict[str, Any]) -> Claim:
-    """The claim as it was sealed: whose an API key is, the database says."""
-    if claim.kind != "k":
-        return claim
-    return Claim("k", granted["tenant"], granted["principal"], granted["key"])
-
-
-class Tx:
-    """An open transaction. SQL names its tenant `:tenant_id` and its principal `:user_id`; both are bound here."""
-
-    def __init__(self, connection: Connection, claim: Claim, answer: str) -> None:
-        self._connection = connection
-        self.granted: dict[str, Any] = json.loads(answer)
-        self.claim = _resolved(claim, self.granted)
-        self.audit_events: list[dict[str, Any]] = []
-        self.messages: list[Message] = []
-        self.settles = False  # what another transaction has just committed is acknowledged here: it is to be on disk
-        self.first: list[list[Any]] = []  # the rows of the statement that came along with the checkout
-        self._last: list[Step] = []
-        self._next_claim: Claim | None = None
-        self._ahead: list[tuple[str, dict[str, Any], Heed]] = []
-
-    def _step(self, sql: str, parameters: dict[str, Any]) -> Step:
-        known = {"tenant_id": self.claim.tenant_id or None, "user_id": self.claim.principal_id or None}
-        return Step(sql, {**known, **parameters})
-
-    def rows(self, sql: str, **parameters: Any) -> list[list[Any]]:
-        """All rows of a statement."""
-        return self.flight((sql, parameters))[0]
-
-    def row(self, sql: str, **parameters: Any) -> list[Any] | None:
-        """The first row, or None."""
-        found = self.rows(sql, **parameters)
-        return found[0] if found else None
-
-    def value(self, sql: str, **parameters: Any) -> Any:
-        """The first column of the first row, or None."""
-        found = self.row(sql, **parameters)
-        return found[0] if found else None
-
-    def written(self, sql: str, **parameters: Any) -> Written | None:
-        """The id, JSON and version that a statement returns, None when it touched no row."""
-        found = self.row(sql, **parameters)
-        return Written(*found) if found else None
-
-    def flight(self, *statements: tuple[str, dict[str, Any]]) -> list[list[list[Any]]]:
-        """Several statements in one round trip; the rows of each."""
-        steps: list[Step] = []
-        if self._next_claim:
-            self.claim, self._next_claim = self._next_claim, None
-            steps.append(_authorize(self.claim, self._connection))
-        resealed = len(steps)
-        ahead, self._ahead = self._ahead, []
-        steps += [self._step(sql, parameters) for sql, parameters, _ in ahead]
-        steps += [self._step(sql, parameters) for sql, parameters in statements]
-        found = self._connection.flight(steps)
-        if resealed:
-            self.granted = json.loads(found[0][0][0])
-        for (_, _, heed), rows in zip(ahead, found[resealed:], strict=False):
-            heed(rows)
-        return found[resealed + len(ahead) :]
-
-    def ahead(self, heed: Heed, sql: str, **parameters: Any) -> None:
-        """Send a statement ahead of the next ones, in their round trip; `heed` gets its rows, and may refuse."""
-        self._ahead.append((sql, parameters, heed))
-
-    def continue_as(self, claim: Claim) -> None:
-        """Seal the transaction for another claim, together with the next statement."""
-        self._next_claim = claim
-
-    def copy_out(self, sql: str, take: Callable[[list[bytes]], object]) -> int:
-        """Stream the rows of `COPY (…) TO STDOUT` into `take`, many at a time, without line ends; their number.
-
-        The SQL is a constant: COPY binds nothing.
-        """
-        return self._connection.copy_out(sql, take)
-
-    def audit(
-        self,
-        action: str,
-        resource_type: str,
-        resource_id: str | None,
-        *,
-        request_id: str,
-        outcome: str = "success",
-        data: dict[str, Any] | None = None,
-        personal: dict[str, Any] | None = None,
-    ) -> None:
-        """Buffer an event; the chain gets it as the last statement before COMMIT. `data` holds no personal data."""
-        self.audit_events.append(
-            {
-                "action": action,
-                "resource_type": resource_type,
-                "resource_id": resource_id,
-                "outcome": outcome,
-                "request_id": request_id,
-                "data": data or {},
-                "personal": personal,
-            }
-        )
-
-    def post(self, message: Message) -> None:
-        """Write a message into the outbox: it is sent after the commit, by us or by the drainer."""
-        self.messages.append(message)
-
-    def last(self, sql: str, **parameters: Any) -> None:
-        """A statement for the last flight, before the audit events and COMMIT: it costs no round trip."""
-        self._last.append(self._step(sql, parameters))
-
-    def _last_steps(self) -> list[Step]:
-        steps = [*(message.insert() for message in self.messages), *self._last]
-        if self.audit_events:
-            if not self.claim.tenant_id:
-                raise ValueError("an audit event needs an organization")
-            steps.append(Step(APPEND_AUDIT, {"events": json.dumps(self.audit_events)}))
-        return steps
-
-    def commit(self) -> None:
-        """Outbox, audit and COMMIT in one flight; on return it is on disk. Raises what any of them raised."""
-        if self._ahead:
-            self.flight()
-        self._connection.flight([*self._last_steps(), COMMIT_CHAINED if self.audit_events or self.settles else COMMIT])
 
 
 class Database:
@@ -221,6 +76,32 @@ class Database:
             self._give_back(connection, keep)
         if sent:
             send_now(sent, lambda message: self.single(claim, OUTBOX_SENT, message_id=message.id))
+
+    @contextmanager
+    def reading(self, claim: Claim, judge: Callable[[Tx], None]) -> Iterator[Reading]:
+        """A read-only transaction of one statement in one round trip, sealed for the claim of a person.
+
+        Raises as `transaction` does, and what `judge` raises.
+        """
+        connection = self._checkout()
+        keep = False
+
+        def fly(*steps: Step) -> list[list[list[Any]]]:
+            nonlocal connection
+            along = [*steps, *_trace(), COMMIT_READING]
+            connection, found = self._enter(connection, claim, CHECKOUT_READ_ONLY, *along)
+            return found[1 : 2 + len(steps)]
+
+        try:
+            yield Reading(claim, fly, judge)
+            keep = True
+        except (DatabaseError, InterfaceError) as error:
+            raise _as_problem(error, claim) from error
+        except errors.Problem:
+            keep = True
+            raise
+        finally:
+            self._give_back(connection, keep)
 
     def open_first(self) -> None:
         """Open a connection ahead of the first request. Raises PrivilegedLogin; a database that is away may come."""
@@ -276,14 +157,14 @@ class Database:
         A tampered connection is replaced: authorize refused it before anything was done there.
         """
         try:
-            return connection, connection.flight([begin, _authorize(claim, connection), *rest])
+            return connection, connection.flight([begin, authorize(claim, connection), *rest])
         except DatabaseError as error:
             if sqlstate(error) != CONNECTION_TAMPERED:
                 raise
         log.security("CRITICAL", "a pooled connection was tampered with")
         connection.close()
         connection = self._connect()
-        return connection, connection.flight([begin, _authorize(claim, connection), *rest])
+        return connection, connection.flight([begin, authorize(claim, connection), *rest])
 
     def _checkout(self) -> Connection:
         try:
@@ -368,3 +249,6 @@ def _as_problem(error: Exception, claim: Claim) -> Exception:
 def database() -> Database:
     """The process's pool."""
     return Database(settings().database_url, settings().database_pool)
+
+
+__all__ = ["Database", "Reading", "Tx", "Written", "database"]

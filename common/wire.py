@@ -4,11 +4,11 @@ Source: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW
 """
 
 import select
-import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from pg8000.converters import make_params
@@ -18,7 +18,6 @@ from pg8000.core import (
     EXECUTE_MSG,
     NULL_BYTE,
     PARSE,
-    PARSE_COMPLETE,
     QUERY,
     SYNC_MSG,
     Context,
@@ -31,12 +30,10 @@ from pg8000.exceptions import DatabaseError, InterfaceError
 from pg8000.native import to_statement
 
 from common import metrics, tracing
+from common.wire_answers import Answers
 
 UUID, TEXT, JSON, JSONB, TIMESTAMPTZ, INET = 2950, 25, 114, 3802, 1184, 869
-RECEIVED = 256 * 1024  # bytes of a COPY that are read at once
 ROUTINE = frozenset({"BEGIN", "COMMIT", "SELECT authorize", "SELECT set_config"})
-HEADER = struct.Struct(">BI")  # of every message: its kind, its length without the kind
-COPY_ROW, COPY_STARTS, READY = b"dHZ"
 
 
 class Step(NamedTuple):
@@ -79,9 +76,10 @@ class Connection:
 
     def __init__(self, core: CoreConnection) -> None:
         self._core = core
+        self._answers = Answers(core)
         self._prepared: dict[str, tuple[bytes, Any, Any]] = {}
+        self._described: dict[str, tuple[Any, Any]] = {}  # what unnamed statements answer
         self._names = 0
-        core.message_types[PARSE_COMPLETE] = _parsed
         for oid in (UUID, TEXT, JSON, JSONB, TIMESTAMPTZ, INET):
             core.register_in_adapter(oid, str)
 
@@ -102,6 +100,8 @@ class Connection:
     @property
     def dead(self) -> bool:
         """Whether the server has closed or spoken out of turn: an idle connection has nothing to read."""
+        if self._answers.waiting:
+            return True
         poll = select.poll()  # select() knows no descriptor beyond 1023, and a replica of sessions has thousands
         poll.register(self._core._usock, select.POLLIN)
         return bool(poll.poll(0))
@@ -126,29 +126,45 @@ class Connection:
             metrics.FLIGHTS.record(time.perf_counter() - began, outcome)
 
     def _fly(self, steps: Sequence[Step]) -> list[list[list[Any]]]:
+        """One Sync behind all prepared statements that follow each other: after an error the server skips to it, as it
+        would refuse them in a transaction that has failed.
+        """
         message = bytearray()
-        contexts = []
-        new: list[tuple[str, bytes, Context]] = []
-        for step in steps:
-            if step.parameters is None:
-                context = Context(step.sql)
-                message += _create_message(QUERY, step.sql.encode() + NULL_BYTE)
+        synced: list[list[Context]] = []
+        new: list[tuple[Step, bytes, Context]] = []
+        for simple, together in groupby(steps, key=lambda step: step.parameters is None):
+            if simple:
+                synced += [[self._simple(step, message)] for step in together]
             else:
-                context = self._queue(step, step.parameters, message, new)
-            contexts.append(context)
+                synced.append([self._queue(step, step.parameters or {}, message, new) for step in together])
+                message += SYNC_MSG
         self._send(message)
-        for context in contexts:
-            self._read_answer(context)
-        for sql, name, context in new:
-            if getattr(context, "parsed", False):
-                self._prepared[sql] = (name, context.columns, context.input_funcs)
-        for context in contexts:
+        for contexts in synced:
+            self._answers.read(contexts)
+        for step, name, context in new:
+            self._remember(step, name, context)
+        found = [context for contexts in synced for context in contexts]
+        for context in found:
             if context.error is not None:
                 raise context.error
-        return [context.rows or [] for context in contexts]
+        return [context.rows or [] for context in found]
+
+    @staticmethod
+    def _simple(step: Step, message: bytearray) -> Context:
+        message += _create_message(QUERY, step.sql.encode() + NULL_BYTE)
+        return Context(step.sql)
+
+    def _remember(self, step: Step, name: bytes, context: Context) -> None:
+        """A statement stays prepared even when running it fails."""
+        if not getattr(context, "parsed", False):
+            return
+        if not step.unnamed:
+            self._prepared[step.sql] = (name, context.columns, context.input_funcs)
+        elif context.columns is not None:
+            self._described[step.sql] = (context.columns, context.input_funcs)
 
     def _queue(
-        self, step: Step, parameters: dict[str, Any], message: bytearray, new: list[tuple[str, bytes, Context]]
+        self, step: Step, parameters: dict[str, Any], message: bytearray, new: list[tuple[Step, bytes, Context]]
     ) -> Context:
         sql = step.sql
         text, arrange = _compiled(sql)
@@ -158,15 +174,17 @@ class Connection:
             context = Context(sql, columns=columns, input_funcs=input_funcs)
         else:
             name = NULL_BYTE
-            context = Context(sql)
+            columns, input_funcs = self._described.get(sql, (None, None)) if step.unnamed else (None, None)
+            context = Context(sql, columns=columns, input_funcs=input_funcs)
             if not step.unnamed:
                 self._names += 1
                 name = f"s{self._names}".encode() + NULL_BYTE
-                new.append((sql, name, context))
             message += _create_message(PARSE, name + text.encode() + NULL_BYTE + H_pack(0))
-            message += _create_message(DESCRIBE, b"S" + name)
+            if columns is None:
+                new.append((step, name, context))
+                message += _create_message(DESCRIBE, b"S" + name)
         message += _create_message(BIND, _bind(name, make_params(self._core.py_types, arrange(parameters))))
-        message += EXECUTE_MSG + SYNC_MSG
+        message += EXECUTE_MSG
         return context
 
     def copy_out(self, sql: str, take: Callable[[list[bytes]], object]) -> int:
@@ -178,7 +196,7 @@ class Connection:
         with _traced([Step(sql)]) as kept:
             self._send(_create_message(QUERY, sql.encode() + NULL_BYTE))
             try:
-                self._read_rows(context, take)
+                self._answers.copy(context, take)
             except BaseException:  # in the middle of an answer: the connection is of no use any more
                 with suppress(InterfaceError, OSError):
                     self.close()
@@ -189,56 +207,11 @@ class Connection:
                 kept.note("context.rows", int(context.row_count))
         return int(context.row_count)
 
-    def _read_rows(self, context: Context, take: Callable[[list[bytes]], object]) -> None:
-        """Messages by the block: one at a time, as pg8000 reads them, costs ten times as much."""
-        waiting, ready = b"", False
-        while not ready:
-            waiting += self._received(waiting)
-            rows: list[bytes] = []
-            start, there = 0, len(waiting)
-            while there - start >= HEADER.size:
-                code, length = HEADER.unpack_from(waiting, start)
-                end = start + 1 + length
-                if end > there:
-                    break
-                if code == COPY_ROW:
-                    rows.append(waiting[start + HEADER.size : end - 1])
-                elif code != COPY_STARTS:
-                    self._core.message_types[bytes((code,))](waiting[start + HEADER.size : end], context)
-                    ready = code == READY
-                start = end
-            waiting = waiting[start:]
-            if rows:
-                take(rows)
-
-    def _received(self, waiting: bytes) -> bytes:
-        """What comes next: of a message that has begun and is long, all the rest. Raises InterfaceError."""
-        missing = 1 + HEADER.unpack_from(waiting)[1] - len(waiting) if len(waiting) >= HEADER.size else 0
-        try:
-            stream = self._core._sock
-            received: bytes = stream.read(missing) if missing > RECEIVED else stream.read1(RECEIVED)
-        except OSError as error:
-            raise InterfaceError("network error") from error
-        if not received:
-            raise InterfaceError("connection closed")
-        return received
-
     def _send(self, message: bytes | bytearray) -> None:
         if self._core._usock is None:
             raise InterfaceError("connection is closed")
         try:
             self._core._usock.sendall(message)
-        except OSError as error:
-            raise InterfaceError("network error") from error
-
-    def _read_answer(self, context: Context) -> None:
-        try:
-            self._core.handle_messages(context)
-        except DatabaseError:
-            pass  # kept in the context until every answer of the flight is read
-        except InterfaceError:
-            if context.error is None:
-                raise
         except OSError as error:
             raise InterfaceError("network error") from error
 
@@ -258,11 +231,6 @@ def _traced(steps: Sequence[Step]) -> AbstractContextManager[tracing.Span | None
             "db.operation.batch.size": len(steps),
         },
     )
-
-
-def _parsed(_data: bytes, context: Context) -> None:
-    """A statement stays prepared even when running it fails."""
-    context.parsed = True
 
 
 def _bind(name: bytes, values: Sequence[str | None]) -> bytes:

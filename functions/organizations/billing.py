@@ -23,7 +23,7 @@ def change_billing(call: Call) -> Json:
     return billing
 
 
-@part.on("GET", "/v1/invoices", needs="billing.view", query=InvoiceFilter, body=None, answers=InvoicePage)
+@part.on("GET", "/v1/invoices", needs="billing.view", query=InvoiceFilter, body=None, answers=InvoicePage, single=True)
 def list_invoices(call: Call) -> Json:
     """List the organization's invoices, newest first."""
     query = call.query

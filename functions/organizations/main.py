@@ -18,7 +18,7 @@ routes.include(api_keys.part)
 routes.include(billing.part)
 
 
-@routes.on("GET", "/v1/organization", needs="organizations.view", body=None, answers=Organization)
+@routes.on("GET", "/v1/organization", needs="organizations.view", body=None, answers=Organization, single=True)
 def get_organization(call: Call) -> Json:
     """Read the caller's organization."""
     return queries.select_organization(call.tx)

@@ -12,7 +12,7 @@ ROLE = "/v1/roles/<uuid:role_id>"
 BUILT_IN = "role_builtin"
 
 
-@part.on("GET", "/v1/permissions", needs="organizations.view", body=None, answers=PermissionList)
+@part.on("GET", "/v1/permissions", needs="organizations.view", body=None, answers=PermissionList, single=True)
 def list_permissions(_call: Call) -> Json:
     """List the permissions that roles and API keys are made of."""
     return {
@@ -21,7 +21,7 @@ def list_permissions(_call: Call) -> Json:
     }
 
 
-@part.on("GET", "/v1/roles", needs="organizations.view", query=RoleFilter, body=None, answers=RolePage)
+@part.on("GET", "/v1/roles", needs="organizations.view", query=RoleFilter, body=None, answers=RolePage, single=True)
 def list_roles(call: Call) -> Json:
     """List the organization's own roles, newest first, then the built-in ones."""
     items, last = queries.list_roles(call.tx, limit=call.query["limit"], after=call.after())

@@ -17,7 +17,7 @@ TEAM = "/v1/teams/<uuid:team_id>"
 TAKEN = ("team_name_taken",)
 
 
-@part.on("GET", "/v1/teams", needs="organizations.view", query=TeamFilter, body=None, answers=TeamPage)
+@part.on("GET", "/v1/teams", needs="organizations.view", query=TeamFilter, body=None, answers=TeamPage, single=True)
 def list_teams(call: Call) -> Json:
     """List the organization's teams, newest first."""
     items, last = queries.list_teams(call.tx, limit=call.query["limit"], after=call.after())
@@ -33,7 +33,7 @@ def create_team(call: Call) -> Json:
     return team
 
 
-@part.on("GET", TEAM, needs="organizations.view", body=None, answers=Team)
+@part.on("GET", TEAM, needs="organizations.view", body=None, answers=Team, single=True)
 def get_team(call: Call) -> Json:
     """Read a team."""
     return queries.select_team(call.tx, call.path["team_id"])

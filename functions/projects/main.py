@@ -25,7 +25,9 @@ PROJECT = "/v1/projects/<uuid:project_id>"
 TASK = "/v1/tasks/<uuid:task_id>"
 
 
-@routes.on("GET", "/v1/projects", needs="project.view", query=ProjectFilter, body=None, answers=ProjectPage)
+@routes.on(
+    "GET", "/v1/projects", needs="project.view", query=ProjectFilter, body=None, answers=ProjectPage, single=True
+)
 def list_projects(call: Call) -> Json:
     """List projects, newest first."""
     query = call.query
@@ -44,7 +46,7 @@ def create_project(call: Call) -> Json:
     return project
 
 
-@routes.on("GET", PROJECT, needs="project.view", body=None, answers=Project)
+@routes.on("GET", PROJECT, needs="project.view", body=None, answers=Project, single=True)
 def get_project(call: Call) -> Json:
     """Read a project."""
     return queries.select_project(call.tx, call.path["project_id"])
@@ -65,7 +67,7 @@ def delete_project(call: Call) -> None:
     call.audit("project.deleted", call.path["project_id"])
 
 
-@routes.on("GET", f"{PROJECT}/tasks", needs="task.view", query=TaskFilter, body=None, answers=TaskPage)
+@routes.on("GET", f"{PROJECT}/tasks", needs="task.view", query=TaskFilter, body=None, answers=TaskPage, single=True)
 def list_tasks(call: Call) -> Json:
     """List the tasks of a project, newest first."""
     query = call.query
@@ -90,7 +92,7 @@ def create_task(call: Call) -> Json:
     return task
 
 
-@routes.on("GET", TASK, needs="task.view", body=None, answers=Task)
+@routes.on("GET", TASK, needs="task.view", body=None, answers=Task, single=True)
 def get_task(call: Call) -> Json:
     """Read a task."""
     return queries.select_task(call.tx, call.path["task_id"])
