@@ -108,7 +108,7 @@ def authenticate(request: Request) -> Caller:
         claims["tenant_id"],
         claims["sid"],
         int(claims["auth_time"]),
-        claims.get("amr", []),
+        list(claims.get("amr", [])),
         by_cookie=by_cookie,
         expires_at=claims["exp"],
     )

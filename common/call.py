@@ -154,7 +154,7 @@ class Call:
         if self.route.tokens:
             self.to_cookies = cookies.asked_for(given.pop("cookies", "false"))
         if self.route.query is not None:
-            self.query = reading.validated(self.route.query, given)
+            self.query = reading.validated(self.route.query, given) if given else reading.defaults(self.route.query)
         elif given and self.route.path.startswith("/v1/"):
             raise errors.invalid({name: ["Unknown field."] for name in given})
         if self.route.body is not None:

@@ -82,6 +82,7 @@ class Routes(Table):
     def __init__(self, service: str) -> None:
         super().__init__()
         self.service = service
+        self._fixed: dict[tuple[str, str], Route] = {}
         self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False)
         Routes.tables.append(self)
         self.add(Route("GET", "/health/", access.PUBLIC, None, health.Alive, health.alive))
@@ -92,6 +93,8 @@ class Routes(Table):
     def add(self, route: Route) -> None:
         """Append a route to the table and to the addresses that are known."""
         super().add(route)
+        if "<" not in route.path:
+            self._fixed[route.method, route.path] = route
         self._map.add(Rule(route.path, methods=[route.method], endpoint=route))
 
     def include(self, table: Table) -> None:
@@ -176,6 +179,9 @@ class Routes(Table):
 
     def _match(self, request: Request) -> tuple[Route | None, dict[str, Any]]:
         """The route and its path's values; for OPTIONS no route, and the header Allow. Raises 404, 405."""
+        fixed = self._fixed.get((request.method, request.path))
+        if fixed is not None:
+            return fixed, {}
         adapter = self._map.bind("", path_info=request.path, default_method=request.method)
         try:
             route, path = adapter.match(method=request.method)

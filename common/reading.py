@@ -10,6 +10,7 @@ from werkzeug.wrappers import Request
 from common import errors
 
 MAX_BODY = 1024 * 1024
+_defaults: dict[type[marshmallow.Schema], dict[str, Any]] = {}
 _instances: dict[type[marshmallow.Schema], marshmallow.Schema] = {}
 
 
@@ -65,6 +66,14 @@ def json_of(raw: bytes | str) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def defaults(schema: type[marshmallow.Schema]) -> dict[str, Any]:
+    """What the schema loads where nothing is given: known after the first time. Raises 422."""
+    known = _defaults.get(schema)
+    if known is None:
+        known = _defaults[schema] = validated(schema, {})
+    return dict(known)
 
 
 def validated(schema: type[marshmallow.Schema], data: Any) -> dict[str, Any]:

@@ -20,6 +20,10 @@ ACCESS_TYPES = (ACCESS_TYPE, f"application/{ACCESS_TYPE}")
 TIMES = ("iat", "nbf", "exp", "auth_time")
 LATEST = 2**53  # beyond it JSON numbers are no longer whole everywhere (RFC 8259, section 6)
 LEEWAY_SECONDS = 5
+MOST_VERIFIED = 4096  # tokens that a process remembers
+# Digest of a token → the ring that it was verified with, and its claims. While that ring is the present one, only the
+# times are looked at again.
+_verified: dict[bytes, tuple[secrets.Ring, dict[str, Any]]] = {}
 CONTEXT_SECONDS = 4
 
 
@@ -75,27 +79,37 @@ def new_access_token(
 
 def read_access_token(token: str) -> dict[str, Any]:
     """The verified claims of an access token (RFC 9068, section 4). Raises 401."""
-    keys = secrets.ring(VERIFYING_RING).keys
+    ring = secrets.ring(VERIFYING_RING)
+    name = digest(token)
+    known = _verified.get(name)
     try:
-        header, claims = jws.read(token, keys.__getitem__)
-        if str(header.get("typ")).lower() not in ACCESS_TYPES:
-            raise errors.unauthenticated("This is not an access token.")
-        _check(claims, time.time())
+        if known is None or known[0] is not ring:
+            known = ring, _read(token, ring)
+            if len(_verified) >= MOST_VERIFIED:
+                _verified.pop(next(iter(_verified)), None)
+            _verified[name] = known
+        _check_times(known[1], time.time())
     except (jws.Refused, KeyError, ValueError, TypeError, AttributeError) as error:
         raise errors.unauthenticated("The access token is not valid.") from error
+    return known[1]
+
+
+def _read(token: str, ring: secrets.Ring) -> dict[str, Any]:
+    """Raises 401, and as `_check` does."""
+    header, claims = jws.read(token, ring.keys.__getitem__)
+    if str(header.get("typ")).lower() not in ACCESS_TYPES:
+        raise errors.unauthenticated("This is not an access token.")
+    _check(claims)
     return claims
 
 
-def _check(claims: dict[str, Any], now: float) -> None:
-    """Issued by us, for us, now, to somebody. Raises jws.Refused, or KeyError for a claim that is not there."""
+def _check(claims: dict[str, Any]) -> None:
+    """Issued by us, for us, to somebody. Raises jws.Refused, or KeyError for a claim that is not there."""
     audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
     if claims["iss"] != settings().public_url or settings().public_url not in audience:
         raise jws.Refused("another issuer or audience")
     if any(type(claims[name]) is not int or not 0 <= claims[name] < LATEST for name in TIMES):
         raise jws.Refused("a time is not a whole number of seconds")
-    began = max(claims["iat"], claims["nbf"], claims["auth_time"])
-    if not began - LEEWAY_SECONDS <= now < claims["exp"] + LEEWAY_SECONDS:
-        raise jws.Refused("expired, or not valid yet")
     if any(str(uuid.UUID(claims[name])) != claims[name] for name in ("sub", "sid", "tenant_id")):
         raise jws.Refused("an id is not a UUID in canonical text")
     if not all(isinstance(claims.get(name, ""), str) for name in ("jti", "client_id")):
@@ -103,6 +117,13 @@ def _check(claims: dict[str, Any], now: float) -> None:
     methods = claims.get("amr", [])
     if not isinstance(methods, list) or not all(isinstance(method, str) for method in methods):
         raise jws.Refused("amr is not a list of names")
+
+
+def _check_times(claims: dict[str, Any], now: float) -> None:
+    """Raises jws.Refused."""
+    began = max(claims["iat"], claims["nbf"], claims["auth_time"])
+    if not began - LEEWAY_SECONDS <= now < claims["exp"] + LEEWAY_SECONDS:
+        raise jws.Refused("expired, or not valid yet")
 
 
 def mac(ring: str, purpose: str, *parts: str) -> str:
