@@ -36,9 +36,9 @@ def problem_document(problem: errors.Problem, request_id: str) -> Response:
 
 def finish(request: Request, response: Response, request_id: str) -> Response:
     """The headers that every answer carries, and CORS (Fetch standard) for the origins of CORS_ORIGINS."""
+    there = {name.lower() for name, _ in response.headers}
+    response.headers.extend([pair for pair in HEADERS.items() if pair[0].lower() not in there])
     response.headers["X-Request-Id"] = request_id
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
     if not settings().cors_origins:
         return response
     response.headers.add("Vary", "Origin")

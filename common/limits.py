@@ -16,6 +16,7 @@ from limits import RateLimitItem, parse
 
 from common import cache as valkey
 from common import denylist, errors, local_counts, log, tracing
+from common.cache_script import Script
 from common.settings import settings
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._failures = valkey.failures()
-        self._run = tracing.traced("valkey")(valkey.client(TIMEOUT_SECONDS).register_script(SCRIPT))
+        self._run = tracing.traced("valkey")(Script(TIMEOUT_SECONDS, SCRIPT))
         self._down = False
         self._try_at = 0.0
 
