@@ -3,7 +3,6 @@
 Source: https://valkey.io/topics/protocol/
 """
 
-import hashlib
 import select
 from collections import deque
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ class Script:
     def __init__(self, seconds: float, source: str) -> None:
         self._seconds = seconds
         self._source = source
-        self._digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()  # Valkey's name for it
+        self._digest = ""  # Valkey's name for it
         self._idle: deque[Any] = deque()
 
     def __call__(self, keys: Sequence[str], arguments: Sequence[int]) -> Any:
@@ -31,7 +30,8 @@ class Script:
             try:
                 return _asked(connection, "EVALSHA", self._digest, *given)
             except NoScriptError:
-                return _asked(connection, "EVAL", self._source, *given)
+                self._digest = _asked(connection, "SCRIPT", "LOAD", self._source).decode()
+                return _asked(connection, "EVALSHA", self._digest, *given)
         finally:
             self._idle.append(connection)
 

@@ -12,6 +12,17 @@ from common import errors, tokens
 START = ["infinity", "ffffffff-ffff-ffff-ffff-ffffffffffff"]  # where a list that is ordered by time and id begins
 
 
+def page(lines: str | None, limit: int) -> tuple[str, list[str] | None]:
+    """The items of a page as JSON, and the ordering values of its last one where more follow.
+
+    `lines` has an object of JSON a line, which holds no other line end: one more than the page where there are more.
+    """
+    items = lines.split("\n") if lines else []
+    shown = items[:limit]
+    last = json.loads(shown[-1]) if len(items) > limit else None
+    return f"[{','.join(shown)}]", [last["created_at"], last["id"]] if last else None
+
+
 def _scope(tenant_id: str, path: str, filters: dict[str, Any]) -> str:
     return json.dumps([tenant_id, path, sorted((name, str(value)) for name, value in filters.items())])
 

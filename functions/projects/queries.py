@@ -16,11 +16,9 @@ def list_projects(
     time, last = after or pagination.START
     rows = tx.rows(
         """
-        SELECT coalesce(json_agg(item) FILTER (WHERE n <= :limit), '[]'), coalesce(max(n) > :limit, false),
-               max(created_at) FILTER (WHERE n = :limit), max(id::text) FILTER (WHERE n = :limit)
+        SELECT string_agg(item, E'\\n')
         FROM (
-            SELECT app.project_json(p) AS item, p.created_at, p.id,
-                   row_number() OVER (ORDER BY p.created_at DESC, p.id DESC) AS n
+            SELECT app.project_text(p) AS item
             FROM app.projects p
             WHERE p.tenant_id = :tenant_id
                 AND (p.created_at, p.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
@@ -36,15 +34,14 @@ def list_projects(
         status=status,
         q=q,
     )
-    items, more, oldest, last_id = rows[0]
-    return items, [oldest, last_id] if more else None
+    return pagination.page(rows[0][0], limit)
 
 
 def select_project(tx: Tx, project_id: str) -> Written:
     """One project. Raises 404."""
     project = tx.written(
         """
-        SELECT p.id, app.project_json(p), p.version FROM app.projects p
+        SELECT p.id, app.project_text(p), p.version FROM app.projects p
         WHERE p.tenant_id = :tenant_id AND p.id = :project_id
         """,
         project_id=project_id,
@@ -61,7 +58,7 @@ def insert_project(tx: Tx, *, name: str, description: str, status: str) -> Writt
             """
             INSERT INTO app.projects AS p (tenant_id, name, description, status, created_by)
             VALUES (:tenant_id, :name, :description, :status, :user_id)
-            RETURNING p.id, app.project_json(p), p.version
+            RETURNING p.id, app.project_text(p), p.version
             """,
             name=name,
             description=description,
@@ -84,7 +81,7 @@ def update_project(tx: Tx, project_id: str, if_match: int | None, change: dict[s
                 status = coalesce(:status, p.status), updated_at = now(), version = p.version + 1
             WHERE p.tenant_id = :tenant_id AND p.id = :project_id
                 AND (CAST(:if_match AS integer) IS NULL OR p.version = :if_match)
-            RETURNING p.id, app.project_json(p), p.version
+            RETURNING p.id, app.project_text(p), p.version
             """,
             project_id=project_id,
             if_match=if_match,
@@ -130,12 +127,10 @@ def list_tasks(
     time, last = after or pagination.START
     rows = tx.rows(
         """
-        SELECT coalesce(json_agg(item) FILTER (WHERE n <= :limit), '[]'), coalesce(max(n) > :limit, false),
-               max(created_at) FILTER (WHERE n = :limit), max(id::text) FILTER (WHERE n = :limit),
+        SELECT string_agg(item, E'\\n'),
                EXISTS (SELECT FROM app.projects WHERE tenant_id = :tenant_id AND id = :project_id)
         FROM (
-            SELECT app.task_json(t) AS item, t.created_at, t.id,
-                   row_number() OVER (ORDER BY t.created_at DESC, t.id DESC) AS n
+            SELECT app.task_text(t) AS item
             FROM app.tasks t
             WHERE t.tenant_id = :tenant_id AND t.project_id = :project_id
                 AND (t.created_at, t.id) < (CAST(:time AS timestamptz), CAST(:last AS uuid))
@@ -152,17 +147,17 @@ def list_tasks(
         status=status,
         assignee_id=assignee_id,
     )
-    items, more, oldest, last_id, known = rows[0]
+    lines, known = rows[0]
     if not known:
         raise errors.not_found()
-    return items, [oldest, last_id] if more else None
+    return pagination.page(lines, limit)
 
 
 def select_task(tx: Tx, task_id: str) -> Written:
     """One task. Raises 404."""
     task = tx.written(
         """
-        SELECT t.id, app.task_json(t), t.version FROM app.tasks t
+        SELECT t.id, app.task_text(t), t.version FROM app.tasks t
         WHERE t.tenant_id = :tenant_id AND t.id = :task_id
         """,
         task_id=task_id,
@@ -182,7 +177,7 @@ def insert_task(tx: Tx, project_id: str, task: dict[str, Any]) -> Written:
                     (tenant_id, project_id, title, description, status, priority, assignee_id, due_at, created_by)
                 VALUES (:tenant_id, :project_id, :title, :description, :status, :priority, :assignee_id, :due_at,
                         :user_id)
-                RETURNING t.id, app.task_json(t), t.version
+                RETURNING t.id, app.task_text(t), t.version
                 """,
                 project_id=project_id,
                 **task,
@@ -206,7 +201,7 @@ def update_task(tx: Tx, task_id: str, if_match: int | None, change: dict[str, An
             updated_at = now(), version = t.version + 1
         WHERE t.tenant_id = :tenant_id AND t.id = :task_id
             AND (CAST(:if_match AS integer) IS NULL OR t.version = :if_match)
-        RETURNING t.id, app.task_json(t), t.version
+        RETURNING t.id, app.task_text(t), t.version
         """,
         task_id=task_id,
         if_match=if_match,
