@@ -200,6 +200,26 @@ def test_the_order_of_checks(api, alice, vera):
         assert (answer.status_code, answer.json.get("code")) == expected
 
 
+def test_who_reads_is_judged_before_what_she_asks(api, admin, people, alice):
+    """Each has every fault below it; a read of one statement is no other than the rest."""
+    path, nobody = "/v1/projects", people.create("viewer")
+    admin.run(
+        "WITH made AS (INSERT INTO app.roles (tenant_id, name, permissions) VALUES (:t, 'None', '{task.create}')"
+        " RETURNING id) UPDATE app.members SET role = NULL, role_id = made.id FROM made WHERE tenant_id = :t",
+        t=nobody.tenant_id,
+    )
+    wrong = ("?limit=x", "?cursor=x", "?nothing=1", "")
+    for query in wrong:
+        assert api.get(f"{path}{query}").json["code"] == "invalid_token"
+        assert api.get(f"{path}{query}", headers=nobody).json["code"] == "permission_denied"
+    assert api.get(f"{path}/{uuid.uuid4()}", headers=nobody).json["code"] == "permission_denied"
+    codes = [api.get(f"{path}{query}", headers=alice).json.get("code") for query in wrong]
+    assert codes == ["invalid_request", "invalid_cursor", "invalid_request", None]
+    admin.run("UPDATE identity.login_sessions SET revoked_at = now() WHERE id = :s", s=alice.session_id)
+    for query in wrong:
+        assert api.get(f"{path}{query}", headers=alice).json["code"] == "invalid_token"
+
+
 def test_step_up_comes_after_the_permission_and_before_the_body(api, people, alice, vera):
     path, old = "/v1/api-keys", people.log_in(alice, age_seconds=600)
     for person, body, expected in (

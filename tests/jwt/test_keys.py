@@ -9,6 +9,7 @@ import hmac
 import json
 import time
 import uuid
+from pathlib import Path
 
 import jwt
 import pytest
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import RSAAlgorithm
 
 from common import jws, secrets, tokens
+from common.settings import settings
 from functions.keys import rings
 from tests.jwt.tools import RINGS, accepted, encoded, headed, refused, said, shared, signed
 
@@ -113,3 +115,41 @@ def test_a_ring_without_private_keys_verifies_and_cannot_sign():
     key = secrets.ring(tokens.VERIFYING_RING).keys["r"]
     assert key.secret is None
     assert "PRIVATE" not in json.dumps(rings.verifying({"active": "r", "keys": RINGS}))
+
+
+def test_a_token_that_was_verified_is_worth_no_more_than_its_key():
+    claims = said()
+    token = signed(headed(), claims)
+    assert accepted(token) == claims
+    file = Path(settings().secrets_dir, tokens.VERIFYING_RING)
+    before, without = file.read_text(), {kid: key for kid, key in RINGS.items() if kid != "s"}
+    file.write_text(json.dumps(rings.verifying({"active": "r", "keys": without})))
+    secrets._seen.clear()
+    try:
+        assert refused(token)
+    finally:
+        file.write_text(before)
+        secrets._seen.clear()
+    assert accepted(token) == claims
+    assert refused(token[:-1] + ("A" if token[-1] != "A" else "B")), "nor is one that looks like it"
+
+
+def test_a_token_that_was_verified_ends_when_it_says(monkeypatch):
+    now = int(time.time())
+    token = signed(headed(), said(exp=now + 60))
+    assert accepted(token)
+    monkeypatch.setattr(tokens.time, "time", lambda: now + 60 + tokens.LEEWAY_SECONDS)
+    assert refused(token)
+    monkeypatch.setattr(tokens.time, "time", lambda: now - tokens.LEEWAY_SECONDS - 1)
+    assert refused(token)
+
+
+def test_so_many_tokens_are_remembered_and_no_more(monkeypatch):
+    monkeypatch.setattr(tokens, "MOST_VERIFIED", 3)
+    tokens._verified.clear()
+    many = [signed(headed(), said()) for _ in range(5)]
+    for token in many:
+        assert accepted(token)
+        assert len(tokens._verified) <= 3
+    assert [tokens.digest(token) in tokens._verified for token in many] == [False, False, True, True, True]
+    assert accepted(many[0])

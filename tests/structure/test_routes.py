@@ -76,3 +76,19 @@ def test_no_address_belongs_to_two_functions():
 def test_a_read_writes_nothing_unless_it_says_so():
     recording = [f"{route.method} {route.path}" for _, route in ROUTES if route.records]
     assert all(line.startswith("GET ") for line in recording)
+
+
+def test_a_single_read_is_a_persons_and_writes_nothing():
+    """Its one statement runs before the permission is looked at, so it must leave nothing behind."""
+    single = [route for _, route in ROUTES if route.single]
+    assert single
+    for route in single:
+        assert (route.method, route.records, route.by_scope, route.body) == ("GET", False, (), None), route.path
+        assert route.needs in PERMISSIONS, route.path
+
+
+def test_what_a_query_leaves_out_is_the_same_each_time():
+    """common/reading.py remembers it."""
+    schemas = {route.query for _, route in ROUTES if route.query is not None}
+    made = [(schema, field) for schema in schemas for field in schema().fields.values() if callable(field.load_default)]
+    assert not made

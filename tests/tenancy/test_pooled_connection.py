@@ -34,6 +34,8 @@ for number, planted in enumerate(work["plants"] * 2):
         seen.append(type(error).__name__)
     if number >= len(work["plants"]):
         seen.append(pool.single(second, "SELECT name FROM app.projects ORDER BY name"))
+    with pool.reading(second, lambda tx: None) as tx:
+        seen.append(tx.rows("SELECT name FROM app.projects ORDER BY name"))
     with pool.transaction(second) as tx:
         pids.append(tx._connection.pid)
         rows = tx.rows("SELECT name FROM app.projects WHERE tenant_id = :tenant_id ORDER BY name")
