@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import jwt
 from werkzeug.wrappers import Request
 
 from common import apikeys, cookies, errors, issuers, log, secrets, tokens
@@ -141,6 +140,8 @@ def check_service(request: Request, name: str) -> None:
 
 
 def _verified_claims(token: str) -> dict[str, Any]:
+    import jwt  # noqa: PLC0415 - 30 ms of cryptography, which most requests do without
+
     try:
         key = _google_keys().get_signing_key_from_jwt(token).key
         claims: dict[str, Any] = jwt.decode(
@@ -179,5 +180,7 @@ def _platform_claims(token: str) -> dict[str, Any]:
 
 
 @cache
-def _google_keys() -> jwt.PyJWKClient:
+def _google_keys() -> Any:
+    import jwt  # noqa: PLC0415
+
     return jwt.PyJWKClient(settings().identity_jwks_url, cache_keys=True, lifespan=3600, timeout=5)

@@ -7,7 +7,6 @@ site can neither read nor set. The value is a MAC of the login session, so that 
 import hmac
 from typing import TYPE_CHECKING, Any
 
-import jwt
 from werkzeug.http import dump_cookie
 from werkzeug.wrappers import Request
 
@@ -57,6 +56,8 @@ def deliver(call: "Call", answer: dict[str, Any]) -> dict[str, Any]:
     """A token answer without its tokens: they go in cookies. One without tokens (MFA comes first) stays as it is."""
     if "access_token" not in answer:
         return answer
+    import jwt  # noqa: PLC0415
+
     access, lifetime = answer["access_token"], answer["expires_in"]
     session_id = jwt.decode(access, options={"verify_signature": False})["sid"]
     put(call, ACCESS, access, lifetime)

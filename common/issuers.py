@@ -9,17 +9,16 @@ import time
 import uuid
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-import jwt
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from common import errors, jws
 from common.db import database
 from common.fetching import Unreachable, is_safe
-from common.jwks import KeySet
 from common.settings import document, settings
 from common.tokens import LEEWAY_SECONDS, Claim
+
+if TYPE_CHECKING:
+    from common.jwks import KeySet
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 LONGEST_SUBJECT = 255
@@ -47,7 +46,7 @@ class Issuer:
     audience: str
     required_scope: frozenset[str]
     satisfies_step_up: bool
-    keys: KeySet
+    keys: "KeySet"
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,8 @@ def outsider(token: str) -> Outsider | None:
     issuer = _named(token) if trusted() else None
     if issuer is None:
         return None
+    import jwt  # noqa: PLC0415 - 30 ms of cryptography, which most requests do without
+
     try:
         claims = _verified(issuer, token)
         tenant_id = _tenant(claims)
@@ -117,6 +118,8 @@ def _named(token: str) -> Issuer | None:
 
 def _verified(issuer: Issuer, token: str) -> dict[str, Any]:
     """The claims of an access token of this issuer. Raises jwt.PyJWTError, Unreachable."""
+    import jwt  # noqa: PLC0415
+
     header = jwt.get_unverified_header(token)
     kind = header.get("typ")
     if (kind.lower() if isinstance(kind, str) else kind) not in ACCESS_TYPES or "crit" in header:
@@ -166,7 +169,7 @@ def _auth_time(issuer: Issuer, claims: dict[str, Any]) -> int:
 
 def _file(value: str) -> dict[str, Any]:
     """The mapping that a setting names or is; none without."""
-    known = yaml.safe_load(document(value)) if value else None
+    known = document(value)
     if known is None:
         return {}
     if not isinstance(known, dict) or not all(isinstance(entry, dict) for entry in known.values()):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import yaml
 from functions_framework import create_app
 from werkzeug.wrappers import Request, Response
 
@@ -35,7 +34,7 @@ def app() -> Application:
     try:
         issuers.check()
         webhooks.processors()
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f"OIDC_PROVIDERS, TRUSTED_ISSUERS or PROCESSORS: {error}") from error
     try:
         limits.policies()

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import yaml
-
 from common import log, secrets
 from common.fetching import Unreachable, fetch, is_safe
 from common.settings import document, settings
@@ -45,7 +43,7 @@ class Processor:
 def processors() -> dict[str, Processor]:
     """The processors of PROCESSORS by name. Raises ValueError for a file that is not as it should be."""
     value = settings().processors
-    known = (yaml.safe_load(document(value)) if value else None) or {}
+    known = document(value) or {}
     if not isinstance(known, dict):
         raise ValueError("PROCESSORS is not a mapping")
     return {str(name): _processor(name, entry) for name, entry in known.items()}

@@ -6,7 +6,6 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from common.register import register
 from common.schemas import Moment, Page, Schema
 
 SEVERITY = ("P0", "P1", "P2", "P3")
@@ -14,7 +13,10 @@ STATUS = ("open", "contained", "closed")
 RISK = ("undecided", "unlikely", "likely", "high")
 RECIPIENTS = ("authority", "subjects", "controller", "processor", "public", "other")
 CHANNELS = ("mail", "letter", "portal", "phone", "in_person", "website", "other")
-DATA_CLASSES = tuple(register().data)
+DATA_CLASSES = (  # those of the register, which nobody should have to read before an incident is shown
+    *("identification", "contact", "credentials", "connection", "membership", "content", "activity", "billing"),
+    *("requests", "incidents", "consents"),
+)
 TITLE, DETECTED = "Lost laptop of a support agent", "2026-03-02T08:15:00Z"  # as the document shows them
 TO = "2026-03-02T09:00:00Z"
 SHOWN = {  # likewise

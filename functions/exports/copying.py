@@ -1,4 +1,4 @@
-"""What a copy holds: which tables, whose rows and which columns, built from the register when the process starts.
+"""What a copy holds: which tables, whose rows and which columns, built from the register.
 
 The person comes from the sealed job (`platform.export_subject()`), the organization from the seal; everything else is
 an identifier of the register. How it is written, in which order and in which parts: functions/exports/writing.py.
@@ -6,6 +6,7 @@ an identifier of the register. How it is written, in which order and in which pa
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from common.register import Subject, Table, register
 from functions.exports.queries import Part
@@ -72,15 +73,18 @@ def _tenant_copy(table: Table, columns: tuple[str, ...], *, whole: bool) -> Copy
     return Copy(table, columns, tuple(_shown(table, name) for name in columns), f"FROM {table.name} t WHERE {where}")
 
 
-PLATFORM = {table.name: _platform_copy(table) for table in register().exported(of_tenant=False)}
-TENANT = {table.name: _tenant_copy(table, table.exported, whole=False) for table in register().exported(of_tenant=True)}
-WHOLE = {table.name: _tenant_copy(table, table.carried, whole=True) for table in register().carried()}
-SCOPES = {"me": PLATFORM | TENANT, "user": TENANT, "organization": WHOLE}
+@cache
+def _scopes() -> dict[str, dict[str, Copy]]:
+    known = register()
+    platform = {table.name: _platform_copy(table) for table in known.exported(of_tenant=False)}
+    tenant = {table.name: _tenant_copy(table, table.exported, whole=False) for table in known.exported(of_tenant=True)}
+    whole = {table.name: _tenant_copy(table, table.carried, whole=True) for table in known.carried()}
+    return {"me": platform | tenant, "user": tenant, "organization": whole}
 
 
 def copies(scope: str) -> dict[str, Copy]:
-    """What a copy of this scope draws from, by table."""
-    return SCOPES[scope]
+    """What a copy of this scope draws from, by table. The first time takes a moment: the register is read."""
+    return _scopes()[scope]
 
 
 def of_platform(scope: str) -> list[Part]:

@@ -3,6 +3,7 @@
 import pytest
 
 from common.register import SOURCE, RegisterError, parse, register
+from functions.audit.incident_schemas import DATA_CLASSES
 from functions.exports.copying import TIME
 
 OURS = "('app', 'identity', 'platform')"
@@ -221,3 +222,7 @@ def test_a_register_that_contradicts_itself_is_refused(right, wrong, named):
     assert ENTRY.count(right) == 1
     with pytest.raises(RegisterError, match=named):
         parse(ENTRY.replace(right, wrong))
+
+
+def test_an_incident_names_the_registers_classes_of_data():
+    assert tuple(register().data) == DATA_CLASSES
