@@ -190,6 +190,8 @@ def _provider(name: str, entry: dict[str, Any]) -> Provider:
 
 
 def _issuer(issuer: str, entry: dict[str, Any]) -> Issuer:
+    from common.jwks import KeySet  # noqa: PLC0415 - PyJWT, for who trusts somebody
+
     known = _Entry(f"TRUSTED_ISSUERS {issuer}", {**entry, "issuer": issuer})
     known.url("issuer")
     scope = frozenset(known.words("required_scope", ""))
