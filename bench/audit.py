@@ -24,7 +24,7 @@ import jwt
 import pg8000.native
 import psutil
 
-from bench.erasure import connection
+from bench.alone import connection
 from bench.exports import CHECKOUT, VAR, cpu_seconds, stack
 from bench.tokens import signing_key
 from local.layout import Layout

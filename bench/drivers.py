@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.alone import CHECKOUT, VAR, admin_url, alone, cpu_seconds, postgres_pid
+from bench.alone import admin_url, alone, connection, cpu_seconds, postgres_pid
 from bench.audit import machine
 from bench.driving import OPERATIONS, POOL
-from bench.erasure import connection
+from bench.machine import CHECKOUT, VAR
 from common.tokens import Claim
 from local.layout import Layout
 from local.stack import function_environment

@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import pg8000.native
-
+from bench.alone import connection
 from bench.exports import VAR, Ours, Run, measured, seed, stack
 
 LOOK_SECONDS = 0.01
@@ -88,19 +86,6 @@ class Watch:
                     writer.run(sql, **{name: id for name, id in wanted.items() if f":{name}" in sql})
                     self.slowest = max(self.slowest, time.perf_counter() - began)
                     self.writes += 1
-
-
-def connection(url: str) -> pg8000.native.Connection:
-    """A plain connection to a libpq URL."""
-    part = urlsplit(url)
-    return pg8000.native.Connection(
-        unquote(part.username or ""),
-        password=unquote(part.password or ""),
-        host=part.hostname or "",
-        port=part.port or 5432,
-        database=part.path.lstrip("/"),
-        ssl_context=False,
-    )
 
 
 class Hers(Ours):

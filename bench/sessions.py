@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 
 import jwt
 
-from bench.alone import CHECKOUT, VAR, admin_url, alone, process
+from bench.alone import admin_url, alone, connection, process
 from bench.audit import machine
-from bench.erasure import connection
+from bench.machine import CHECKOUT, VAR
 from bench.run import PEERS, peers
 from bench.tokens import signing_key
 from local.layout import HOST, Layout
