@@ -18,10 +18,10 @@ import jwt
 import psutil
 
 from bench.alone import CHECKOUT, admin_url, alone, connection, postgres_pid, process, wait_for
-from bench.harness.site import USER_PASSWORD, Shape
+from bench.harness.site import Shape
 from bench.harness.targets import Target, identifier
 from bench.machine import VAR
-from bench.seed import device, seed
+from bench.seed import seed
 from bench.tokens import signing_key
 from local import postgres, services
 from local.layout import HOST, Layout
@@ -32,9 +32,11 @@ PLENTY = {f"RATE_{name}": "1000000000/hour" for name in ("ANONYMOUS", "USER", "I
 ENVIRONMENT = {"TELEMETRY": "off", "INVITATIONS_PER_HOUR": "1000000", **PLENTY}
 NAME = "dev_context"
 CLIENT = "203.0.113.7"
+PROBE = {"path": "/health/ready"}
 PROJECT = {"name": "Benchmark project {unique}", "description": "Created under load: scope, owners and dates."}
 SPECS: dict[str, dict[str, Any]] = {
     "projects": {
+        "probe": {"path": "/v1/projects?limit=50"},
         "list": {
             "path": "/v1/projects?limit=50",
             "items_key": "items",
@@ -112,25 +114,32 @@ class Ours:
         return name
 
     def target(
-        self, service: str, database: str = postgres.DATABASE, *, processes: int = 2, name: str = NAME, **env: str
+        self, service: str, database: str = postgres.DATABASE, *, processes: int = 2, name: str = NAME, port: int = 0
     ) -> Target:
-        """A function with that database, as the stack starts it."""
+        """A function with that database, as the stack starts it; on another port, where one is given."""
         variable = f"PROCESSES_{service.replace('-', '_').upper()}"
         table = services.table(self.layout, ENVIRONMENT | {variable: str(processes)})
         found = next(each for each in table if each.name == service)
+        (own,) = found.ports
         given = dict(found.environment)
-        part = urlsplit(given["DATABASE_URL"])
-        given |= {"DATABASE_URL": part._replace(path=f"/{database}").geturl()} | env
-        edge = self.layout.path("mounts", "projects", "edge-key", "latest").read_text().split()[0]
-        header = ["X-Forwarded-Authorization: Bearer {token}", f"X-Edge-Key: {edge}", f"X-Client-Ip: {CLIENT}"]
-        spec = {"base_url": f"http://{HOST}:{found.ports[0]}", "auth": {"header": header}}
+        given |= {"DATABASE_URL": urlsplit(given["DATABASE_URL"])._replace(path=f"/{database}").geturl()}
+        spec = {"base_url": f"http://{HOST}:{port or own}", "auth": {"header": self.header}, "probe": PROBE}
         spec |= SPECS.get(service, {})
-        if "list" not in spec:
-            spec |= {"probe": {"path": "/health/ready"}}
-        target = Target(name, spec, list(found.command), CHECKOUT, given, self.log / f"{name}-{service}.log")
-        target.mint = lambda count, role: [self.token(number, role) for number in range(1, count + 1)]
+        command = [str(port) if port and word == str(own) else word for word in found.command]
+        target = Target(name, spec, command, CHECKOUT, given, self.log / f"{name}-{service}.log", self.token)
         target.postgres, target.valkey = postgres_pid(self.layout), self.valkey
         return target
+
+    @cached_property
+    def header(self) -> list[str]:
+        """What the gateway makes of a request's headers."""
+        edge = self.layout.path("mounts", "projects", "edge-key", "latest").read_text().split()[0]
+        return ["X-Forwarded-Authorization: Bearer {token}", f"X-Edge-Key: {edge}", f"X-Client-Ip: {CLIENT}"]
+
+    @cached_property
+    def ports(self) -> list[int]:
+        """Those of services that do not run here."""
+        return [port for name, port in self.layout.ports.items() if name.startswith("run:")]
 
     def token(self, number: int, role: str) -> tuple[str, str]:
         """(tenant, access token) of a seeded log-in session."""
@@ -142,11 +151,6 @@ class Ours:
         claims |= {"client_id": "first-party", "sid": session, "jti": str(uuid.uuid4()), "amr": ["pwd"]}
         times = {"iat": now, "nbf": now, "exp": now + DAY, "auth_time": now}
         return tenant, jwt.encode(claims | times, key, "HS256", headers={"typ": "at+jwt", "kid": kid})
-
-
-def user(number: int) -> dict[str, str]:
-    """What a log-in of a seeded person is made of."""
-    return {"email": f"user{number}@example.com", "password": USER_PASSWORD, "device": device(number)}
 
 
 @contextmanager

@@ -46,11 +46,6 @@ STATEMENTS = (
 )
 
 
-def device(number: int) -> str:
-    """The cookie of a browser that `user<number>` has logged in with before."""
-    return f"device-{number}"
-
-
 def seed(url: str, tenants: int, projects: int) -> None:
     """Fill an empty database; harmless when it is filled already."""
     password = PasswordHasher(**ARGON2).hash(USER_PASSWORD)  # type: ignore[arg-type]

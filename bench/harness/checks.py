@@ -1,7 +1,7 @@
 """Targets must do the same work before their speed means anything."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from bench.harness.loading import Work
@@ -17,8 +17,8 @@ def expect(target: Target, what: str, fine: bool) -> None:
         raise SystemExit(f"{target.name}: verification failed: {what}")
 
 
-def verify(target: Target, items: int, count: Count) -> None:
-    """Tenants, tokens, bodies and rights: what each target with a list must do alike."""
+def verify(target: Target, items: int, count: Count, spare: int) -> None:
+    """Tenants, tokens, bodies and rights: what each target with a list must do. Writes for tenant `spare` alone."""
     if not target.get("list", "items_key"):
         return
     tokens = target.tokens(5)
@@ -35,7 +35,7 @@ def verify(target: Target, items: int, count: Count) -> None:
     hidden = target.request("GET", one.replace("{id}", foreign), tokens[0])[0] in (403, 404)
     expect(target, "a foreign item is hidden", hidden)
     if target.get("create"):
-        _creates(target, tokens[0], count)
+        _creates(target, target.token(spare), count)
 
 
 def _listed(target: Target, tokens: list[str], items: int) -> list[set[str]]:
@@ -67,17 +67,15 @@ def _creates(target: Target, token: str, count: Count) -> None:
     expect(target, "one audit row for a write", count(fill(make["audit_sql"], {"id": item["id"]})) == "1")
 
 
-def work(target: Target, operation: str, tokens: list[str], items: int = 50) -> Work | None:
-    """The requests of an operation in rotation over the tenants, None when the target lacks it."""
-    spec = target.get(operation)
-    if spec is None:
-        return None
+def work(target: Target, operation: str, tokens: list[str], items: int = 0) -> Work:
+    """The requests of an operation in rotation over the tenants; of a list with so many items, where it is told."""
+    spec = target.spec[operation]
     method = "POST" if operation == "create" else "GET"
     body = json.dumps(spec["body"]) if "body" in spec else ""
-    listing = operation == "list" and "item_marker" in spec
-    options: dict[str, Any] = {"items": items, "marker": spec["item_marker"]} if listing else {}
+    marked = items and "item_marker" in spec
+    options: dict[str, Any] = {"items": items, "marker": spec["item_marker"]} if marked else {}
     more = spec.get("header", [])
-    if not target.get("list", "items_key"):
+    if not target.mint:
         return Work([(method, spec["path"], [], body)])
     requests = []
     for token in tokens:
@@ -90,28 +88,40 @@ def work(target: Target, operation: str, tokens: list[str], items: int = 50) -> 
     return Work(mixed, 201 if operation == "create" else 200, **options)
 
 
-def logins(target: Target, people: int) -> Work:
-    """Log-ins of as many seeded people; each from a device that is known, where devices are."""
+def logins(target: Target, people: Iterable[int]) -> Work:
+    """Log-ins of seeded people; each from a device that is known, where devices are."""
     spec = target.spec["login"]
     requests = []
-    for number in range(1, people + 1):
+    for number in people:
         known = {"email": f"user{number}@example.com", "password": USER_PASSWORD, "device": f"device-{number}"}
         lines = target.headers() + fill(spec.get("header", []), known)
         requests.append(("POST", spec["path"], lines, json.dumps(fill(spec["body"], known))))
     return Work(requests)
 
 
+def refresh_token(target: Target, person: int) -> str:
+    """Of a new log-in of a seeded person."""
+    ((method, path, lines, body),) = logins(target, [person]).requests
+    more = [line for line in lines if line not in target.headers()]
+    status, answer = target.request(method, path, body=json.loads(body), more=more)
+    expect(target, f"log-in answered {status}", status == 200)
+    return str(answer[target.spec["refresh"]["token_key"]])
+
+
 def refreshes(target: Target, people: int) -> Work:
     """Refresh tokens to begin with; each answer's new one is sent next (or the same one again, where it stays)."""
-    spec, found = target.spec["refresh"], []
-    for method, path, lines, body in logins(target, people).requests:
-        given = target.headers()
-        status, answer = target.request(method, path, body=json.loads(body), more=[x for x in lines if x not in given])
-        expect(target, f"log-in answered {status}", status == 200)
-        found.append(answer[spec["token_key"]])
+    spec = target.spec["refresh"]
+    tokens = [refresh_token(target, person) for person in range(1, people + 1)]
     if not spec.get("one_time", True):
-        bodies = [json.dumps(fill(spec["body"], {"token": token})) for token in found]
+        bodies = [json.dumps(fill(spec["body"], {"token": token})) for token in tokens]
         return Work([("POST", spec["path"], target.headers(), body) for body in bodies])
-    requests = [("POST", spec["path"], target.headers(), token) for token in found]
+    requests = [("POST", spec["path"], target.headers(), token) for token in tokens]
     template = json.dumps(fill(spec["body"], {"token": "{chain}"}))
     return Work(requests, chain=f'"{spec["token_key"]}":%s*"([^"]+)"', template=template)
+
+
+def refresh_each(target: Target, count: int) -> Work:
+    """As many refreshes, each with a token of its own."""
+    spec = target.spec["refresh"]
+    bodies = [json.dumps(fill(spec["body"], {"token": refresh_token(target, 1 + n % 10)})) for n in range(count)]
+    return Work([("POST", spec["path"], target.headers(), body) for body in bodies])

@@ -11,7 +11,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,6 @@ class Site:
     ports: list[int]
     log: Path
     server: "subprocess.Popen[bytes]"
-    seeded: set[str] = field(default_factory=set)
 
     @property
     def python(self) -> Path:
@@ -83,11 +82,17 @@ class Site:
         env = self.env(database, postgres.SUPERUSER)
         return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
 
-    def seed(self, shape: Shape) -> str:
-        """A database with these contents; its name."""
-        name = f"bench_{shape.name}_{shape.subject_events}"
-        if name in self.seeded or self.psql("postgres", "-c", f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):  # noqa: S608
-            return name
+    def database(self, shape: Shape) -> str:
+        """A new database with these contents; its name."""
+        seed = f"seed_{shape.name}_{shape.subject_events}"
+        if not self.psql("postgres", "-c", f"SELECT 1 FROM pg_database WHERE datname = '{seed}'"):  # noqa: S608
+            self._seed(seed, shape)
+        name = seed.replace("seed", "bench")
+        self.psql("postgres", "-c", f"DROP DATABASE IF EXISTS {name} (FORCE)")
+        self.psql("postgres", "-c", f"CREATE DATABASE {name} TEMPLATE {seed} STRATEGY file_copy")
+        return name
+
+    def _seed(self, name: str, shape: Shape) -> None:
         fresh = f"{name}_new"
         self.psql("postgres", "-c", f"DROP DATABASE IF EXISTS {fresh}", "-c", f"CREATE DATABASE {fresh}")
         self.psql(fresh, "-f", str(PEERS / "database" / "schema.sql"))
@@ -102,8 +107,6 @@ class Site:
         env = self.env(fresh, postgres.SUPERUSER)
         subprocess.run(migrate, check=True, cwd=PEERS / "django_drf", env=env, stdout=subprocess.DEVNULL)
         self.psql("postgres", "-c", f"ALTER DATABASE {fresh} RENAME TO {name}")
-        self.seeded.add(name)
-        return name
 
     def target(self, file: str, database: str, **env: str) -> Target:
         """A peer of bench/peers/targets, such as `django_drf`, `realtime/aiohttp_sse`."""
@@ -114,7 +117,7 @@ class Site:
         found = Target(path.stem, spec, spec["command"], (path.parent / spec["cwd"]).resolve(), known, log)
         found.postgres = self.server.pid
         if claims := found.get("auth", "hs256", "claims"):
-            found.mint = lambda count, role: [minted(number, role, claims) for number in range(1, count + 1)]
+            found.mint = lambda number, role: minted(number, role, claims)
         return found
 
     def take_port(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.harness import processes
 
-Mint = Callable[[int, str], list[tuple[str, str]]]
+Mint = Callable[[int, str], tuple[str, str]]
 Answer = tuple[int, Any]
 
 
@@ -47,14 +47,9 @@ def hs256(claims: Mapping[str, Any], secret: str) -> str:
     return (head + b"." + encoded(hmac.digest(secret.encode(), head, "sha256"))).decode()
 
 
-def no_tokens(_count: int, _role: str) -> list[tuple[str, str]]:
-    """Of a target that asks for none."""
-    return []
-
-
 @dataclass
 class Target:
-    """One server. `spec` has the operations; `mint` gives (tenant, token) pairs, each of another tenant."""
+    """One server. `spec` has the operations; `mint` gives tenant and token of a seeded person, by number and role."""
 
     name: str
     spec: dict[str, Any]
@@ -62,7 +57,7 @@ class Target:
     folder: Path
     env: dict[str, str]
     log: Path
-    mint: Mint = no_tokens
+    mint: Mint | None = None
     postgres: int = 0  # pid of its postmaster
     valkey: int = 0
     process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
@@ -95,13 +90,17 @@ class Target:
         return [self.process.pid] if self.process else []
 
     def tokens(self, count: int, role: str = "member") -> list[str]:
-        """Tokens of as many tenants."""
-        return [token for _, token in self.mint(count, role)]
+        """Tokens of as many tenants; none when it asks for none."""
+        return [self.token(number, role) for number in range(1, count + 1)] if self.mint else []
+
+    def token(self, number: int = 1, role: str = "member") -> str:
+        """The token of one tenant's person; an empty one when it asks for none."""
+        return self.mint(number, role)[1] if self.mint else ""
 
     def headers(self, token: str | None = None) -> list[str]:
-        """The header lines of a request: with a token all, without one those that hold none."""
+        """The header lines of a request: those of a token only with one."""
         lines = self.get("auth", "header", default=["Authorization: Bearer {token}"])
-        if token is None:
+        if not token:
             return [line for line in lines if "{token}" not in line]
         return [line.replace("{token}", token) for line in lines]
 
