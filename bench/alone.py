@@ -99,3 +99,9 @@ def wait_for(port: int, running: "subprocess.Popen[bytes]", seconds: float = 30)
         if running.poll() is not None or time.monotonic() > deadline:
             raise SystemExit(f"nothing listens on port {port}")
         time.sleep(0.05)
+
+
+def listener(port: int) -> int:
+    """The pid that listens on a port of this machine."""
+    found = (c.pid for c in psutil.net_connections("tcp") if c.laddr.port == port and c.status == "LISTEN")
+    return next(int(pid) for pid in found if pid)

@@ -15,12 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
-import psutil
 
-from bench.alone import CHECKOUT, admin_url, alone, connection, postgres_pid, process, wait_for
+from bench.alone import admin_url, alone, connection, listener, postgres_pid, process, wait_for
 from bench.harness.site import Shape
 from bench.harness.targets import Target, identifier
-from bench.machine import VAR
+from bench.machine import CHECKOUT, VAR
 from bench.seed import seed
 from bench.tokens import signing_key
 from local import postgres, services
@@ -126,7 +125,8 @@ class Ours:
         spec = {"base_url": f"http://{HOST}:{port or own}", "auth": {"header": self.header}, "probe": PROBE}
         spec |= SPECS.get(service, {})
         command = [str(port) if port and word == str(own) else word for word in found.command]
-        target = Target(name, spec, command, CHECKOUT, given, self.log / f"{name}-{service}.log", self.token)
+        target = Target(name, spec, command, CHECKOUT, given, self.log / f"{name}-{service}.log")
+        target.mint = self.token if service in SPECS else None  # others need not know who calls
         target.postgres, target.valkey = postgres_pid(self.layout), self.valkey
         return target
 
@@ -167,9 +167,3 @@ def ours(folder: Path = VAR / "ours") -> Iterator[Ours]:
                 wait_for(port, running)
         found.valkey = listener(layout.ports["valkey"])
         yield found
-
-
-def listener(port: int) -> int:
-    """The pid that listens on a port of this machine."""
-    found = (c.pid for c in psutil.net_connections("tcp") if c.laddr.port == port and c.status == "LISTEN")
-    return next(pid for pid in found if pid)

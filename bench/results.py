@@ -6,6 +6,7 @@ the machine did in a round hit both sides of it.
 
 import json
 import math
+import re
 import statistics
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from bench import machine
 
 FILE = machine.CHECKOUT / "bench" / "results.json"
 Run = dict[str, float]
+RUN = re.compile(r"\{[^{}\[\]]*\}")
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,20 @@ def load(file: Path = FILE) -> Cases:
 
 def save(cases: Cases, file: Path = FILE) -> None:
     """Replace the file."""
-    text = json.dumps({"cases": {name: asdict(case) for name, case in sorted(cases.items())}}, indent=1)
     fresh = file.with_suffix(".new")
-    fresh.write_text(text + "\n")
+    fresh.write_text(written(cases))
     fresh.replace(file)
+
+
+def full(cases: Cases) -> Cases:
+    """Without those of small runs, which say nothing but that everything works."""
+    return {name: case for name, case in cases.items() if not case.small}
+
+
+def written(cases: Cases) -> str:
+    """The file's text: a round is a line."""
+    text = json.dumps({"cases": {name: asdict(case) for name, case in sorted(cases.items())}}, indent=1)
+    return RUN.sub(lambda run: " ".join(run[0].split()), text) + "\n"
 
 
 def record(name: str, rows: dict[str, list[Run]], *, small: bool, postgres: str = "", **said: Any) -> None:

@@ -48,7 +48,7 @@ STATEMENTS = (
 
 def seed(url: str, tenants: int, projects: int) -> None:
     """Fill an empty database; harmless when it is filled already."""
-    password = PasswordHasher(**ARGON2).hash(USER_PASSWORD)  # type: ignore[arg-type]
+    password = PasswordHasher(**ARGON2).hash(USER_PASSWORD)
     known = {"tenants": tenants, "projects": projects, "password": password}
     with connection(url) as admin:
         for sql in STATEMENTS:

@@ -28,7 +28,7 @@ PEERS = Path(__file__).parent.parent / "peers"
 PASSWORD = "bench-only"  # pragma: allowlist secret
 USER_PASSWORD = "correct horse battery staple"  # pragma: allowlist secret
 JWT_SECRET = "bench-hs256-secret-0123456789abcdef-0123456789abcdef"  # pragma: allowlist secret
-ARGON2 = {"memory_cost": 19_456, "time_cost": 2, "parallelism": 1}
+ARGON2: dict[str, Any] = {"memory_cost": 19_456, "time_cost": 2, "parallelism": 1}
 EVENTS = 20  # of each user; of the one heavy subject: Shape.subject_events
 DAY = 86_400
 

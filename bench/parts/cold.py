@@ -9,7 +9,8 @@ from bench import results
 from bench.harness import processes
 from bench.harness.site import Shape, site
 from bench.harness.targets import Target
-from bench.ours import CHECKOUT, Ours, ours
+from bench.machine import CHECKOUT
+from bench.ours import Ours, ours
 from bench.parts.sizes import Sizes
 from bench.parts.turns import rotated
 from bench.results import Run

@@ -9,8 +9,9 @@ import subprocess
 import sys
 
 from bench import results
-from bench.alone import CHECKOUT, connection
+from bench.alone import connection
 from bench.harness.site import Shape
+from bench.machine import CHECKOUT
 from bench.ours import ours
 from bench.parts.sizes import Sizes
 from bench.results import Run

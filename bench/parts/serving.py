@@ -5,6 +5,7 @@ import functools
 from bench import results
 from bench.alone import connection
 from bench.harness import checks
+from bench.harness.loading import Work
 from bench.harness.site import Shape, Site, site
 from bench.harness.targets import Target
 from bench.ours import NAME, Ours, ours
@@ -64,7 +65,7 @@ def _flights(
 ) -> dict[str, dict[str, float]]:
     """Round trips of one request to PostgreSQL, by target and operation; for a tenant who is in no rotation."""
 
-    def requests(target: Target) -> dict[str, checks.Work]:
+    def requests(target: Target) -> dict[str, Work]:
         return {operation: checks.work(target, operation, [target.token(spare)]) for operation in only}
 
     found = {NAME: trips(mine.layout.ports["postgres"], lambda p: moved(mine.target("projects", here), p), requests)}

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from bench import results
 from bench.harness import checks
+from bench.harness.loading import Work
 from bench.harness.site import ARGON2, Shape, Site, site
 from bench.harness.targets import Target, fill
 from bench.ours import NAME, Ours, ours
@@ -87,7 +88,7 @@ def _argon(seconds: float) -> Run:
 def _flights(mine: Ours, theirs: Site, here: str, there: str) -> dict[str, dict[str, float]]:
     """Round trips to PostgreSQL of a log-in and of a refresh."""
 
-    def requests(target: Target) -> dict[str, checks.Work]:
+    def requests(target: Target) -> dict[str, Work]:
         return {"login": checks.logins(target, [1]), "refresh": checks.refresh_each(target, 2 * REQUESTS)}
 
     def django(port: int) -> Target:

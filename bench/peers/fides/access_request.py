@@ -107,7 +107,7 @@ def configure(api):
             "host": os.environ["PGHOST"],
             "port": int(os.environ["PGPORT"]),
             "dbname": os.environ["PGDATABASE"],
-            "username": "postgres",
+            "username": os.environ["PGUSER"],
             "password": os.environ["PGPASSWORD"],
             "ssh_required": False,
         },
