@@ -40,7 +40,7 @@ LOAD = ("server_cpu", "postgres_cpu", "valkey_cpu", "rps", "p50_ms", "p99_ms", "
 HEAD = """# Results
 
 Written by `make bench` from [results.json](results.json), which has every round. Peers and we stand on one machine, run
-at once, and are loaded in turn with the same contents; a ratio is taken round by round, then the median is, with its
+at once, and are loaded in turn with the same contents; a ratio is taken round by round: the median, with its
 range. **Quote ratios, not absolutes.** What is compared, how to repeat it and what it needs: [README.md](README.md).
 """
 SMALL = """
@@ -157,8 +157,8 @@ SECTIONS: list[tuple[str, list[Part]]] = [
     ),
     (
         "## Audit chain\n\n50 writers create projects with their event in the chain, and in turns with the same event"
-        " in an equal table without a chain: no head to lock, nothing hashed. Server CPU is that of the writers; over HTTP"
-        " that of the function. Why it is so: [the decision](../docs/decisions/0020-chain-before-disk.md).",
+        " in an equal table without a chain: no head to lock, nothing hashed. Server CPU is that of the writers, over"
+        " HTTP that of the function. Why it is so: [the decision](../docs/decisions/0020-chain-before-disk.md).",
         [
             ("audit 1 organization", "One organization", CHAINED, "without chain", ("rps",)),
             ("audit 200 organizations", "200 organizations", CHAINED, "without chain", ("rps",)),

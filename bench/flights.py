@@ -48,6 +48,7 @@ class Wire:
         for end in self._ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+        source.close()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ its plots and the tables of docs/scale.md are written. The first run sets the pe
 """
 
 import argparse
+import fcntl
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -67,6 +68,12 @@ def main() -> int:
             sys.stderr.write("This machine lacks: " + "; ".join(lacking) + "\n")
             return 1
         machine.VAR.mkdir(parents=True, exist_ok=True)
+        mark = (machine.VAR / "lock").open("w")
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.stderr.write("Another run is under way in bench/var.\n")
+            return 1
         sizes = Sizes(arguments.rounds, arguments.seconds, arguments.draws, small=arguments.small)
         failed = list(filter(None, [attempted(measure, sizes) for measure in parts]))
         sys.stderr.write("".join(f"{why}\n" for why in failed))
