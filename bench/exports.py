@@ -198,10 +198,11 @@ def _beside(sizes: Sizes, running: dict[str, Any], theirs: Site, version: str) -
     organization = Organization(running, count)
     peers, why = [Exporting(theirs, name, database) for name in PEERS], ""
     try:
-        theirs.psql("postgres", "-c", "DROP DATABASE IF EXISTS fides (FORCE)", "-c", "CREATE DATABASE fides")
         peers.append(Exporting(theirs, "fides", database))
     except subprocess.CalledProcessError:
-        why = "Its packages could not be installed here."
+        why = "Its packages could not be installed."
+    except LookupError as error:
+        why = str(error)
     rows: dict[str, list[Run]] = {name: [] for name in (COPY, NAME, *(peer.name for peer in peers))}
     for number in range(-1, sizes.rounds):  # the first one warms caches
         found = {COPY: organization.copied(), NAME: organization.exported()}

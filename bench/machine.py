@@ -50,4 +50,4 @@ def commit() -> str:
         return subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True, check=False).stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!bench/results.json", ":!bench/*.md")
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    return git("rev-parse", "--short=7", "HEAD") + ("+" if changed else "")

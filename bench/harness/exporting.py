@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.harness import processes
+from bench.harness import processes, spare
 from bench.harness.site import PEERS, Site, install
 from bench.harness.targets import fill, identifier
 from bench.results import Run
@@ -50,14 +50,18 @@ class Exporting:
         self.name, self._site = name, theirs
         file = PEERS / "targets" / "export" / f"{name}.toml"
         spec = tomllib.loads(file.read_text())
+        if "extension" in spec and spare.programs(spec["extension"]) is None:
+            raise LookupError(
+                f"PostgreSQL with the extension {spec['extension']} is missing: Debian package postgresql."
+            )
         self._folder, self._out = (file.parent / spec["cwd"]).resolve(), theirs.folder / f"{name}.out"
         user = postgres.SUPERUSER if spec.get("superuser") else "app"
         env = theirs.env(database, user)
         packages = install(theirs.folder, spec["packages"]) if "packages" in spec else theirs.python.parent.parent
         known: dict[str, Any] = {"tenant_id": identifier("tenant1"), "user_id": identifier("user1"), "out": self._out}
         known |= {"var": theirs.folder, "port": theirs.take_port(), "valkey": valkey.binary(), "packages": packages}
-        known |= {"valkey_port": theirs.take_port(), "pg_port": theirs.port}
-        known |= {"pg_user": user, "pg_password": env["PGPASSWORD"]}
+        known |= {"valkey_port": theirs.take_port(), "state_port": theirs.take_port()}
+        self._state = int(known["state_port"])
         self._spec: dict[str, Any] = fill(spec, known)
         self._env = env | self._spec.get("env", {})
         self.once = bool(spec.get("once"))
@@ -65,7 +69,8 @@ class Exporting:
 
     def run(self) -> Run:
         """One export: seconds, CPU of its processes and of PostgreSQL. Raises SystemExit when records are missing."""
-        with self._servers() as roots:
+        with self._own_state() as state, self._servers() as servers:
+            roots = state + servers
             place = [self._site.server.pid]
             before = processes.cpu_seconds(place), processes.cpu_seconds(roots)
             begin = time.perf_counter()
@@ -90,6 +95,25 @@ class Exporting:
             }
 
     @contextmanager
+    def _own_state(self) -> Iterator[list[int]]:
+        """A PostgreSQL with the extension that its own state needs, if any."""
+        folder = spare.programs(self._spec["extension"]) if "extension" in self._spec else None
+        if folder is None:
+            yield []
+            return
+        with spare.server(folder, self._state, self._site.log / f"export-{self.name}-state.log") as process:
+            self._wait(self._state, process)
+            yield [process.pid]
+
+    def _wait(self, port: int, process: "subprocess.Popen[bytes]") -> None:
+        """Until somebody listens there."""
+        deadline = time.monotonic() + START_SECONDS
+        while is_free(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{self.name}: a server did not start: see {self._site.log}")
+            time.sleep(0.1)
+
+    @contextmanager
     def _servers(self) -> Iterator[list[int]]:
         """The servers that it needs, if any."""
         started: list[subprocess.Popen[bytes]] = []
@@ -99,11 +123,7 @@ class Exporting:
                 folder.mkdir(parents=True, exist_ok=True)
                 log = self._site.log / f"export-{server['port']}.log"
                 started.append(processes.spawn(server["command"], folder, self._env, log))
-                deadline = time.monotonic() + START_SECONDS
-                while is_free(int(server["port"])):
-                    if started[-1].poll() is not None or time.monotonic() > deadline:
-                        raise SystemExit(f"{self.name}: a server did not start: see {log}")
-                    time.sleep(0.1)
+                self._wait(int(server["port"]), started[-1])
             yield [process.pid for process in started]
         finally:
             for process in reversed(started):

@@ -85,7 +85,7 @@ class Site:
     def database(self, shape: Shape) -> str:
         """A new database with these contents; its name."""
         seed = f"seed_{shape.name}_{shape.subject_events}"
-        if not self.psql("postgres", "-c", f"SELECT 1 FROM pg_database WHERE datname = '{seed}'"):  # noqa: S608
+        if not self.psql("postgres", "-c", f"SELECT 1 FROM pg_database WHERE datname = '{seed}'"):  # noqa: S608 - our own name
             self._seed(seed, shape)
         name = seed.replace("seed", "bench")
         self.psql("postgres", "-c", f"DROP DATABASE IF EXISTS {name} (FORCE)")
@@ -97,9 +97,9 @@ class Site:
         self.psql("postgres", "-c", f"DROP DATABASE IF EXISTS {fresh}", "-c", f"CREATE DATABASE {fresh}")
         self.psql(fresh, "-f", str(PEERS / "database" / "schema.sql"))
         # Django's encoding, with a salt as long as Django's own (a shorter one is hashed anew at log-in).
-        password = "argon2" + PasswordHasher(**ARGON2).hash(USER_PASSWORD, salt=b"BenchmarkSalt012345678")
+        hashed = "argon2" + PasswordHasher(**ARGON2).hash(USER_PASSWORD, salt=b"BenchmarkSalt012345678")
         known: dict[str, Any] = {"tenants": shape.tenants, "projects": shape.projects, "events": EVENTS}
-        known |= {"subject_events": shape.subject_events, "password": password}
+        known |= {"subject_events": shape.subject_events, "password": hashed}
         given = [word for key, value in known.items() for word in ("-v", f"{key}={value}")]
         self.psql(fresh, *given, "-f", str(PEERS / "database" / "seed.sql"))
         # Tables of simplejwt for refresh tokens that were used.

@@ -1,7 +1,7 @@
 from rest_framework import serializers, viewsets
 from rest_framework.pagination import CursorPagination
 
-from .models import AuditLog, Project
+from api.models import AuditLog, Project
 
 
 class ProjectSerializer(serializers.ModelSerializer):
