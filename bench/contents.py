@@ -36,6 +36,7 @@ NAMES = {
     "postgres_us": "PostgreSQL CPU µs a delivery",
     "client_cpu": "client CPU",
 }
+FAULTS = ("bad", "refused")  # the worst round is shown
 LOAD = ("server_cpu", "postgres_cpu", "valkey_cpu", "rps", "p50_ms", "p99_ms", "busiest", "peak_rss", "pss", "bad")
 HEAD = """# Results
 

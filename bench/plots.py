@@ -130,6 +130,6 @@ def drawings(cases: Cases) -> dict[str, str]:
 
 def draw(cases: Cases, folder: Path = FOLDER) -> None:
     """Write them."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, drawn in drawings(cases).items():
         (folder / name).write_text(drawn)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from bench.contents import HEAD, LOAD, NAMES, PLOTS, SECTIONS, SERVED, SERVING, SMALL, SUITE
+from bench.contents import FAULTS, HEAD, LOAD, NAMES, PLOTS, SECTIONS, SERVED, SERVING, SMALL, SUITE
 from bench.machine import CHECKOUT
 from bench.plots import drawings
 from bench.results import Case, Cases, Spread, full
@@ -77,9 +77,14 @@ def figures(case: Case, metrics: tuple[str, ...], base: str = "", ratio_of: tupl
         cells = [f"**{name}**" if name == OURS else name]
         if base:
             cells.append(spread(case.ratio(name, base, *ratio_of)))
-        cells += [number(case.middle(name, metric)) if metric in runs[0] else "–" for metric in metrics]
+        cells += [number(_shown(case, name, metric)) if metric in runs[0] else "–" for metric in metrics]
         rows.append(cells)
     return table(head, rows)
+
+
+def _shown(case: Case, name: str, metric: str) -> float:
+    """The median, but of what must not be the worst."""
+    return case.worst(name, metric) if metric in FAULTS else case.middle(name, metric)
 
 
 def flights(case: Case) -> str:
@@ -90,11 +95,23 @@ def flights(case: Case) -> str:
 
 
 def machine(case: Case) -> str:
-    """What a case was measured on, and when."""
+    """What a case was measured on."""
     m = case.machine
     where = f"{m['cores']} cores ({m['cpu']}), {m['memory_gib']} GiB, Linux {m['kernel']}, Python {m['python']}"
-    database = f", PostgreSQL {m['postgres']}" if "postgres" in m else ""
-    return f"{case.at} UTC, commit {case.commit}; {where}{database}; load {m['load']:g}"
+    return where + (f", PostgreSQL {m['postgres']}" if "postgres" in m else "")
+
+
+def measured(cases: Cases) -> str:
+    """The machines, and when each case was measured."""
+    if not cases:
+        return "Nothing is measured yet."
+    machines = sorted({machine(case) for case in cases.values()})
+    rows = [
+        [name, case.at, case.commit, f"{case.machine['load']:g}", str(machines.index(machine(case)) + 1)]
+        for name, case in sorted(cases.items())
+    ]
+    numbered = [f"{number}. {there}" for number, there in enumerate(machines, 1)]
+    return "\n".join(numbered) + "\n\n" + table(["case", "at (UTC)", "commit", "load then", "machine"], rows)
 
 
 def sections(cases: Cases) -> list[str]:
@@ -105,14 +122,12 @@ def sections(cases: Cases) -> list[str]:
             operation, shape = name.split()
             title = f"{operation}, {shape.replace('x', ' tenants × ')} projects"
             found.append(f"### {title}\n\n{figures(cases[name], LOAD, DJANGO)}{flights(cases[name])}")
-    if found:
-        found.insert(0, SERVING)
+    found.insert(0, SERVING)
     for heading, parts in SECTIONS:
         there = [
             _part(cases[name], title, metrics, base, of) for name, title, metrics, base, of in parts if name in cases
         ]
-        if there:
-            found.append("\n\n".join([heading.strip(), *there]))
+        found.append("\n\n".join([heading.strip(), *(there or ["Not measured yet."])]))
     return found
 
 
@@ -137,8 +152,7 @@ def render(cases: Cases, notes: dict[str, str]) -> str:
     ]
     parts += [f"## Plots\n\n{plots.strip()}"] if plots else []
     parts += sections(cases)
-    listed = table(["case", "measured"], [[name, machine(case)] for name, case in sorted(cases.items())])
-    return "\n\n".join(part.strip() for part in (*parts, f"## When and where\n\n{listed}")) + "\n"
+    return "\n\n".join(part.strip() for part in (*parts, f"## When and where\n\n{measured(cases)}")) + "\n"
 
 
 def write(cases: Cases, file: Path = FILE, notes: Path = NOTES) -> None:

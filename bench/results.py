@@ -16,6 +16,7 @@ from typing import Any
 from bench import machine
 
 FILE = machine.CHECKOUT / "bench" / "results.json"
+SMALL = machine.VAR / "small" / "results.json"  # of runs that only show that everything works
 Run = dict[str, float]
 RUN = re.compile(r"\{[^{}\[\]]*\}")
 
@@ -53,6 +54,10 @@ class Case:
         """The sum of the metrics, round by round."""
         return [sum(run[metric] for metric in metrics) for run in self.rows[target]]
 
+    def worst(self, target: str, metric: str) -> float:
+        """The largest of the rounds."""
+        return max(self.values(target, metric))
+
     def middle(self, target: str, *metrics: str) -> float:
         """The median of the rounds."""
         return statistics.median(self.values(target, *metrics))
@@ -75,6 +80,7 @@ def load(file: Path = FILE) -> Cases:
 
 def save(cases: Cases, file: Path = FILE) -> None:
     """Replace the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_suffix(".new")
     fresh.write_text(written(cases))
     fresh.replace(file)
@@ -92,11 +98,12 @@ def written(cases: Cases) -> str:
 
 
 def record(name: str, rows: dict[str, list[Run]], *, small: bool, postgres: str = "", **said: Any) -> None:
-    """Put a case into the file, in the place of an older one."""
+    """Put a case into its file, in the place of an older one."""
+    file = SMALL if small else FILE
     rounded = {target: [{m: _short(v) for m, v in run.items()} for run in runs] for target, runs in rows.items()}
     at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     case = Case(rounded, at, machine.commit(), machine.facts(postgres), small, said)
-    save(load() | {name: case})
+    save(load(file) | {name: case}, file)
 
 
 def _short(value: float) -> float:

@@ -41,12 +41,14 @@ def plan(wanted: Iterable[str]) -> list[Measure]:
     return found + [measure for name, measure in PARTS.items() if name in asked]
 
 
-def render() -> None:
-    """The page, its plots and the tables of docs/scale.md."""
-    cases = results.load()
-    plots.draw(cases)
-    report.write(cases)
-    scale.write(cases)
+def render(*, small: bool = False) -> None:
+    """The page, its plots and the tables of docs/scale.md; of a small run a page beside its results, and no more."""
+    cases = results.load(results.SMALL if small else results.FILE)
+    folder = results.SMALL.parent if small else report.FILE.parent
+    plots.draw(cases, folder / "plots")
+    report.write(cases, folder / report.FILE.name)
+    if not small:
+        scale.write(cases)
 
 
 def main() -> int:
@@ -88,7 +90,7 @@ def attempted(measure: Measure, sizes: Sizes) -> str:
         measure(sizes)
     except (SystemExit, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
         return f"{type(error).__name__}: {error}"
-    render()
+    render(small=sizes.small)
     return ""
 
 

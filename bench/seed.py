@@ -43,6 +43,7 @@ STATEMENTS = (
     ON CONFLICT DO NOTHING
     """,
     "VACUUM ANALYZE",
+    "CHECKPOINT",
 )
 
 

@@ -89,7 +89,7 @@ class Site:
             self._seed(seed, shape)
         name = seed.replace("seed", "bench")
         self.psql("postgres", "-c", f"DROP DATABASE IF EXISTS {name} (FORCE)")
-        self.psql("postgres", "-c", f"CREATE DATABASE {name} TEMPLATE {seed} STRATEGY file_copy")
+        self.psql("postgres", "-c", f"CREATE DATABASE {name} TEMPLATE {seed} STRATEGY file_copy", "-c", "CHECKPOINT")
         return name
 
     def _seed(self, name: str, shape: Shape) -> None:

@@ -30,7 +30,25 @@ def test_tables_have_ratio_medians_and_round_trips(cases: Cases) -> None:
     assert "### list, 1000 tenants × 200 projects" in page
     assert "| **dev_context** | 0.281 (0.250–0.312) | 0.750 | 1.00 | 0.100 |" in page
     assert "Round trips to PostgreSQL of one request: dev_context 3.00." in page
-    assert "2 cores (A <fast> one), 8 GiB, Linux 6.1, Python 3.11; load 0.5" in page
+    assert "1. 2 cores (A <fast> one), 8 GiB, Linux 6.1, Python 3.11\n" in page
+    assert "| list 1000x200 | 2026-01-01 00:00 | 0123456789ab | 0.5 | 1 |" in page
+
+
+def test_nothing_measured_is_said() -> None:
+    """Sections stand there all the same, so that links to them lead somewhere."""
+    page = report.render({}, {})
+
+    assert "## Streams" in page
+    assert "Not measured yet." in page
+    assert "Nothing is measured yet." in page
+    assert "| yes |" not in page
+
+
+def test_the_worst_round_of_a_fault_is_shown(cases: Cases) -> None:
+    cases["list 1000x200"].rows["dev_context"][0]["bad"] = 7
+
+    (row,) = [line for line in report.render(cases, {}).splitlines() if line.startswith("| **dev_context** |")]
+    assert row.endswith("| 7.00 |")
 
 
 def test_a_small_run_gives_no_verdict_and_says_so(cases: Cases) -> None:
