@@ -11,6 +11,7 @@ import psutil
 
 CHECKOUT = Path(__file__).parent.parent
 VAR = CHECKOUT / "bench" / "var"
+WRITTEN = ("bench/results.json", "bench/RESULTS.md", "bench/plots", "docs/scale.md")  # by a run itself
 TOOLS = {  # program: what needs it, and where it comes from
     "wrk": "load on HTTP servers; Debian package wrk",
     "zip": "exports by COPY; Debian package zip",
@@ -49,5 +50,5 @@ def commit() -> str:
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!bench/results.json", ":!bench/*.md")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *(f":!{path}" for path in WRITTEN))
     return git("rev-parse", "--short=7", "HEAD") + ("+" if changed else "")

@@ -133,7 +133,8 @@ def sections(cases: Cases) -> list[str]:
 
 def _shapes(cases: Cases) -> list[str]:
     names = (name.split() for name in cases)
-    return sorted({words[1] for words in names if len(words) == 2 and words[0] in SERVED and "x" in words[1]})
+    found = {words[1] for words in names if len(words) == 2 and words[0] in SERVED and "x" in words[1]}
+    return sorted(found, key=lambda shape: int(shape.partition("x")[0]))
 
 
 def _part(case: Case, title: str, metrics: tuple[str, ...], base: str, of: tuple[str, ...]) -> str:
