@@ -8,15 +8,17 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
+from urllib.parse import unquote, urlsplit
 
+import pg8000.native
 import psutil
 
+from bench.machine import CHECKOUT
 from local import keys, postgres, services
 from local.layout import Layout
 from local.ports import choose, reserve
 
-CHECKOUT = Path(__file__).parent.parent
-VAR = CHECKOUT / "bench" / "var"
 DOOR = "127.9.9.9"  # the Cloud SQL door is not started
 
 
@@ -49,9 +51,11 @@ def alone(folder: Path, *, valkey: bool = False) -> Iterator[Layout]:
 
 
 @contextmanager
-def process(command: list[str], log: object) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    command: list[str], log: IO[bytes], env: dict[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that is ended afterwards."""
-    with subprocess.Popen(command, cwd=CHECKOUT, stdout=log, stderr=log) as running:  # type: ignore[call-overload]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=log, stderr=log, env=env) as running:
         try:
             yield running
         finally:
@@ -62,6 +66,19 @@ def process(command: list[str], log: object) -> Iterator[subprocess.Popen[bytes]
 def admin_url(layout: Layout) -> str:
     """The libpq URL of the superuser."""
     return postgres.admin_dsn(layout.path(), layout.ports["postgres"])
+
+
+def connection(url: str) -> pg8000.native.Connection:
+    """A plain connection to a libpq URL."""
+    part = urlsplit(url)
+    return pg8000.native.Connection(
+        unquote(part.username or ""),
+        password=unquote(part.password or ""),
+        host=part.hostname or "",
+        port=part.port or 5432,
+        database=part.path.lstrip("/"),
+        ssl_context=False,
+    )
 
 
 def postgres_pid(layout: Layout) -> int:
@@ -82,3 +99,9 @@ def wait_for(port: int, running: "subprocess.Popen[bytes]", seconds: float = 30)
         if running.poll() is not None or time.monotonic() > deadline:
             raise SystemExit(f"nothing listens on port {port}")
         time.sleep(0.05)
+
+
+def listener(port: int) -> int:
+    """The pid that listens on a port of this machine."""
+    found = (c.pid for c in psutil.net_connections("tcp") if c.laddr.port == port and c.status == "LISTEN")
+    return next(int(pid) for pid in found if pid)

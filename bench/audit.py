@@ -1,4 +1,4 @@
-"""What the audit chain costs its writers: `python -m bench.audit`. The same writes with and without it, in turns.
+"""What the audit chain costs its writers: the same writes with and without it, in turns.
 
 A write is a project with its event, as the function does it: seal, INSERT, app.append_audit and COMMIT in one flight.
 Without the chain, the same event goes into an equal table (columns, indexes, foreign key, policy), with no head to lock
@@ -6,10 +6,8 @@ and nothing hashed: app.append_audit itself is replaced for that moment, and com
 same. PostgreSQL is durable (fsync on). The runs of a pair stand next to each other; the ratio is taken pair by pair.
 """
 
-import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -21,16 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import jwt
-import pg8000.native
-import psutil
 
-from bench.erasure import connection
-from bench.exports import CHECKOUT, VAR, cpu_seconds, stack
+from bench import results
+from bench.alone import connection
+from bench.machine import CHECKOUT, VAR
+from bench.parts.sizes import Sizes
+from bench.results import Run
+from bench.stacks import cpu_seconds, stack
 from bench.tokens import signing_key
 from local.layout import Layout
 from local.stack import function_environment
 
-RESULTS = CHECKOUT / "bench" / "AUDIT.md"
+EVENTS, SMALL = 1_000_000, 1000
 WRITERS, PROCESSES = 50, 2
 MANY = 200  # organizations
 DAY = 86_400
@@ -96,10 +96,6 @@ class Side:
     halves: list[float] = field(default_factory=list)
     tails: list[float] = field(default_factory=list)
     cpu: list[dict[str, float]] = field(default_factory=list)
-
-    def cpu_of(self, name: str) -> float:
-        """CPU milliseconds of a write."""
-        return statistics.median(run.get(name, 0.0) for run in self.cpu)
 
 
 class Bench:
@@ -221,80 +217,38 @@ def writing(running: dict[str, Any]) -> Iterator[list["subprocess.Popen[str]"]]:
         yield processes
 
 
-def row(name: str, without: Side, chained: Side, by: str = "writers") -> str:
-    """A line of the table. The ratio is the median of those of each pair of runs."""
-    ratios = [with_it / base for base, with_it in zip(without.rates, chained.rates, strict=True)]
-    cells = [f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"]
-    for side in (without, chained):
-        rate, half, tail = (statistics.median(values) for values in (side.rates, side.halves, side.tails))
-        cells.append(f"{rate:.0f}/s, {half:.0f} / {tail:.0f} ms")
-        cells.append(f"{side.cpu_of('postgres'):.2f} + {side.cpu_of(by):.2f}")
-    return f"| {name} | {' | '.join(cells)} |"
-
-
-def table(bench: Bench, rounds: int, events: int) -> str:
-    """Measure all of it."""
-    alone, many = bench.organizations(1, WRITERS, WRITERS), bench.organizations(MANY, MANY, WRITERS)
-    lines = [
-        row(f"{WRITERS} writers, 1 organization, SQL", *bench.compare("sql", alone, rounds)),
-        row(f"{WRITERS} writers, {MANY} organizations, SQL", *bench.compare("sql", many, rounds)),
-        row(f"{WRITERS} clients, 1 organization, HTTP", *bench.compare("http", alone, rounds), "projects"),
+def runs(side: Side, by: str) -> list[Run]:
+    """A side of a comparison as rows of results."""
+    return [
+        {"rps": rate, "p50_ms": half, "p99_ms": tail, "server_cpu": cpu.get(by, 0.0), "postgres_cpu": cpu["postgres"]}
+        for rate, half, tail, cpu in zip(side.rates, side.halves, side.tails, side.cpu, strict=True)
     ]
-    growth = row("1 writer, 1 organization, SQL", *bench.growth(events, rounds))
-    return HEAD + "\n".join(lines) + "\n" + GROWTH.format(events=events) + growth + "\n"
 
 
-def machine(admin: pg8000.native.Connection) -> str:
-    """What it was measured on."""
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ":unknown")
-    memory = psutil.virtual_memory().total >> 30
-    version = admin.run("SELECT split_part(version(), ' on ', 1)")[0][0]
-    cpus, load = f"{os.cpu_count()} CPUs ({model.split(':')[1].strip()})", os.getloadavg()[0]
-    return f"{cpus}, {memory} GiB, {version}, fsync on; load {load:.0f}."
+def measure(sizes: Sizes) -> None:
+    """With and without the chain, and an old chain beside a new one."""
+    rounds, events = sizes.rounds, SMALL if sizes.small else EVENTS
+    with (
+        stack(VAR / "audit-stack", PROCESSES_PROJECTS=str(PROCESSES)) as running,
+        writing(running) as processes,
+    ):
+        bench = Bench(running, processes, sizes.seconds)
+        with connection(bench.admin_url) as admin:
+            version = str(admin.run("SHOW server_version")[0][0])
 
+        def kept(case: str, names: tuple[str, str], sides: tuple[Side, Side], by: str = "writers") -> None:
+            print(case, flush=True)
+            rows = {name: runs(side, by) for name, side in zip(names, sides, strict=True)}
+            results.record(case, rows, small=sizes.small, postgres=version, writers=WRITERS, events=events)
 
-def main() -> int:
-    """Measure it, write AUDIT.md."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, default=VAR)
-    arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    os.environ["PROCESSES_PROJECTS"] = str(PROCESSES)
-    with stack(arguments.folder / "audit-stack", 1) as running, writing(running) as processes:
-        bench = Bench(running, processes, arguments.seconds)
+        both = ("without chain", "with chain")
         try:
-            found = table(bench, arguments.rounds, arguments.events)
+            alone, many = bench.organizations(1, WRITERS, WRITERS), bench.organizations(MANY, MANY, WRITERS)
+            kept("audit 1 organization", both, bench.compare("sql", alone, rounds))
+            kept(f"audit {MANY} organizations", both, bench.compare("sql", many, rounds))
+            kept("audit http", both, bench.compare("http", alone, rounds), "projects")
+            kept("audit history", ("new chain", "old chain"), bench.growth(events, rounds))
         finally:
             bench.chained(True)
             for process in processes:
                 _stdin(process).close()
-        with connection(bench.admin_url) as admin:
-            found += f"\nMachine: {machine(admin)}\n"
-    RESULTS.write_text(found)
-    sys.stdout.write(found)
-    return 0
-
-
-HEAD = f"""# The price of the audit chain
-
-Written by `python -m bench.audit`: {WRITERS} writers create projects, with their event in the chain of their
-organization and, in turns, with the same event in an equal table without a chain (no head to lock, nothing hashed).
-`ratio` is the median of the pairs of runs and their range, `CPU ms` those of a write: PostgreSQL + function or writers.
-Latencies are p50 / p99 with all {WRITERS} of them waiting for two CPUs. Quote ratios, not absolutes. Why it is so:
-[the decision](../docs/decisions/0020-chain-before-disk.md).
-
-| writes | ratio | without chain | CPU ms | with chain | CPU ms |
-|---|---|---|---|---|---|
-"""
-GROWTH = """
-The same with a chain in both columns: a new one, and one of {events} events.
-
-| writes | ratio | new chain | CPU ms | old chain | CPU ms |
-|---|---|---|---|---|---|
-"""
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -158,7 +158,10 @@ def main() -> None:
     """Work until the input ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--as", dest="role", type=json.loads, required=True)
-    driver, claim, sessions = parser.parse_args().role
+    parser.add_argument("--packages", required=True, help="a folder that has asyncpg")
+    arguments = parser.parse_args()
+    sys.path.append(arguments.packages)
+    driver, claim, sessions = arguments.role
     worker(driver, Claim(*claim), sessions)
 
 

@@ -19,13 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import pg8000.native
 import requests
 from argon2 import PasswordHasher
 
-from bench.run import VAR, stack
+from bench.alone import connection
+from bench.machine import VAR
+from bench.stacks import stack
 
 GUESS = "a harbour full of herons"
 TRIES = 4  # of an address: the lock falls at five failures
@@ -107,18 +107,10 @@ def judge(route: str, pairs: list[tuple[float, float]], chance: random.Random) -
 
 def accounts(url: str, count: int) -> list[str]:
     """The addresses of new accounts, each with a password and an organization."""
-    part = urlsplit(url)
     mark = uuid.uuid4().hex[:8]
     hashed = PasswordHasher(memory_cost=19_456, time_cost=2, parallelism=1).hash(uuid.uuid4().hex)
-    with pg8000.native.Connection(
-        unquote(part.username or ""),
-        password=unquote(part.password or ""),
-        host=part.hostname or "",
-        port=part.port or 5432,
-        database=part.path.lstrip("/"),
-        ssl_context=False,
-    ) as connection:
-        connection.run(
+    with connection(url) as admin:
+        admin.run(
             """
             WITH made AS (
                 INSERT INTO identity.accounts (id, email, display_name, password_hash)
@@ -207,7 +199,7 @@ def main() -> int:
     if arguments.stack:
         return run(json.loads(arguments.stack.read_text()), arguments.pairs, wanted, arguments.seed)
     VAR.mkdir(parents=True, exist_ok=True)
-    with stack() as running:
+    with stack(VAR / "stack") as running:
         return run(running, arguments.pairs, wanted, arguments.seed)
 
 

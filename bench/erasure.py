@@ -1,28 +1,30 @@
-"""The erasure of somebody with a million rows: `python -m bench.erasure`. How long, how much memory, how long a lock.
+"""The erasure of somebody with a million rows, beside a bare DELETE in batches: how long, how much memory, what locks.
 
-She shares the organization with a colleague, and it wants her words to go with her. While her erasure runs, her
-colleague writes all the time, and every 10 ms it is looked at which transactions of the erasure have an id, which comes
+She shares the organization with a colleague, and it wants her words to go with her. Once her colleague writes all the
+time while her erasure runs, and every 10 ms it is looked at which transactions of the erasure have an id, which comes
 with the first row that is locked or written: no row is locked for longer.
 """
 
-import argparse
-import sys
 import threading
 import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import pg8000.native
+from bench import results
+from bench.alone import connection
+from bench.exports import Ours, seed
+from bench.machine import VAR
+from bench.ours import NAME
+from bench.parts.sizes import Sizes
+from bench.results import Run
+from bench.stacks import measured, stack
+from functions.deletions.job_queries import ROWS
 
-from bench.exports import VAR, Ours, Run, measured, seed, stack
-
+RECORDS, SMALL = 1_000_000, 5000
+DELETE = "batched DELETE"
 LOOK_SECONDS = 0.01
-LIMIT_SECONDS = 1.0
-LIMIT_MIB = 256
 COLLEAGUE_TASKS = 1000  # as below
 COLLEAGUE = (
     "INSERT INTO identity.accounts (id, email, display_name)"
@@ -42,6 +44,17 @@ WRITES = (
     " (SELECT id FROM app.tasks WHERE tenant_id = :tenant AND created_by = :colleague ORDER BY random() LIMIT 1)",
     "UPDATE app.organizations SET updated_at = now() WHERE tenant_id = :tenant",
     "UPDATE app.members SET version = version + 1 WHERE tenant_id = :tenant AND user_id = :colleague",
+)
+BATCH = """
+WITH batch AS (
+    SELECT id FROM app.tasks WHERE tenant_id = :tenant AND created_by = :person AND id > CAST(:last AS uuid)
+    ORDER BY id LIMIT CAST(:most AS integer)
+), gone AS (DELETE FROM app.tasks t USING batch WHERE t.tenant_id = :tenant AND t.id = batch.id RETURNING t.id)
+SELECT CAST(id AS text) FROM gone ORDER BY id DESC LIMIT 1
+"""
+LEFT = (
+    "SELECT count(*) FILTER (WHERE created_by = :person), count(*) FILTER (WHERE created_by = :colleague)"
+    " FROM app.tasks WHERE tenant_id = :tenant"
 )
 
 
@@ -90,19 +103,6 @@ class Watch:
                     self.writes += 1
 
 
-def connection(url: str) -> pg8000.native.Connection:
-    """A plain connection to a libpq URL."""
-    part = urlsplit(url)
-    return pg8000.native.Connection(
-        unquote(part.username or ""),
-        password=unquote(part.password or ""),
-        host=part.hostname or "",
-        port=part.port or 5432,
-        database=part.path.lstrip("/"),
-        ssl_context=False,
-    )
-
-
 class Hers(Ours):
     """Her request, by the API."""
 
@@ -125,48 +125,55 @@ class Hers(Ours):
                 time.sleep(0.1)
 
 
-def table(run: Run, watch: Watch, rows: int) -> str:
-    """The figures."""
-    lines = [
-        "| rows | wall s | rows/s | PostgreSQL CPU s | jobs CPU s | longest lock s | slowest other write s |",
-        "|---|---|---|---|---|---|---|",
-        f"| {rows} | {run.wall:.1f} | {rows / run.wall:.0f} | {run.cpu.get('postgres', 0):.1f}"
-        f" | {run.cpu.get('deletions-jobs', 0):.1f} | {watch.oldest:.3f} | {watch.slowest:.3f} (of {watch.writes}) |",
-        "",
-    ]
-    most = sorted(run.peak.items(), key=lambda item: -item[1])
-    lines.append(f"The longest lock ended with: {watch.doing}")
-    lines.append("Peak resident MiB of one process, by service: " + ", ".join(f"{n} {m:.0f}" for n, m in most) + ".")
-    return "\n".join(lines)
+def prepared(url: str, rows: int) -> dict[str, str]:
+    """An organization with her rows and a colleague's."""
+    known = seed(url, rows) | {"colleague": str(uuid.uuid4())}
+    wanted = {name: known[name] for name in ("tenant", "colleague")}
+    with connection(url) as admin:
+        for sql in COLLEAGUE:
+            admin.run(sql, **{name: id for name, id in wanted.items() if f":{name}" in sql})
+    return known
 
 
-def main() -> int:
-    """Measure it, print it; exit code 1 beyond the limits, or when a row is left or a colleague's is gone."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, default=VAR)
-    arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    with stack(arguments.folder / "erasure-stack", 1) as running:
+def batched_delete(url: str, known: dict[str, str]) -> int:
+    """What somebody would do by hand: batches as large as ours, by the primary key, each a transaction; 0."""
+    with connection(url) as admin:
+        last = "00000000-0000-0000-0000-000000000000"
+        while last:
+            found = admin.run(BATCH, tenant=known["tenant"], person=known["person"], last=last, most=ROWS)
+            last = found[0][0] if found else ""
+    return 0
+
+
+def left(url: str, known: dict[str, str]) -> bool:
+    """Whether a row of hers is left, or one of her colleague's is gone."""
+    with connection(url) as admin:
+        found = admin.run(LEFT, **{name: known[name] for name in ("tenant", "colleague", "person")})
+    return bool(found != [[0, COLLEAGUE_TASKS]])
+
+
+def measure(sizes: Sizes) -> None:
+    """Ours and the bare DELETE in turns; then ours once more beside a colleague who writes."""
+    count = SMALL if sizes.small else RECORDS
+    with stack(VAR / "erasure-stack") as running:
         url = running["postgres"]["admin"]
-        known = seed(url, arguments.rows) | {"colleague": str(uuid.uuid4())}
-        wanted = {name: known[name] for name in ("tenant", "colleague")}
+        rows: dict[str, list[Run]] = {NAME: [], DELETE: []}
+        for number in range(min(sizes.rounds, 3)):
+            hers, theirs = prepared(url, count), prepared(url, count)
+            for name, known, work in (
+                (NAME, hers, Hers(running, hers).erase),
+                (DELETE, theirs, lambda known=theirs: batched_delete(url, known)),
+            ):
+                _, run = measured(running, work)
+                if left(url, known):
+                    raise SystemExit(f"{name}: a row is left, or a colleague's is gone")
+                rows[name].append(run | {"records_per_s": count / run["seconds"]})
+            print(f"erasure {number + 1}", flush=True)
         with connection(url) as admin:
-            for sql in COLLEAGUE:
-                admin.run(sql, **{name: id for name, id in wanted.items() if f":{name}" in sql})
-        watch = Watch()
+            version = str(admin.run("SHOW server_version")[0][0])
+        results.record("erasure", rows, small=sizes.small, postgres=version, records=count)
+        known, watch = prepared(url, count), Watch()
         with watch.looking(url, known):
-            run = measured(running, Hers(running, known).erase)
-        with connection(url) as admin:
-            left = admin.run(
-                "SELECT count(*) FILTER (WHERE created_by = :person), count(*) FILTER (WHERE created_by = :colleague)"
-                " FROM app.tasks WHERE tenant_id = :tenant",
-                **{name: known[name] for name in ("tenant", "colleague", "person")},
-            )
-    sys.stdout.write(table(run, watch, arguments.rows) + "\n")
-    good = left == [[0, COLLEAGUE_TASKS]] and run.peak["deletions-jobs"] <= LIMIT_MIB
-    return int(not good or max(watch.oldest, watch.slowest) > LIMIT_SECONDS)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            _, run = measured(running, Hers(running, known).erase)
+        seen = {"longest_lock_s": watch.oldest, "slowest_write_s": watch.slowest, "writes": float(watch.writes)}
+        results.record("erasure locks", {NAME: [run | seen]}, small=sizes.small, postgres=version)

@@ -1,40 +1,40 @@
-"""The export of an organization with two million rows, beside COPY into ZIP: `python -m bench.exports`.
+"""Exports: ours of an organization, COPY of the same rows into ZIP, and the peers' of one heavy subject, in turns.
 
-The base is what the peers call copy_zip: psql, COPY of row_to_json, a pipe into `zip -1`; here it reads the same rows
-from the same PostgreSQL, in turns with ours. Ours is the whole way: POST /v1/exports until the status is ready, with
-gateway, tasks, workflow, steps and storage of the local stack. Needs zip and psql.
+Ours is the whole way, POST /v1/exports until it is ready, with gateway, tasks, workflow, steps and storage of the
+local stack. The base is COPY of row_to_json through a pipe into `zip -1`, from the same PostgreSQL; the peers read as
+many records of their own tables, and their COPY into ZIP stands beside them. Then ours alone, from few rows to many.
 """
 
-import argparse
-import json
-import os
-import shutil
-import signal
-import statistics
 import subprocess
-import sys
 import time
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from shutil import copyfileobj
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import jwt
-import pg8000.native
-import psutil
 import requests
 
+from bench import results
+from bench.alone import connection
+from bench.harness.exporting import Exporting
+from bench.harness.site import Shape, Site, site
+from bench.machine import VAR
+from bench.ours import NAME
+from bench.parts.sizes import Sizes
+from bench.results import Run
+from bench.stacks import measured, stack
 from bench.tokens import signing_key
+from local.postgres_home import Owner, binary
 
-CHECKOUT = Path(__file__).parent.parent
-VAR = CHECKOUT / "bench" / "var"
-RESULTS = CHECKOUT / "bench" / "EXPORTS.md"
 MIB = 1 << 20
-LIMIT_MIB = 256
+RECORDS, SMALL = 200_000, 2000
+GROWING, SMALL_GROWING = (10_000, 200_000, 2_000_000), (1000, 10_000)
+PROJECTS = 1000
+PEERS = ("copy_zip", "django_values", "django_models")
+COPY = "COPY into ZIP"
 KNOWN = (  # statements after it read the three ids from settings
     "SELECT set_config('bench.tenant', :tenant, false), set_config('bench.person', :person, false),"
     " set_config('bench.session', :session, false), set_config('bench.rows', CAST(:rows AS text), false),"
@@ -67,100 +67,17 @@ COLUMNS = {
 }
 
 
-@dataclass
-class Run:
-    """What one export took: seconds, CPU seconds by process, peak MiB by process, bytes of the result."""
-
-    wall: float
-    cpu: dict[str, float]
-    peak: dict[str, float]
-    size: int
-
-
-@contextmanager
-def stack(folder: Path, instances: int) -> Iterator[dict[str, Any]]:
-    """A durable stack; each of its instances of the job service takes one step at a time, as in the cloud."""
-    file = folder / "stack.json"
-    file.unlink(missing_ok=True)
-    unlimited = {f"RATE_{name}": "1000000000/hour" for name in ("ANONYMOUS", "USER", "IP", "ORGANIZATION")}
-    environment = {"TELEMETRY": "off", **os.environ, "PROCESSES_EXPORTS_JOBS": str(instances), **unlimited}
-    command = [sys.executable, "-m", "local.supervisor", "--root", str(folder)]
-    with (folder.parent / f"{folder.name}.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=log)
-        try:
-            while not file.exists():
-                if process.poll() is not None:
-                    raise SystemExit(f"the stack did not start: see {log.name}")
-                time.sleep(0.2)
-            yield json.loads(file.read_text()) | {"supervisor": process.pid, "path": str(file)}
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-
-
 def seed(url: str, rows: int) -> dict[str, str]:
     """An organization with so many tasks; its id, its owner's and her log-in session's."""
-    part = urlsplit(url)
     known = {name: str(uuid.uuid4()) for name in ("tenant", "person", "session")}
-    with pg8000.native.Connection(
-        unquote(part.username or ""),
-        password=unquote(part.password or ""),
-        host=part.hostname or "",
-        port=part.port or 5432,
-        database=part.path.lstrip("/"),
-        ssl_context=False,
-    ) as connection:
-        connection.run(KNOWN, rows=rows, **known)
+    with connection(url) as admin:
+        admin.run(KNOWN, rows=rows, **known)
         for sql in SEED:
-            connection.run(sql)
+            admin.run(sql)
     return known
 
 
-def processes(running: dict[str, Any]) -> dict[int, tuple[str, psutil.Process]]:
-    """Every process of the stack by its pid, under the name of its service."""
-    found: dict[int, tuple[str, psutil.Process]] = {}
-    for name, pid in running["pids"].items():
-        if name == "supervisor":
-            continue
-        root = psutil.Process(pid)
-        for process in (root, *root.children(recursive=True)):
-            found.setdefault(process.pid, (name, process))
-    return found
-
-
-def cpu_seconds(running: dict[str, Any]) -> dict[str, float]:
-    """User and system seconds by service, those of ended children included."""
-    seconds: dict[str, float] = {}
-    for name, process in processes(running).values():
-        with suppress(psutil.NoSuchProcess):
-            seconds[name] = seconds.get(name, 0) + sum(process.cpu_times()[:4])
-    return seconds
-
-
-def peak_mib(pid: int) -> float:
-    """The most memory that a process has held since `forget_peaks`."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def measured(running: dict[str, Any], work: Callable[[], int]) -> Run:
-    """Do it, and look at all processes of the stack before and afterwards."""
-    for pid in processes(running):
-        with suppress(FileNotFoundError):
-            Path(f"/proc/{pid}/clear_refs").write_text("5")  # its peak begins anew
-    before, begin = cpu_seconds(running), time.perf_counter()
-    size = work()
-    wall, after = time.perf_counter() - begin, cpu_seconds(running)
-    run = Run(wall, {name: after[name] - before.get(name, 0) for name in after}, {}, size)
-    for pid, (name, _) in processes(running).items():
-        with suppress(FileNotFoundError):
-            run.peak[name] = max(run.peak.get(name, 0), peak_mib(pid))
-    return run
-
-
-def copy_into_zip(url: str, tenant: str, target: Path) -> int:
+def copy_into_zip(running: dict[str, Any], tenant: str, target: Path) -> int:
     """The peers' copy_zip over our tables."""
     target.unlink(missing_ok=True)
     copies = "".join(
@@ -168,10 +85,10 @@ def copy_into_zip(url: str, tenant: str, target: Path) -> int:
         for table, columns in COLUMNS.items()
     )
     script = f"BEGIN ISOLATION LEVEL REPEATABLE READ;\n{copies}COMMIT;\n"
+    psql = binary(Path(running["path"]).parent, Owner.choose(), "psql")
+    command = [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", running["postgres"]["admin"]]
     with (
-        subprocess.Popen(
-            [psql(), "-X", "-q", "-v", "ON_ERROR_STOP=1", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as rows,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as rows,
         subprocess.Popen(["zip", "-q", "-1", str(target), "-"], stdin=rows.stdout) as zipped,
     ):
         if rows.stdin is None or rows.stdout is None:
@@ -182,12 +99,6 @@ def copy_into_zip(url: str, tenant: str, target: Path) -> int:
     if rows.returncode or zipped.returncode:
         raise SystemExit("COPY into ZIP failed")
     return target.stat().st_size
-
-
-def psql() -> str:
-    """The newest psql of this machine."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/psql"), key=lambda path: int(path.parts[4]))
-    return str(found[-1]) if found else (shutil.which("psql") or "psql")
 
 
 class Ours:
@@ -231,7 +142,7 @@ class Ours:
             f"{self._running['api']}/v1/exports/{self.last}/download", headers=self._headers(), timeout=30, stream=True
         )
         with target.open("wb") as file:
-            shutil.copyfileobj(answer.raw, file, MIB)
+            copyfileobj(answer.raw, file, MIB)
         with zipfile.ZipFile(target) as archive:
             ends = 0
             for table in ("projects", "tasks"):
@@ -241,67 +152,63 @@ class Ours:
         return ends
 
 
-def table(base: list[Run], ours: list[Run], rows: int) -> str:
-    """The figures: medians of both, and the ratio of each round."""
-    ratio = statistics.median(mine.wall and its.wall / mine.wall for its, mine in zip(base, ours, strict=True))
-    lines = [
-        "| export | wall s | speed vs copy_zip | rows/s | PostgreSQL CPU s | jobs CPU s | all CPU s | MiB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, runs, times in (("copy_zip", base, 1.0), ("dev_context", ours, ratio)):
-        run = sorted(runs, key=lambda each: each.wall)[len(runs) // 2]
-        cpu = [run.cpu.get("postgres", 0), run.cpu.get("exports-jobs", 0), sum(run.cpu.values())]
-        shown = " | ".join(f"{seconds:.1f}" for seconds in cpu)
-        lines.append(
-            f"| {name} | {run.wall:.2f} | {times:.2f}x | {rows / run.wall:.0f} | {shown} | {run.size / MIB:.0f} |"
-        )
-    peaks = {name: max(run.peak.get(name, 0) for run in ours) for name in ours[0].peak}
-    most = sorted(peaks.items(), key=lambda item: -item[1])
-    lines += ["", "Peak resident MiB of one process, by service: " + ", ".join(f"{n} {m:.0f}" for n, m in most) + "."]
-    return "\n".join(lines)
+class Organization:
+    """One of the stack, exported in both ways."""
+
+    def __init__(self, running: dict[str, Any], rows: int) -> None:
+        self.rows, self._running, self._known = rows, running, seed(running["postgres"]["admin"], rows)
+        self._ours, self._file = Ours(running, self._known, "json"), VAR / "export.zip"
+
+    def copied(self) -> Run:
+        """By COPY into ZIP."""
+        return self._done(lambda: copy_into_zip(self._running, self._known["tenant"], self._file))
+
+    def exported(self) -> Run:
+        """By us. Raises SystemExit when the package does not hold all rows."""
+        run = self._done(self._ours.export)
+        if self._ours.rows(self._file) != self.rows + PROJECTS:
+            raise SystemExit("the package does not hold all rows")
+        return run
+
+    def _done(self, work: Callable[[], int]) -> Run:
+        size, run = measured(self._running, work)
+        return run | {"records_per_s": (self.rows + PROJECTS) / run["seconds"], "mib": size / MIB}
 
 
-HEAD = """# Exports
-
-Written by `python -m bench.exports`: COPY of the rows of an organization through a pipe into `zip -1`, and our export
-of it, in turns on one machine. Ours is the whole way from the request to `ready`, every process of the local stack
-included, rows in the order of their keys, checksums of every file; `all CPU s` are those of the stack, without psql and
-zip. Ratios depend on what else the machine does: ours has more processes to be served.
-Instances of the job service: {instances}; format: {form}.
-
-"""
-
-
-def main() -> int:
-    """Run the comparison, print it, and write it down."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--instances", type=int, default=2, help="of the job service")
-    parser.add_argument("--format", choices=("json", "csv"), default="json")
-    parser.add_argument("--folder", type=Path, default=VAR)
-    arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    base: list[Run] = []
-    ours: list[Run] = []
-    root = arguments.folder / "exports-stack"
-    with stack(root, arguments.instances) as running:
-        kept = root / f"bench-{arguments.rows}.json"
-        if not kept.exists():
-            kept.write_text(json.dumps(seed(running["postgres"]["admin"], arguments.rows)))
-        known = json.loads(kept.read_text())
-        mine, target = Ours(running, known, arguments.format), arguments.folder / "export.zip"
-        for _ in range(arguments.rounds):
-            admin = running["postgres"]["admin"]
-            base.append(measured(running, lambda url=admin: copy_into_zip(url, known["tenant"], target)))  # type: ignore[misc]
-            ours.append(measured(running, mine.export))
-            if mine.rows(target) != arguments.rows + 1000:
-                raise SystemExit("the package does not hold all rows")
-    figures = table(base, ours, arguments.rows + 1000)
-    sys.stdout.write(figures + "\n")
-    RESULTS.write_text(HEAD.format(instances=arguments.instances, form=arguments.format) + figures + "\n")
-    return int(max(max(run.peak.values()) for run in ours) > LIMIT_MIB)
+def measure(sizes: Sizes) -> None:
+    """Beside the peers, then from few rows to many."""
+    with stack(VAR / "exports-stack", PROCESSES_EXPORTS_JOBS="2") as running:
+        with connection(running["postgres"]["admin"]) as admin:
+            version = str(admin.run("SHOW server_version")[0][0])
+        with site() as theirs:
+            _beside(sizes, running, theirs, version)
+        rows: dict[str, list[Run]] = {}
+        growing = [Organization(running, rows) for rows in (SMALL_GROWING if sizes.small else GROWING)]
+        for number in range(min(sizes.rounds, 3)):
+            for organization in growing:
+                rows.setdefault(str(organization.rows), []).append(organization.exported())
+                rows.setdefault(f"{COPY} {organization.rows}", []).append(organization.copied())
+            print(f"export memory {number + 1}", flush=True)
+        results.record("export memory", rows, small=sizes.small, postgres=version)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _beside(sizes: Sizes, running: dict[str, Any], theirs: Site, version: str) -> None:
+    count = SMALL if sizes.small else RECORDS
+    database = theirs.database(Shape(20, 60, count) if sizes.small else Shape(1000, 200, count))
+    organization = Organization(running, count)
+    peers, why = [Exporting(theirs, name, database) for name in PEERS], ""
+    try:
+        peers.append(Exporting(theirs, "fides", database))
+    except subprocess.CalledProcessError:
+        why = "Its packages could not be installed."
+    except LookupError as error:
+        why = str(error)
+    rows: dict[str, list[Run]] = {name: [] for name in (COPY, NAME, *(peer.name for peer in peers))}
+    for number in range(-1, sizes.rounds):  # the first one warms caches
+        found = {COPY: organization.copied(), NAME: organization.exported()}
+        found |= {peer.name: peer.run() for peer in peers if not peer.once or number == 0}
+        for name, run in found.items() if number >= 0 else ():
+            rows[name].append(run)
+        print(f"export {number + 1} of {sizes.rounds}", flush=True)
+    said = {"without": {"fides": why}} if why else {}
+    results.record("export", rows, small=sizes.small, postgres=version, records=peers[0].expected, **said)

@@ -1,139 +1,98 @@
-"""Our list route beside the peers, in one run of their harness: `make bench`, or `python -m bench.run --help`.
+"""Ours beside the peers: `make bench`, or parts of it by `python -m bench.run --only list,get --rounds 3 --seconds 2`.
 
-The peers and their harness are read from PEERS (a folder; by default ../shared/peers beside this checkout) and worked
-on in a copy. Needs wrk, zip and the PostgreSQL 15 server binaries for the peers; says so when one is missing.
+Each part is one interleaved run, whose rows take the place of older ones in results.json; from that file RESULTS.md,
+its plots and the tables of docs/scale.md are written. The first run sets the peers up, below bench/var.
 """
 
 import argparse
-import json
-import os
-import shutil
-import signal
+import fcntl
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from bench.seed import seed
+from bench import audit, drivers, erasure, exports, machine, plots, report, results, scale, sessions
+from bench.parts import cold, growth, isolation, serving, signing_in
+from bench.parts.sizes import Sizes
 
-CHECKOUT = Path(__file__).parent.parent
-VAR = CHECKOUT / "bench" / "var"
-PEERS = Path(os.environ.get("PEERS", CHECKOUT.parent / "shared" / "peers"))
-RESULTS = CHECKOUT / "bench" / "RESULTS.md"
-TARGETS = ("django_drf", "fastapi_asyncpg", "ff_hello_w2")
-TARGET = """
-name = "dev_context"
-base_url = "{api}"
-pid_command = "{python} -m bench.pid --stack {stack} projects"
-postgres_pid_command = "{python} -m bench.pid --stack {stack} postgres"
-cwd = "{checkout}"
-
-[auth]
-header = "Authorization: Bearer {{token}}"
-command = "{python} -m bench.tokens --stack {stack} --count {{count}} --role {{role}}"
-
-[list]
-path = "/v1/projects"
-items = 50
-items_key = "items"
-item_marker = '"created_by"'
-time_key = "created_at"
-
-[get]
-path = "/v1/projects/{{id}}"
-"""
+Measure = Callable[[Sizes], None]
+PARTS: dict[str, Measure] = {
+    "cold": cold.measure,
+    "isolation": isolation.measure,
+    "exports": exports.measure,
+    "erasure": erasure.measure,
+    "audit": audit.measure,
+    "streams": sessions.measure,
+    "drivers": drivers.measure,
+    "growth": growth.measure,
+}
+GROUPS = ((serving.OPERATIONS, serving.measure), (("login", "refresh"), signing_in.measure))
+NAMES = (*(name for names, _ in GROUPS for name in names), *PARTS)
 
 
-def missing() -> list[str]:
-    """What this machine lacks for the comparison."""
-    tools = [f"{tool} (Debian package {tool})" for tool in ("wrk", "zip") if shutil.which(tool) is None]
-    if not (PEERS / "bench.py").exists():
-        tools.append(f"the peers at {PEERS} (set PEERS to their folder)")
-    return tools
+def plan(wanted: Iterable[str]) -> list[Measure]:
+    """What has to run; operations on the same contents in one run. Raises ValueError for an unknown name."""
+    asked = tuple(wanted) or NAMES
+    if unknown := [name for name in asked if name not in NAMES]:
+        raise ValueError(f"no such part: {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    found: list[Measure] = []
+    for names, measure in GROUPS:
+        if only := tuple(name for name in names if name in asked):
+            found.append(lambda sizes, measure=measure, only=only: measure(sizes, only))  # type: ignore[misc]
+    return found + [measure for name, measure in PARTS.items() if name in asked]
 
 
-@contextmanager
-def stack() -> Iterator[dict[str, Any]]:
-    """A durable stack of two function processes a service, as the peers have two workers."""
-    root = VAR / "stack"
-    file = root / "stack.json"
-    file.unlink(missing_ok=True)
-    unlimited = {f"RATE_{name}": "1000000000/hour" for name in ("ANONYMOUS", "USER", "IP", "ORGANIZATION")}
-    environment = {"TELEMETRY": "off", **os.environ, "PROCESSES_PROJECTS": "2", **unlimited}
-    log = (VAR / "stack.log").open("wb")
-    command = [sys.executable, "-m", "local.supervisor", "--root", str(root)]
-    process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=log, stderr=log)
-    try:
-        while not file.exists():
-            if process.poll() is not None:
-                raise SystemExit(f"the stack did not start: see {VAR / 'stack.log'}")
-            time.sleep(0.2)
-        yield json.loads(file.read_text())
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        log.close()
-
-
-def peers(source: Path = PEERS) -> Path:
-    """The peers, set up: where they stand, or else in a working copy."""
-    python = Path("venv", "bin", "python")
-    if (source / python).exists():
-        return source
-    copy = VAR / "peers"
-    if not (copy / python).exists():
-        shutil.copytree(source, copy, dirs_exist_ok=True)
-        subprocess.run(["chmod", "-R", "u+w", str(copy)], check=True)
-        subprocess.run(["./setup.sh"], cwd=copy, check=True)
-    return copy
-
-
-def with_database(copy: Path) -> Path:
-    """The same, with their database running."""
-    subprocess.run([str(copy / "venv/bin/python"), "db/pg.py", "start"], cwd=copy, check=True)
-    return copy
+def render(*, small: bool = False) -> None:
+    """The page, its plots and the tables of docs/scale.md; of a small run a page beside its results, and no more."""
+    cases = results.load(results.SMALL if small else results.FILE)
+    folder = results.SMALL.parent if small else report.FILE.parent
+    plots.draw(cases, folder / "plots")
+    report.write(cases, folder / report.FILE.name)
+    if not small:
+        scale.write(cases)
 
 
 def main() -> int:
-    """Run the comparison and write RESULTS.md."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure what was asked for, and write it down."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help=f"parts, with commas between them: {', '.join(NAMES)}")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=3, help="of each draw of load")
+    parser.add_argument("--draws", type=int, default=3, help="runs of wrk in a turn, each on new connections")
+    parser.add_argument("--small", action="store_true", help="little of everything: to see that it works")
+    parser.add_argument("--render", action="store_true", help="only write the pages anew")
     arguments = parser.parse_args()
-    if lacking := missing():
-        sys.stderr.write("bench needs: " + "; ".join(lacking) + "\n")
-        return 1
-    VAR.mkdir(parents=True, exist_ok=True)
-    folder = with_database(peers())
-    with stack() as running:
-        seed(running["postgres"]["admin"], 1000, 200)
-        target = VAR / "dev_context.toml"
-        names = {"python": sys.executable, "stack": VAR / "stack" / "stack.json", "checkout": CHECKOUT}
-        target.write_text(TARGET.format(api=running["api"], **names))
-        command = [str(folder / "venv/bin/python"), "bench.py", "--targets", ",".join((*TARGETS, str(target)))]
-        command += ["--ops", "list,get", "--cold", "0", "--rounds", str(arguments.rounds)]
-        command += ["--seconds", str(arguments.seconds)]
-        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
-    table = "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
-    RESULTS.write_text(HEAD + table + "\n")
-    print(table)
+    try:
+        parts = plan(filter(None, arguments.only.split(",")))
+    except ValueError as error:
+        parser.error(str(error))
+    if not arguments.render:
+        if lacking := machine.missing():
+            sys.stderr.write("This machine lacks: " + "; ".join(lacking) + "\n")
+            return 1
+        machine.VAR.mkdir(parents=True, exist_ok=True)
+        mark = (machine.VAR / "lock").open("w")
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.stderr.write("Another run is under way in bench/var.\n")
+            return 1
+        sizes = Sizes(arguments.rounds, arguments.seconds, arguments.draws, small=arguments.small)
+        failed = list(filter(None, [attempted(measure, sizes) for measure in parts]))
+        sys.stderr.write("".join(f"{why}\n" for why in failed))
+        return int(bool(failed))
+    render()
     return 0
 
 
-HEAD = """# Results
+def attempted(measure: Measure, sizes: Sizes) -> str:
+    """Measure and write down; why that failed: hours of other parts are not lost by it."""
+    try:
+        measure(sizes)
+    except (SystemExit, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+        return f"{type(error).__name__}: {error}"
+    render(small=sizes.small)
+    return ""
 
-Written by `make bench`: one interleaved run, the peers and we in turns on one machine. Quote ratios, not absolutes.
-CPU seconds per 1,000 requests are the server's and PostgreSQL's own. Our requests pass through the local gateway, so
-that our p50 and p99 hold two more hops than the peers'; its CPU is not in the columns, as theirs have none.
-The peers run on PostgreSQL 15, we on 18. Exports are measured by `python -m bench.exports`: [EXPORTS.md](EXPORTS.md).
-The price of the audit chain, by `python -m bench.audit`: [AUDIT.md](AUDIT.md).
-Streams beside other servers', by `python -m bench.sessions`: [SESSIONS.md](SESSIONS.md); the database driver of the
-session API, by `python -m bench.drivers`: [DRIVERS.md](DRIVERS.md).
-
-"""
 
 if __name__ == "__main__":
     sys.exit(main())

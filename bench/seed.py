@@ -1,10 +1,9 @@
 """The peers' database contents in our schema: tenants, a developer and a viewer each, projects; ids by md5."""
 
-import hashlib
-import uuid
-from urllib.parse import unquote, urlsplit
+from argon2 import PasswordHasher
 
-import pg8000.native
+from bench.alone import connection
+from bench.harness.site import ARGON2, USER_PASSWORD
 
 STATEMENTS = (
     """
@@ -13,8 +12,8 @@ STATEMENTS = (
     ON CONFLICT DO NOTHING
     """,
     """
-    INSERT INTO identity.accounts (id, email, display_name)
-    SELECT md5(who || t)::uuid, who || t || '@example.com', who || ' ' || t
+    INSERT INTO identity.accounts (id, email, display_name, password_hash)
+    SELECT md5(who || t)::uuid, who || t || '@example.com', who || ' ' || t, :password
     FROM generate_series(1, :tenants) t, unnest(ARRAY['user', 'viewer']) who ON CONFLICT DO NOTHING
     """,
     """
@@ -29,6 +28,12 @@ STATEMENTS = (
     FROM generate_series(1, :tenants) t, unnest(ARRAY['user', 'viewer']) who ON CONFLICT DO NOTHING
     """,
     """
+    INSERT INTO identity.devices (account_id, token_hash, expires_at)
+    SELECT md5('user' || t)::uuid, sha256(convert_to('device-' || t, 'UTF8')), now() + interval '300 days'
+    FROM generate_series(1, :tenants) t ON CONFLICT DO NOTHING
+    """,
+    "SET session_replication_role = 'replica'",  # no foreign keys to check row by row
+    """
     INSERT INTO app.projects (tenant_id, id, name, description, status, created_by, created_at, updated_at)
     SELECT md5('tenant' || t)::uuid, md5('project' || t || '/' || p)::uuid, 'Project ' || p || ' of tenant ' || t,
            'Quarterly plan ' || p || ': ' || repeat('scope, owners and dates; ', 1 + p % 7),
@@ -38,25 +43,14 @@ STATEMENTS = (
     ON CONFLICT DO NOTHING
     """,
     "VACUUM ANALYZE",
+    "CHECKPOINT",
 )
-
-
-def identifier(label: str) -> str:
-    """The seeded id of a label such as `tenant1`."""
-    return str(uuid.UUID(hashlib.md5(label.encode(), usedforsecurity=False).hexdigest()))
 
 
 def seed(url: str, tenants: int, projects: int) -> None:
     """Fill an empty database; harmless when it is filled already."""
-    part = urlsplit(url)
-    with pg8000.native.Connection(
-        unquote(part.username or ""),
-        password=unquote(part.password or ""),
-        host=part.hostname or "",
-        port=part.port or 5432,
-        database=part.path.lstrip("/"),
-        ssl_context=False,
-    ) as connection:
+    password = PasswordHasher(**ARGON2).hash(USER_PASSWORD)
+    known = {"tenants": tenants, "projects": projects, "password": password}
+    with connection(url) as admin:
         for sql in STATEMENTS:
-            known = {"tenants": tenants, "projects": projects}
-            connection.run(sql, **{name: value for name, value in known.items() if f":{name}" in sql})
+            admin.run(sql, **{name: value for name, value in known.items() if f":{name}" in sql})

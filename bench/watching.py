@@ -15,8 +15,8 @@ from typing import Any
 
 import pg8000.native
 
-from bench.alone import VAR, admin_url, alone, cpu_seconds, postgres_pid
-from bench.erasure import connection
+from bench.alone import admin_url, alone, connection, cpu_seconds, postgres_pid
+from bench.machine import VAR
 from common.settings import settings
 from common.tokens import Claim
 from local.layout import Layout

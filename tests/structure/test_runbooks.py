@@ -1,4 +1,4 @@
-"""Run books and docs/scale.md: complete where they list, and their figures are those of the benches and the catalog."""
+"""Run books and docs/scale.md: complete where they list, with the figures of register and catalog."""
 
 import math
 import re
@@ -109,41 +109,6 @@ def test_what_a_run_book_cites_exists() -> None:
     for page in RUNBOOKS:
         for path, name in re.findall(r"`(tests/[a-z_0-9/]+\.py)::(\w+)`", read(page)):
             assert name in proofs.tests_in(path), f"{page}: {path}::{name}"
-
-
-def test_figures_of_scale_are_measured() -> None:
-    """Every figure with a point stands in a page that a bench has written; a new measurement is copied by hand."""
-    page = read("docs/scale.md").split("## The connection budget")[0]
-    measured = "".join(read(path) for path in in_git() if path.parts[0] == "bench" and path.suffix == ".md")
-    figures = re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", page)
-    assert len(figures) > 15
-    assert [figure for figure in figures if not re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d)", measured)] == []
-
-
-def cells(page: str, *begins: str) -> list[str]:
-    """The cells of the one row of a page's tables that begins so, without units and ranges."""
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in read(page).splitlines()]
-    (row,) = [row for row in rows if row[: len(begins)] == [*begins]]
-    return [re.sub(r"x$|x? \(.*\)$", "", cell) for cell in row]
-
-
-def test_a_request_costs_what_its_bench_says() -> None:
-    """Each row of the first table: the figures of its own row of the bench, and no others."""
-    listed, one = cells("bench/RESULTS.md", "list", "dev_context"), cells("bench/RESULTS.md", "get", "dev_context")
-    audited = cells("bench/AUDIT.md", "50 clients, 1 organization, HTTP")
-    (without, bare), (chained, own) = (audited[place].split(" + ") for place in (3, 5))
-    appended = cells("bench/DRIVERS.md", "append 1 event", "1", "pg8000")[6].split(" + ")
-    export = cells("bench/EXPORTS.md", "dev_context")
-    wanted = {
-        "read one project": [one[7], one[8], one[3], one[4]],
-        "list projects": [listed[7], listed[8], listed[3], listed[4]],
-        "create a project, with its event in the audit chain": [own, chained],
-        "the same without a chain": [bare, without],
-        "append an event to a session": appended,
-        "export two million rows": [export[5], export[4], export[2]],
-    }
-    for name, figures in wanted.items():
-        assert re.findall(r"\d+\.\d+", " ".join(cells("docs/scale.md", name))) == figures, name
 
 
 def test_the_budget_is_that_of_the_catalog() -> None:

@@ -1,0 +1,88 @@
+"""Transactions with and without the signed context and row-level security: a process of bench.parts.isolation.
+
+It has the environment of the projects service. Reads one JSON object from its input: {"free": URL of a role that no
+policy holds for, "tenants", "transactions"}; answers with one: operation → side → {"transaction", "query"}, the median
+microseconds of each. The sides take turns, transaction by transaction.
+"""
+
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bench.harness.targets import identifier
+from common import db
+from common.connecting import connect
+from common.db import Database, Tx
+from common.settings import settings
+from common.tokens import Claim
+from functions.projects import queries
+
+WARM = 50  # transactions of each side
+Query = Callable[[Tx, str], Any]
+OPERATIONS: dict[str, Query] = {
+    "list": lambda tx, _: queries.list_projects(tx, limit=50, after=None, status=None, q=None),
+    "get": queries.select_project,
+}
+
+
+class Sealed:
+    """As every function does it."""
+
+    def __init__(self) -> None:
+        self._database = Database(settings().database_url, 1)
+
+    @contextmanager
+    def transaction(self, claim: Claim) -> Iterator[Tx]:
+        """Reset, BEGIN, app.authorize; COMMIT."""
+        with self._database.transaction(claim, read_only=True) as tx:
+            yield tx
+
+
+class Free:
+    """In as many flights, without app.authorize, for a role that row-level security does not hold for."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = connect(url)
+
+    @contextmanager
+    def transaction(self, claim: Claim) -> Iterator[Tx]:
+        """Reset, BEGIN; COMMIT."""
+        self._connection.flight([db.CHECKOUT_READ_ONLY])
+        yield Tx(self._connection, claim, "{}")
+        self._connection.flight([db.COMMIT])
+
+
+def measure(order: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """Both operations."""
+    sides: dict[str, Sealed | Free] = {"with": Sealed(), "without": Free(order["free"])}
+    return {name: _compare(sides, query, order) for name, query in OPERATIONS.items()}
+
+
+def _compare(sides: dict[str, Sealed | Free], query: Query, order: dict[str, Any]) -> dict[str, dict[str, float]]:
+    whole: dict[str, list[float]] = {name: [] for name in sides}
+    alone: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(WARM + order["transactions"]):
+        number = random.randint(1, order["tenants"])
+        claim = Claim("u", *(identifier(f"{label}{number}") for label in ("tenant", "user", "session-user")))
+        project = identifier(f"project{number}/1")
+        for name, side in sides.items():
+            began = time.perf_counter()
+            with side.transaction(claim) as tx:
+                asked = time.perf_counter()
+                query(tx, project)
+                alone[name].append(time.perf_counter() - asked)
+            whole[name].append(time.perf_counter() - began)
+    return {name: {"transaction": _middle(whole[name][WARM:]), "query": _middle(alone[name][WARM:])} for name in sides}
+
+
+def _middle(seconds: list[float]) -> float:
+    return statistics.median(seconds) * 1e6
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(measure(json.loads(sys.stdin.readline()))) + "\n")
