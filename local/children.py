@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from local import postgres
 from local.console import Console, Log
+from local.forked import Forked
 from local.layout import HOST
 from local.processes import die_with_parent, signal_group
 from local.services import CHECKOUT, Ready, Service
@@ -48,7 +49,7 @@ class Child:
         self.changed = changed  # (process group, whether it began or ended)
         self.log = Log(root / "log", service.name)
         self.state = State.WAITING
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.was_ready = False
         self.failures = 0
         self.starts = 0
@@ -94,24 +95,30 @@ class Child:
         self.log.mark()
         out = self.root / "log" / f"{self.service.name}.out"
         with out.open("wb") if self.service.output else open(os.devnull, "wb") as file:
-            self.process = subprocess.Popen(
-                self.service.command,
-                stdin=subprocess.DEVNULL,
-                stdout=file if self.service.output else self.log.handle,
-                stderr=self.log.handle,
-                cwd=CHECKOUT,
-                env=dict(self.service.environment),
-                start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGTERM),
-            )
+            self.process = self._begun(file.fileno() if self.service.output else self.log.handle)
         self.since = now
         self.starts, self.began = self.starts + 1, time.time()
         self.state = State.STARTING
         self.changed(self.process.pid, True)
 
+    def _begun(self, output: int) -> "subprocess.Popen[bytes] | Forked":
+        service = self.service
+        if service.forked:
+            return Forked(service.command, service.environment, CHECKOUT, output, self.log.handle)
+        return subprocess.Popen(
+            service.command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=self.log.handle,
+            cwd=CHECKOUT,
+            env=dict(service.environment),
+            start_new_session=True,
+            preexec_fn=die_with_parent(signal.SIGTERM),
+        )
+
     def _ended(self, now: float) -> None:
         assert self.process is not None  # noqa: S101 - for the type checker
-        code = self.process.returncode
+        code = self.process.returncode or 0
         self.last_end = describe(code)
         signal_group(self.process.pid, signal.SIGKILL)  # what it left behind, or the next start finds its port taken
         self.changed(self.process.pid, False)

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -42,6 +44,7 @@ SETTINGS = {
 }
 DURABLE = {"fsync": "on", "full_page_writes": "on"}
 FAST = {"fsync": "off", "full_page_writes": "off"}  # commits survive a killed server, not a lost machine
+Maker = Callable[[Path, Owner], None]  # of the cluster of a root
 ACCESS = """\
 # Loopback needs a password; the socket stands in a folder that only this stack can enter.
 local all all trust
@@ -76,7 +79,7 @@ def admin_dsn(root: Path, port: int, database: str = DATABASE) -> str:
     return f"postgresql://{SUPERUSER}:{admin_password(root)}@127.0.0.1:{port}/{database}"
 
 
-def prepare(root: Path, port: int, *, fast: bool = False) -> None:
+def prepare(root: Path, port: int, *, fast: bool = False, make: Maker | None = None) -> None:
     """Make the cluster at the first call; write the settings at every call. The migrations make the database."""
     owner = Owner.choose()
     root = root.resolve()
@@ -84,7 +87,7 @@ def prepare(root: Path, port: int, *, fast: bool = False) -> None:
     settle(root, owner)
     owner.own(socket_dir(root))
     if not data_dir(root).exists():
-        create(root, owner, fast=fast)
+        (make or partial(create, fast=fast))(root, owner)
     write(data_dir(root) / "pg_hba.conf", ACCESS, owner)
     settings = SETTINGS | (FAST if fast else DURABLE)
     settings |= {"port": str(port), "unix_socket_directories": str(socket_dir(root))}
@@ -210,16 +213,19 @@ def forget(root: Path) -> None:
 
 def main() -> None:
     """Become the server: the process that the supervisor started turns into postgres itself."""
+    from local import postgres_template
     from local.layout import Layout
 
     parser = argparse.ArgumentParser(description="PostgreSQL of the local stack")
     parser.add_argument("--layout", required=True)
-    parser.add_argument("--fast", action="store_true", help="no fsync: for tests whose data may be lost")
+    parser.add_argument("--fast", action="store_true", help="no fsync, a cluster that was made before: for throw-aways")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a stop before there is a server ends without a traceback
     layout = Layout.load(arguments.layout)
     root = Path(layout.root).resolve()
-    prepare(root, layout.ports["postgres"], fast=arguments.fast)
+    prepare(
+        root, layout.ports["postgres"], fast=arguments.fast, make=postgres_template.copy if arguments.fast else None
+    )
     clear_leftovers(root)
     owner = Owner.choose()
     command = [binary(root, owner, "postgres"), "-D", str(data_dir(root))]  # the other user may not see the root

@@ -44,11 +44,11 @@ class Owner:
         """Whether rights have to be dropped."""
         return self.uid != os.geteuid()
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as this user to its end; PermissionError when its program is out of reach."""
+    def run(self, *command: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command as this user to its end, with what it reads; PermissionError when it is out of reach."""
         rights = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_other else {}
         return subprocess.run(  # type: ignore[call-overload, no-any-return]
-            command, text=True, capture_output=True, check=False, cwd="/", env=environment(), **rights
+            command, input=given, text=True, capture_output=True, check=False, cwd="/", env=environment(), **rights
         )
 
     def become(self) -> None:

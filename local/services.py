@@ -4,7 +4,7 @@ import importlib.util
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class Service:
     stop: signal.Signals = signal.SIGTERM
     last: bool = False  # stopped when everything else is
     required: bool = True  # a step that fails ends the stack
+    forked: bool = False  # from the supervisor; the command is `python -m` of a module of local/
 
 
 def port_names() -> list[str]:
@@ -90,7 +91,13 @@ def table(layout: Layout, environ: Mapping[str, str], *, fast: bool = False) -> 
     found += [_function(layout, name, environ) for name, entry in catalog().items() if _is_built(entry["folder"])]
     found += [_replica(layout, name, workload, environ) for name, workload in replicas().items()]
     found += _gateway(layout, environ)
-    return [service for service in found if service.command[1] != "-m" or exists(service.command[2])]
+    found = [service for service in found if service.command[1] != "-m" or exists(service.command[2])]
+    return [replace(each, forked=True) if fast and _is_ours(each) else each for each in found]
+
+
+def _is_ours(service: Service) -> bool:
+    """Whether it stands for something of the cloud, and is not what runs there."""
+    return service.command[1] == "-m" and service.command[2].startswith("local.")
 
 
 def _is_built(folder: str) -> bool:
