@@ -69,9 +69,9 @@ def admin_url(layout: Layout) -> str:
 
 
 def connection(url: str) -> pg8000.native.Connection:
-    """A plain connection to a libpq URL."""
+    """A plain connection to a libpq URL, whose statements may take long."""
     part = urlsplit(url)
-    return pg8000.native.Connection(
+    found = pg8000.native.Connection(
         unquote(part.username or ""),
         password=unquote(part.password or ""),
         host=part.hostname or "",
@@ -79,6 +79,8 @@ def connection(url: str) -> pg8000.native.Connection:
         database=part.path.lstrip("/"),
         ssl_context=False,
     )
+    found.run("SET statement_timeout = 0")
+    return found
 
 
 def postgres_pid(layout: Layout) -> int:
