@@ -3,7 +3,7 @@
 import importlib.util
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -35,6 +35,7 @@ STAND_INS = {  # module of local/: the ports it listens on
 }
 MODULES = {"secrets": "secrets_server", "logging": "logging_api"}  # pragma: allowlist secret
 JOBS = ("exports-jobs", "deletions-jobs")
+ALWAYS = ("auth", "retention")  # say that the gateway is well, and send what waits in the outbox
 FUNCTION_NEEDS = ("migrations", "provision", "metadata", "secrets", "kms")
 
 
@@ -83,13 +84,20 @@ def exists(module: str) -> bool:
         return False
 
 
-def table(layout: Layout, environ: Mapping[str, str], *, fast: bool = False) -> list[Service]:
-    """All services of the stack whose code is there; they start as soon as what they need is ready."""
+def table(
+    layout: Layout, environ: Mapping[str, str], *, fast: bool = False, only: Collection[str] = ()
+) -> list[Service]:
+    """All services of the stack whose code is there; they start as soon as what they need is ready.
+
+    `only` names services and workloads of the catalog where not all of them are wanted: requests to others get a 503.
+    """
     found = [_postgres(layout, environ, fast=fast), *_database_steps(layout, environ)]
     absent = () if _telemetry_here(layout, environ) else ("telemetry",)
     found += [_stand_in(layout, name, environ) for name in STAND_INS if name not in absent]
-    found += [_function(layout, name, environ) for name, entry in catalog().items() if _is_built(entry["folder"])]
-    found += [_replica(layout, name, workload, environ) for name, workload in replicas().items()]
+    wanted = {*only, *ALWAYS} if only else logins()
+    functions = {name: entry for name, entry in catalog().items() if name in wanted and _is_built(entry["folder"])}
+    found += [_function(layout, name, environ) for name in functions]
+    found += [_replica(layout, name, load, environ) for name, load in replicas().items() if load in wanted]
     found += _gateway(layout, environ)
     found = [service for service in found if service.command[1] != "-m" or exists(service.command[2])]
     return [replace(each, forked=True) if fast and _is_ours(each) else each for each in found]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -62,10 +62,13 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30, what: str = "i
 
 
 @contextmanager
-def running_stack(folder: Path, **settings: str) -> Iterator[dict[str, Any]]:
-    """A throw-away stack as `make run` starts it; its stack.json."""
+def running_stack(folder: Path, only: Sequence[str] = (), **settings: str) -> Iterator[dict[str, Any]]:
+    """A throw-away stack as `make run` starts it; its stack.json.
+
+    A test that needs few services names them in `only`; `auth` and `retention` are always there, and all stand-ins.
+    """
     log = (folder / "supervisor.log").open("wb")
-    command = [sys.executable, "-m", "local.supervisor", "--ephemeral"]
+    command = [sys.executable, "-m", "local.supervisor", "--ephemeral", *(("--only", *only) if only else ())]
     environment = {**os.environ, **SETTINGS, **settings, "TMPDIR": str(folder)}
     process = subprocess.Popen(
         command,

@@ -19,7 +19,7 @@ from tests.conftest import PASSWORD, Api, running_stack, wait_until
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A stack whose KMS is taken away and given back."""
-    with running_stack(tmp_path_factory.mktemp("kms")) as running:
+    with running_stack(tmp_path_factory.mktemp("kms"), only=["auth", "projects"]) as running:
         yield running
 
 

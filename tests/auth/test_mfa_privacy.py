@@ -151,7 +151,8 @@ def rotate(root, *, keep):
 
 def test_factors_outlive_the_rotation_of_their_key(tmp_path):
     """A factor is read by the key that sealed it, and sealed anew when it is used: then the old key may go."""
-    with running_stack(tmp_path, SECRETS_CACHE_SECONDS="0") as stack, database(stack["postgres"]["admin"]) as admin:
+    small = running_stack(tmp_path, only=["auth"], SECRETS_CACHE_SECONDS="0")
+    with small as stack, database(stack["postgres"]["admin"]) as admin:
         api = Api(stack["api"])
         alice = People(stack, admin).create("owner", password="correct horse battery staple")
         app, _ = enrolled(api, admin, alice)

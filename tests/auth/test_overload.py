@@ -16,7 +16,7 @@ AT_ONCE = 48
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A stack whose log-ins do not wait for their turn."""
-    with running_stack(tmp_path_factory.mktemp("stack"), HASHING_WAITING="0") as running:
+    with running_stack(tmp_path_factory.mktemp("stack"), only=["auth"], HASHING_WAITING="0") as running:
         yield running
 
 

@@ -19,7 +19,8 @@ from tests.conftest import running_stack, wait_until
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     """A stack of its own, in the place of the shared one."""
-    with running_stack(tmp_path_factory.mktemp("rs256"), JWT_ALGORITHM="RS256", SECRETS_CACHE_SECONDS="1") as running:
+    settings = {"JWT_ALGORITHM": "RS256", "SECRETS_CACHE_SECONDS": "1"}
+    with running_stack(tmp_path_factory.mktemp("rs256"), only=["auth"], **settings) as running:
         yield running
 
 

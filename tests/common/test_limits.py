@@ -40,7 +40,8 @@ ADDRESSES = itertools.count(2)
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with running_stack(tmp_path_factory.mktemp("limited"), **RATES) as running:
+    only = ["auth", "organizations", "projects", "sessions"]
+    with running_stack(tmp_path_factory.mktemp("limited"), only=only, **RATES) as running:
         yield running
 
 

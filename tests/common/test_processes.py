@@ -30,7 +30,7 @@ def start_alone(stack: dict[str, Any], **changed: str) -> str:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     settings = {"PROCESSES_PROJECTS": "2", "RATE_USER": "40/hour"}
-    with running_stack(tmp_path_factory.mktemp("two"), **settings) as running:
+    with running_stack(tmp_path_factory.mktemp("two"), only=["projects"], **settings) as running:
         yield running
 
 

@@ -91,7 +91,7 @@ def test_the_gateway_leads_nowhere_internal(api, alice):
 
 def test_where_the_platform_checks_identity(tmp_path):
     """With the setting the front verifies and removes signatures; functions accept nothing but its marker."""
-    with running_stack(tmp_path, PLATFORM_CHECKS_IDENTITY="true") as stack:
+    with running_stack(tmp_path, only=["auth"], PLATFORM_CHECKS_IDENTITY="true") as stack:
         layout = Layout.load(Path(stack["path"]).parent / "layout.json")
         token = Issuer(layout.path()).identity_token(service_account("tasks"), layout.run_url("auth"))
         head, body, _ = token.split(".")

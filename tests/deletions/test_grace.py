@@ -12,7 +12,8 @@ from tests.deletions.conftest import Backstage, Erasures
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with running_stack(tmp_path_factory.mktemp("stack"), DELETION_GRACE_USER_SECONDS="3600") as running:
+    only = ["deletions", "deletions-jobs"]
+    with running_stack(tmp_path_factory.mktemp("stack"), only=only, DELETION_GRACE_USER_SECONDS="3600") as running:
         yield running
 
 

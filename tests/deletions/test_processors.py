@@ -62,7 +62,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Itera
     listed = {name: {"url": f"{base}/{name}", "secret": f"processor-{name}"} for name in ("crm", "shop")}
     (folder / "processors.yaml").write_text(yaml.safe_dump(listed))
     settings = {"PROCESSORS": str(folder / "processors.yaml"), "PROCESSOR_PAUSE_SECONDS": "1"}
-    with running_stack(folder, **settings, SECRETS_CACHE_SECONDS="0") as running:
+    with running_stack(folder, only=["deletions", "deletions-jobs"], **settings, SECRETS_CACHE_SECONDS="0") as running:
         yield running
 
 
