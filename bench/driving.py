@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from common.db import AUTHORIZE, RESET, Database
+from common.db import RESET, Database
 from common.settings import settings
 from common.tokens import Claim, context_token
+from common.transaction import AUTHORIZE
 from common.wire import _compiled
 
 POOL = 8

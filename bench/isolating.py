@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench.harness.targets import identifier
-from common import db
+from common import db, transaction
 from common.connecting import connect
 from common.db import Database, Tx
 from common.settings import settings
@@ -54,7 +54,7 @@ class Free:
         """Reset, BEGIN; COMMIT."""
         self._connection.flight([db.CHECKOUT_READ_ONLY])
         yield Tx(self._connection, claim, "{}")
-        self._connection.flight([db.COMMIT])
+        self._connection.flight([transaction.COMMIT])
 
 
 def measure(order: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:

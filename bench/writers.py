@@ -18,15 +18,15 @@ from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
 
-from common import db
+from common import transaction
 from common.db import Database
 from common.errors import Problem
 from common.settings import settings
 from common.tokens import Claim
 from functions.projects import queries
 
-CHAINED = db.APPEND_AUDIT, db.COMMIT_CHAINED
-WITHOUT = "SELECT app.append_audit(:events)", db.COMMIT  # nobody waits for them: they need not be early
+CHAINED = transaction.APPEND_AUDIT, transaction.COMMIT_CHAINED
+WITHOUT = "SELECT app.append_audit(:events)", transaction.COMMIT  # nobody waits for them: they need not be early
 WARM_SECONDS = 1.0
 CREATED = 201
 PERSONAL = {"ip": "203.0.113.7", "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
@@ -85,7 +85,7 @@ class Tally:
 
 def run(order: dict[str, Any], database: Database) -> dict[str, Any]:
     """All writers of this process at once."""
-    db.APPEND_AUDIT, db.COMMIT_CHAINED = CHAINED if order["chained"] else WITHOUT
+    transaction.APPEND_AUDIT, transaction.COMMIT_CHAINED = CHAINED if order["chained"] else WITHOUT
     tally, cpu = Tally(), time.process_time()
     begin = time.perf_counter() + WARM_SECONDS
     end = begin + order["seconds"]
