@@ -54,7 +54,7 @@ def missed(cases: Cases, notes: dict[str, str]) -> str:
         if found is not None and not target.met(found):
             why = notes.get(target.id, "Not explained yet.")
             lines.append(f"- **{target.work}, to {target.of}**: {_distance(target, found)}. {why.strip()}")
-    return "\n".join(lines) or "None is missed."
+    return "\n".join(lines) or "Of what was measured, nothing is missed."
 
 
 def _distance(target: Target, found: Spread) -> str:
