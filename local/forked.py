@@ -1,7 +1,7 @@
-"""A module of ours as a process, forked from the supervisor of a throw-away stack.
+"""A module of local/ as a process, forked from the supervisor.
 
-Stand-ins spend most of their start on importing the same libraries. Here the supervisor has imported them once; the
-fork does what `python -m <module>` does from there on. Functions and servers start as they always do.
+Stand-ins spend most of their start on importing the same libraries. The supervisor imports them once; the fork does
+what `python -m <module>` does from there on. What runs in the cloud is started as it is started there.
 """
 
 import gc

@@ -100,7 +100,7 @@ def table(
     found += [_replica(layout, name, load, environ) for name, load in replicas().items() if load in wanted]
     found += _gateway(layout, environ)
     found = [service for service in found if service.command[1] != "-m" or exists(service.command[2])]
-    return [replace(each, forked=True) if fast and _is_ours(each) else each for each in found]
+    return [replace(each, forked=_is_ours(each)) for each in found]
 
 
 def _is_ours(service: Service) -> bool:

@@ -1,4 +1,4 @@
-"""A module that the supervisor of a throw-away stack forks: as `python -m` starts it, with nothing of its parent."""
+"""A module that the supervisor forks: as `python -m` starts it, with nothing of its parent."""
 
 import json
 import subprocess
