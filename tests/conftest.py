@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -210,6 +210,14 @@ class Person(dict[str, str]):
         self.session_id, self.token = session_id, token
 
 
+@cache
+def hashed(password: str) -> str:
+    """A password as accounts have it; the same text for all who have it, since the work is what takes time."""
+    from argon2 import PasswordHasher
+
+    return PasswordHasher(memory_cost=19_456, time_cost=2, parallelism=1).hash(password)
+
+
 class People:
     """Makes accounts, organizations and log-ins behind the product's back: what a test starts from."""
 
@@ -225,17 +233,12 @@ class People:
         email, name = f"{role}-{user_id[:8]}@example.org", f"{role.title()} {user_id[:8]}"
         if tenant_id is None:
             tenant_id = self.organization()
-        hashed = None
-        if password:
-            from argon2 import PasswordHasher
-
-            hashed = PasswordHasher(memory_cost=19_456, time_cost=2, parallelism=1).hash(password)
         self._admin.run(
             "INSERT INTO identity.accounts (id, email, display_name, password_hash) VALUES (:id, :email, :name, :hash)",
             id=user_id,
             email=email,
             name=name,
-            hash=hashed,
+            hash=hashed(password) if password else None,
         )
         self.join(user_id, tenant_id, role)
         return self.log_in(Person(user_id, tenant_id, email, name, session_id, ""))
