@@ -82,7 +82,7 @@ def _check(tables: dict[str, Table]) -> None:
 
 def parse(text: str) -> Register:
     """The register of a YAML text. Raises RegisterError; KeyError when a section is missing."""
-    document = yaml.load(text, Loader=yaml.CSafeLoader)
+    document = yaml.CSafeLoader(text).get_single_data()
     activities = parts.activities(document["activities"])
     tables = {name: read_table(name, entry, document, activities) for name, entry in document["tables"].items()}
     _check(tables)

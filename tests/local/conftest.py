@@ -1,10 +1,8 @@
 """A stack of its own for each test: a temporary layout with free ports, and stand-ins as real processes."""
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,14 +16,15 @@ from local import tls
 from local.identity import Issuer
 from local.layout import HOST, Layout, catalog, logins
 from local.ports import choose, reserve
+from tests.local.standin import StandIn
 
 CHECKOUT = Path(__file__).parents[2]
 NAMES = ["gateway", "postgres", "valkey", "tasks", "secrets", "workflows", "storage", "scheduler"]
 NAMES += ["smtp", "mail", "sms", "cloudsql", "logging", "kms", "compute", "pubsub", "monitoring", "telemetry"]
 NAMES += ["status"]
-READY_SECONDS, STOP_SECONDS = 60, 30  # on a busy machine; nothing here is measured
+READY_SECONDS = 60  # on a busy machine; nothing here is measured
 
-Start = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
+Start = Callable[..., AbstractContextManager[StandIn]]
 
 
 @pytest.fixture
@@ -59,19 +58,18 @@ def start() -> Start:
 
 
 @contextmanager
-def running(module: str, layout: Layout, port: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", module, "--layout", str(layout.path("layout.json")), *arguments]
-    process = subprocess.Popen(command, cwd=CHECKOUT, env=os.environ | {"PYTHONPATH": str(CHECKOUT)})
+def running(module: str, layout: Layout, port: str, *arguments: str) -> Iterator[StandIn]:
+    process = StandIn(module, "--layout", str(layout.path("layout.json")), *arguments)
     try:
         wait_for_port(layout.ports[port], process)
         yield process
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=STOP_SECONDS) in (0, -signal.SIGTERM)
+            assert process.wait() in (0, -signal.SIGTERM)
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_port(port: int, process: StandIn | subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while True:
         assert process.poll() is None, "the stand-in ended"

@@ -16,7 +16,8 @@ def test_a_stack_is_told_as_it_is(stack: dict[str, Any], api: Api, people: Peopl
     def finished() -> Any:
         state = requests.get(f"{stack['status']}/state", timeout=20).json()
         jobs = {job["id"]: job for job in state["records"]["jobs"]}
-        return state if jobs.get(made.json["id"], {}).get("status") == "done" else None
+        done = jobs.get(made.json["id"], {}).get("status") == "done"
+        return state if done and "exports" in state["traffic"]["services"] else None
 
     state = wait_until(finished, 60, "the export")
 
