@@ -30,6 +30,7 @@ from common import (
     limits,
     log,
     metrics,
+    permission,
     reading,
     refusals,
     reporting,
@@ -220,10 +221,10 @@ class Routes(Table):
         try:
             with database().transaction(claim, read_only=read_only, first=first) as tx:
                 call._tx = tx
-                self._authorize(call, tx)
+                permission.judge(call, tx)
                 idempotency.check(call)
                 call.parse()
-                self._authorize_scope(call, tx)
+                permission.judge_scope(call, tx)
                 call.validate()
                 answer = self._once(call, tx, scope) if scope else call.route.handler(call)
         except DatabaseError as error:
@@ -237,7 +238,7 @@ class Routes(Table):
     def _read(self, call: Call, claim: Claim) -> Response:
         """The answer of a single statement; who asks is judged before what she asks."""
         call.acts_as(claim)
-        with database().reading(claim, partial(self._authorize, call)) as tx:
+        with database().reading(claim, partial(permission.judge, call)) as tx:
             call._tx = tx
             try:
                 call.parse()
@@ -259,44 +260,6 @@ class Routes(Table):
         if tx.claim == sealed_for:  # a rehearsal that looks into several organizations changes nothing and is not kept
             idempotency.keep(call, tx, scope, response)
         return response
-
-    @staticmethod
-    def _authorize(call: Call, tx: Tx) -> None:
-        caller = call.caller
-        caller.user_id, caller.tenant_id = tx.claim.principal_id, tx.claim.tenant_id
-        caller.role = tx.granted.get("role")
-        caller.permissions = frozenset(tx.granted.get("permissions", ()))
-        if caller.api_key:
-            limits.remember(caller.api_key, caller.tenant_id)
-        if caller.by_cookie:
-            cookies.check(call.request, caller.login_session_id)
-        needed = call.route.needs
-        if caller.api_key and (needed == access.SIGNED_IN or call.route.step_up):
-            raise errors.Problem("permission_denied", "This is for people: an API key may not do it.")
-        if caller.outside and call.route.tokens:
-            raise errors.Problem("permission_denied", "A token of another issuer is not traded for one of ours.")
-        own = call.route.own is not None and not caller.api_key and call.path[call.route.own] == caller.user_id
-        if needed != access.SIGNED_IN and not own and tx.granted.get("mfa") is False:
-            raise errors.Problem("mfa_enrollment_required")
-        if needed != access.SIGNED_IN and needed not in caller.permissions and not own:
-            raise errors.Problem("permission_denied", f"This needs the permission {needed}.")
-        if call.route.step_up and not caller.fresh:
-            raise access.step_up_needed()
-
-    @staticmethod
-    def _authorize_scope(call: Call, tx: Tx) -> None:
-        """What the body's scope needs on top of the route: a permission, and a fresh proof of identity."""
-        needed = call.route.beyond(call.parsed)
-        if needed is None:
-            return
-        if tx.claim.kind == "p":
-            raise errors.Problem("organization_suspended")
-        if tx.granted.get("mfa") is False:
-            raise errors.Problem("mfa_enrollment_required")
-        if needed not in call.caller.permissions:
-            raise errors.Problem("permission_denied", f"This needs the permission {needed}.")
-        if not call.caller.fresh:
-            raise access.step_up_needed()
 
 
 def _route_name(request: Request) -> str:

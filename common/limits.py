@@ -8,6 +8,7 @@ https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (the head
 """
 
 import ipaddress
+import threading
 import time
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -208,12 +209,13 @@ def count_events(key: str, login_session_id: str = "", number: int = 1) -> None:
 
 
 _organizations: dict[str, str] = {}
+_remembering = threading.Lock()
 
 
 def remember(api_key: str, tenant_id: str) -> None:
     """Whose an API key is: the database said so, and the next request with it counts for the organization too."""
-    if api_key not in _organizations:
-        if len(_organizations) >= KNOWN_KEYS:
+    with _remembering:
+        if api_key not in _organizations and len(_organizations) >= KNOWN_KEYS:
             del _organizations[next(iter(_organizations))]
         _organizations[api_key] = tenant_id
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ ACCESS_TYPES = (ACCESS_TYPE, f"application/{ACCESS_TYPE}")
 TIMES = ("iat", "nbf", "exp", "auth_time")
 LATEST = 2**53  # beyond it JSON numbers are no longer whole everywhere (RFC 8259, section 6)
 LEEWAY_SECONDS = 5
+CONTEXT_SECONDS = 4
 MOST_VERIFIED = 4096  # tokens that a process remembers
 # Digest of a token → the ring that it was verified with, and its claims. While that ring is the present one, only the
 # times are looked at again.
 _verified: dict[bytes, tuple[secrets.Ring, dict[str, Any]]] = {}
-CONTEXT_SECONDS = 4
+_remembering = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,10 @@ def read_access_token(token: str) -> dict[str, Any]:
     try:
         if known is None or known[0] is not ring:
             known = ring, _read(token, ring)
-            if len(_verified) >= MOST_VERIFIED:
-                _verified.pop(next(iter(_verified)), None)
-            _verified[name] = known
+            with _remembering:
+                if len(_verified) >= MOST_VERIFIED:
+                    del _verified[next(iter(_verified))]
+                _verified[name] = known
         _check_times(known[1], time.time())
     except (jws.Refused, KeyError, ValueError, TypeError, AttributeError) as error:
         raise errors.unauthenticated("The access token is not valid.") from error
