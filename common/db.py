@@ -88,6 +88,8 @@ class Database:
 
         def fly(*steps: Step) -> list[list[list[Any]]]:
             nonlocal connection
+            if not connection.idle:  # the statement failed: who asked for it is judged nevertheless
+                connection.flight([ROLLBACK])
             along = [*steps, *_trace(), COMMIT_READING]
             connection, found = self._enter(connection, claim, CHECKOUT_READ_ONLY, *along)
             return found[1 : 2 + len(steps)]

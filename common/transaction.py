@@ -7,9 +7,10 @@ from typing import Any, TypeAlias
 
 from common.outbox import Message
 from common.tokens import Claim, context_token
-from common.wire import Connection, Step
+from common.wire import Connection, DatabaseError, Step, sqlstate
 
 COMMIT = Step("COMMIT")
+REFUSED_BY_AUTHORIZE = "CX"  # the class of its error codes
 AUTHORIZE = "SELECT app.authorize(:token)"
 # Whatever was committed before it, by anybody, is on disk when it answers: docs/decisions/0020-chain-before-disk.md.
 SETTLE = "SELECT pg_catalog.pg_logical_emit_message(false, 'settle', '', true)"
@@ -181,7 +182,16 @@ class Reading(Tx):
         if self._flown:
             raise AssertionError("a single read has one statement")
         self._flown = True
-        answer, *found = self._fly(*steps)
+        try:
+            answer, *found = self._fly(*steps)
+        except DatabaseError as error:
+            if not steps or sqlstate(error).startswith(REFUSED_BY_AUTHORIZE):
+                raise
+            self._judged(*self._fly())
+            raise
+        self._judged(answer)
+        return found
+
+    def _judged(self, answer: list[list[Any]]) -> None:
         self.granted = json.loads(answer[0][0])
         self._judge(self)
-        return found

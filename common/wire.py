@@ -139,8 +139,7 @@ class Connection:
                 synced.append([self._queue(step, step.parameters or {}, message, new) for step in together])
                 message += SYNC_MSG
         self._send(message)
-        for contexts in synced:
-            self._answers.read(contexts)
+        self._read(synced)
         for step, name, context in new:
             self._remember(step, name, context)
         found = [context for contexts in synced for context in contexts]
@@ -148,6 +147,21 @@ class Connection:
             if context.error is not None:
                 raise context.error
         return [context.rows or [] for context in found]
+
+    def _read(self, synced: list[list[Context]]) -> None:
+        try:
+            for contexts in synced:
+                self._answers.read(contexts)
+        except InterfaceError as error:  # the server's last words say why
+            said = [context.error for contexts in synced for context in contexts if context.error is not None]
+            raise (said or [error])[0] from None
+        except BaseException:  # in the middle of an answer: the connection is of no use any more
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        with suppress(InterfaceError, OSError):
+            self.close()
 
     @staticmethod
     def _simple(step: Step, message: bytearray) -> Context:
@@ -198,8 +212,7 @@ class Connection:
             try:
                 self._answers.copy(context, take)
             except BaseException:  # in the middle of an answer: the connection is of no use any more
-                with suppress(InterfaceError, OSError):
-                    self.close()
+                self._drop()
                 raise
             if context.error is not None:
                 raise context.error

@@ -60,7 +60,7 @@ class Answers:
 
         Raises InterfaceError, and what `take` raises.
         """
-        waiting, ready = b"", False
+        waiting, ready = self.waiting, False
         while not ready:
             waiting += self._received(waiting)
             rows: list[bytes] = []

@@ -137,7 +137,7 @@ class Api:
             return web.json_response(self.policy.operation(self.policy.patch(await request.json())))
         except Invalid as error:
             return refusal(400, str(error))
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, TypeError):
             return refusal(400, "Invalid JSON payload received.")
 
     async def operation(self, request: web.Request, caller: str) -> web.StreamResponse:

@@ -14,12 +14,14 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from local.processes import die_with_parent
 
 LIBRARIES = ("aiohttp.web", "aiosmtpd.smtp", "google.cloud.secretmanager_v1", "google.cloud.tasks_v2", "pg8000.native")
+OURS = ("common", "functions", "local", "migrations")
 DESCRIPTORS = 4096  # no stack has so many open
 POLL_SECONDS = 0.01
 
@@ -73,11 +75,7 @@ def _become(command: Sequence[str], environment: Mapping[str, str], folder: Path
     code = 1
     try:
         _leave_the_supervisor(output, errors)
-        os.environ.clear()
-        os.environ.update(environment)
-        os.chdir(folder)
-        sys.argv = list(command)
-        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+        run_as_main(command, environment, folder)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -86,9 +84,24 @@ def _become(command: Sequence[str], environment: Mapping[str, str], folder: Path
     except BaseException:  # noqa: BLE001 - as the interpreter itself does at its end
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def run_as_main(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+    """What `python -m` does in a new process, by that name in lists of processes, with our code as it is now."""
+    with suppress(OSError):  # no /proc
+        Path("/proc/self/comm").write_text(command[0].removeprefix("local."))
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = list(command)
+    for name in [each for each in sys.modules if each.split(".")[0] in OURS]:
+        del sys.modules[name]
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
 
 
 def _leave_the_supervisor(output: int, errors: int) -> None:

@@ -25,6 +25,7 @@ from local.processes import die_with_parent, working_in
 
 SUPERUSER = "admin"
 DATABASE = "context"
+INTERRUPTED = 130  # as shells say of a program that SIGINT ended
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_permissions": "0777",  # the folder is 0700
@@ -220,7 +221,7 @@ def main() -> None:
     parser.add_argument("--layout", required=True)
     parser.add_argument("--fast", action="store_true", help="no fsync, a cluster that was made before: for throw-aways")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a stop before there is a server ends without a traceback
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))  # before there is a server: without a traceback
     layout = Layout.load(arguments.layout)
     root = Path(layout.root).resolve()
     prepare(

@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from local import postgres
@@ -43,22 +42,22 @@ def digest(owner: Owner) -> str:
 def copy(root: Path, owner: Owner) -> None:
     """Give a stack its cluster; the first one after a change of the sources makes the template, others wait for it.
 
-    In a checkout that belongs to somebody else there is none, and the cluster is made as for any other stack.
+    Where there is no room for one, or it is somebody else's, the cluster is made as for any other stack.
     """
-    with suppress(OSError):
-        TEMPLATES.mkdir(parents=True, exist_ok=True)
-    if not os.access(TEMPLATES, os.W_OK):
-        postgres.create(root, owner, fast=True)
-        return
     fresh = postgres.data_dir(root).with_name("data.new")
     shutil.rmtree(fresh, ignore_errors=True)
     template = TEMPLATES / digest(owner)
-    with locked(TEMPLATES / "lock"):
-        if not template.exists():
-            for old in TEMPLATES.glob("*/"):
-                shutil.rmtree(old)
-            make(template, owner)
-        _copied(template, owner.own(fresh), owner)
+    try:
+        TEMPLATES.mkdir(parents=True, exist_ok=True)
+        with locked(TEMPLATES / "lock"):
+            if not template.exists():
+                for old in TEMPLATES.glob("*/"):
+                    shutil.rmtree(old)
+                make(template, owner)
+            _copied(template, owner.own(fresh), owner)
+    except OSError:
+        postgres.create(root, owner, fast=True)
+        return
     _make_own(root, fresh, owner)
     fresh.rename(postgres.data_dir(root))
 

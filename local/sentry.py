@@ -47,6 +47,7 @@ class Store:
     def add(self, header: Json, items: list[tuple[Json, Json]]) -> None:
         """Keep what an envelope brought; an event that was sent twice is one."""
         for item, event in items:
+            _told(event)  # who reads the list can, or it is refused
             id = str(event.get("event_id") or header.get("event_id") or secrets.token_hex(16))
             document = json.dumps({"header": header, "item": item, "event": event})
             row = "INSERT INTO events (id, document) VALUES (?, ?) ON CONFLICT DO NOTHING"
@@ -71,7 +72,7 @@ class Store:
 
 def _told(event: Json) -> Json:
     """What a list says of an event. `at`: seconds since 1970."""
-    tags, trace = event.get("tags", {}), event.get("contexts", {}).get("trace", {})
+    tags, trace = event.get("tags") or {}, event.get("contexts", {}).get("trace", {})
     errors = event.get("exception", {}).get("values", [])
     frames = errors[-1].get("stacktrace", {}).get("frames", []) if errors else []
     ours = [frame for frame in frames if frame.get("in_app")] or frames
@@ -85,7 +86,7 @@ def _told(event: Json) -> Json:
         "place": "{filename}:{lineno}".format(**ours[-1]) if ours else None,
         "transaction": event.get("transaction"),
         "release": event.get("release"),
-        "user": event.get("user", {}).get("id"),
+        "user": (event.get("user") or {}).get("id"),
         "organization": tags.get("organization"),
         "request_id": tags.get("request_id"),
         "trace_id": trace.get("trace_id"),
@@ -119,7 +120,7 @@ def add_routes(made: web.Application, layout: Layout, store: Store) -> None:
         body = await request.read()
         try:
             store.add(*parsed(gzip.decompress(body) if body.startswith(GZIP) else body))  # aiohttp may have done it
-        except (OSError, EOFError, zlib.error, ValueError, AttributeError):
+        except (OSError, EOFError, zlib.error, ValueError, LookupError, AttributeError, TypeError):
             return refusal(400, "invalid envelope")
         return web.json_response({})
 

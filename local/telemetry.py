@@ -8,7 +8,6 @@ Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp
 """
 
 import asyncio
-import gzip
 from typing import Any
 
 from aiohttp import web
@@ -70,10 +69,13 @@ class Collector:
             return refusal(403, "Permission denied")
         if not await _parsed(request, message):
             return refusal(400, "The body is no OTLP message.")
-        if isinstance(message, ExportTraceServiceRequest):
-            self.store.add_spans(spans(message))
-        else:
-            self.store.add_points(points(message))
+        try:
+            if isinstance(message, ExportTraceServiceRequest):
+                self.store.add_spans(spans(message))
+            else:
+                self.store.add_points(points(message))
+        except (AttributeError, TypeError):  # a number or an attribute without its value
+            return refusal(400, "The message lacks a value.")
         return _answered(answer)
 
 
@@ -85,10 +87,8 @@ def _is_stream(span: dict[str, Any]) -> bool:
 async def _parsed(request: web.Request, message: Any) -> bool:
     body = await request.read()
     try:
-        if request.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
         message.ParseFromString(body)
-    except (DecodeError, OSError, EOFError):
+    except DecodeError:
         return False
     return request.content_type == PROTOBUF
 

@@ -203,7 +203,9 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN
     PERFORM platform.for_the_system();
     UPDATE platform.blocks b SET in_force_at = clock_timestamp() WHERE b.id = ANY (forced);
-    UPDATE platform.blocks b SET lifted_at = clock_timestamp() WHERE b.id = ANY (ended || undone);
+    UPDATE platform.blocks b SET in_force_at = NULL WHERE b.id = ANY (ended) AND b.ends_at > clock_timestamp();
+    UPDATE platform.blocks b SET lifted_at = clock_timestamp()
+    WHERE b.id = ANY (undone) OR b.id = ANY (ended) AND b.ends_at <= clock_timestamp();
     UPDATE platform.blocks b SET spared_until = clock_timestamp() + interval '1 day' WHERE b.id = ANY (undone);
     IF cardinality(forced) > 0 THEN
         PERFORM platform.record_event(
@@ -260,7 +262,10 @@ DECLARE
     ends CONSTANT timestamptz := clock_timestamp() + make_interval(secs => seconds);
     outcome text := 'longer';
 BEGIN
-    UPDATE platform.blocks b SET ends_at = greatest(b.ends_at, ends) WHERE b.lifted_at IS NULL AND b.network = wanted;
+    UPDATE platform.blocks b
+    SET ends_at = greatest(b.ends_at, ends),
+        in_force_at = CASE WHEN b.ends_at > clock_timestamp() THEN b.in_force_at END
+    WHERE b.lifted_at IS NULL AND b.network = wanted;
     IF NOT FOUND AND NOT EXISTS (
         SELECT FROM platform.blocks b WHERE b.lifted_at IS NULL AND b.network >>= wanted AND b.ends_at >= ends
     ) THEN

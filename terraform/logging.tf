@@ -20,9 +20,10 @@ locals {
     "log_id(\"cloudaudit.googleapis.com/access_transparency\")",
   ])
 
-  # Request logs of the load balancer, the gateway and Cloud Run tell the whole address. Links to unsubscribe and the
-  # answers of identity providers carry their token in it: these requests stand in the services' own lines alone.
-  addresses_with_tokens = "httpRequest.requestUrl=~\"[?&](token|code|state)=\""
+  # Request logs of the load balancer, the gateway and Cloud Run tell the whole address. Links to unsubscribe,
+  # receipts of erasures and the answers of identity providers carry their token in it, and whoever asks for the scope
+  # of an incident an address: these requests stand in the services' own lines alone.
+  addresses_with_tokens = "httpRequest.requestUrl=~\"[?&](token|code|state|receipt|ip)=\""
 
   # Who reaches data past our services. What changes a configuration is recorded for every API, in any case.
   # The re-scan after an erasure looks for the person in the logs, and a record of that would say for whom it looked.

@@ -354,8 +354,8 @@ variable "never_blocked" {
   default     = []
 
   validation {
-    condition     = alltrue([for range in var.never_blocked : can(cidrhost(range, 0)) && try(tonumber(split("/", range)[1]) >= 8, false)])
-    error_message = "never_blocked are ranges such as 203.0.113.7/32, /8 at the widest."
+    condition     = alltrue([for range in var.never_blocked : can(cidrhost(range, 0)) && !can(regex("(^|[.])0[0-9]", range)) && try(tonumber(split("/", range)[1]) >= 8, false)])
+    error_message = "never_blocked are ranges such as 203.0.113.7/32, without leading zeros, /8 at the widest."
   }
 }
 

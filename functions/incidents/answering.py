@@ -75,7 +75,7 @@ def sweep(run: str, request_id: str) -> Json:
     waiting = [(alert, known) for alert, known in known_ones if known.requests or not alert.told]
     try:
         looked = [(alert, known, *_look(alert, known)) for alert, known in waiting]
-    except errors.Problem:
+    except Exception:
         _settle(run, request_id)  # what is over is lifted though nobody can be looked for
         raise
     present = _settle(run, request_id)

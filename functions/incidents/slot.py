@@ -13,6 +13,8 @@ from common.settings import settings
 from functions.incidents import armor, queries
 from functions.incidents.queries import Block
 
+LONGEST = timedelta(days=30)  # of what is written by hand
+
 RUN_SECONDS = 300  # the longest that the slot is read and written
 
 
@@ -70,6 +72,7 @@ def _undone(block: Block, slot: armor.Slot) -> bool:
 
 
 def _adopt(networks: list[str], until: datetime | None, request_id: str) -> None:
-    """What somebody wrote by hand ends when the description says, or as a block of ours would."""
-    ends_at = until or datetime.now(UTC) + timedelta(seconds=settings().block_seconds)
+    """What somebody wrote by hand ends when the description says, in 30 days at most, or as a block of ours would."""
+    now = datetime.now(UTC)
+    ends_at = min(max(until or now + timedelta(seconds=settings().block_seconds), now), now + LONGEST)
     queries.adopt_blocks(networks, ends_at, request_id)

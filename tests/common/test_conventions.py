@@ -220,6 +220,26 @@ def test_who_reads_is_judged_before_what_she_asks(api, admin, people, alice):
         assert api.get(f"{path}{query}", headers=alice).json["code"] == "invalid_token"
 
 
+def test_who_may_not_read_is_told_so_though_it_cannot_be_read(api, admin, people, alice):
+    """The refusal is an event of the trail, as any other; who may read learns that it is not to be had just now."""
+    nobody = people.create("viewer")
+    admin.run(
+        "WITH made AS (INSERT INTO app.roles (tenant_id, name, permissions) VALUES (:t, 'None', '{task.create}')"
+        " RETURNING id) UPDATE app.members SET role = NULL, role_id = made.id FROM made WHERE tenant_id = :t",
+        t=nobody.tenant_id,
+    )
+    admin.run("BEGIN")
+    admin.run("LOCK TABLE app.projects")
+    try:
+        answers = [api.get("/v1/projects", headers=who) for who in (nobody, alice)]
+    finally:
+        admin.run("ROLLBACK")
+    assert [answer.json["code"] for answer in answers] == ["permission_denied", "unavailable"]
+    refusals = "SELECT count(*) FROM app.audit_events WHERE tenant_id = :t AND outcome = 'denied'"
+    assert admin.run(refusals, t=nobody.tenant_id) == [[1]]
+    assert api.get("/v1/projects", headers=alice).status_code == 200
+
+
 def test_step_up_comes_after_the_permission_and_before_the_body(api, people, alice, vera):
     path, old = "/v1/api-keys", people.log_in(alice, age_seconds=600)
     for person, body, expected in (

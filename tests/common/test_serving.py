@@ -91,6 +91,10 @@ def test_what_nobody_wanted_of_a_body_is_read_and_not_kept(served, told, size, l
     assert (said, body.left) == (["403 FORBIDDEN"], left)
 
 
+def test_no_length_stands_where_no_body_may_be(served) -> None:
+    assert "Content-Length" not in Client(served).delete("/empty").headers
+
+
 def test_a_body_is_the_functions(served) -> None:
     assert Client(served).post("/body", data=b"\x00\xff" * 1000).data == b"\x00\xff" * 1000
     assert isinstance(served({"REQUEST_METHOD": "GET", "PATH_INFO": "/"}, lambda *_: None), list)

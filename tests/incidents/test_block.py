@@ -1,13 +1,16 @@
 """POST /internal/alerts: whoever alone goes beyond an alert's limit stands in Cloud Armor's slot, and nobody else."""
 
 import base64
+import re
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 
 import pytest
+import yaml
 
 from functions.incidents import armor
 from local.envoy_armor import NOBODY
+from tests.conftest import CHECKOUT
 
 NEVER = (
     *("10.1.2.3", "172.16.0.9", "192.168.1.1", "127.0.0.1", "100.64.7.7", "169.254.1.1", "224.0.0.5", "0.0.0.1"),
@@ -226,3 +229,20 @@ def test_an_over_long_list_or_everybody_is_never_written():
         with pytest.raises(ValueError, match="ten ranges at most"):
             armor.write(wrong, "")
     assert ip_network(armor.PLACEHOLDER).num_addresses == 1
+
+
+def test_no_page_of_another_site_can_make_its_visitors_fail_to_log_in(api):
+    """What a browser sends without asking first: a form, with no token. None of it counts as a guess."""
+    alerts = yaml.safe_load((CHECKOUT / "functions" / "incidents" / "alerts.yaml").read_text())
+    looked, statuses = (alerts["failed_log_ins"]["requests"][name] for name in ("paths", "statuses"))
+    kinds = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x")
+    for name in ("auth/login", "auth/email/verify", "auth/mfa/verify", "invitations/accept"):
+        path = f"/v1/{name}"
+        assert re.match(looked, path)
+        for kind in kinds:
+            headers = {"Content-Type": kind, "Origin": "https://x.example"}
+            answer = api.post(path, data='{"email": "a@example.org"}', headers=headers)
+            assert answer.status_code not in statuses, (path, kind)
+    for path in ("auth/step-up", "auth/password/change"):
+        assert api.post(f"/v1/{path}").status_code in statuses
+        assert not re.match(looked, f"/v1/{path}"), "it is refused before its body is looked at"

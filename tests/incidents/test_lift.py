@@ -1,9 +1,12 @@
 """POST /internal/blocks/sweep: a block ends by itself, what people write counts, a run that dies has lost nothing."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
+from common import errors
+from functions.incidents import answering, queries
 from local.envoy_armor import NOBODY
 from tests.conftest import wait_until
 
@@ -264,3 +267,30 @@ def test_what_is_refused_stays_so_when_more_is_wanted_than_fits(attack):
     assert sorted(attack.ranges()) == by_hand
     assert attack.sweep().json["present"] == 10
     assert attack.events("block.found")[0] == {"networks": 10}
+
+
+@pytest.mark.parametrize("until", ["9999-12-31T23:59:59Z", "9999-12-31T23:59-05:00", "0001-01-01T00:00Z"])
+def test_a_slip_of_centuries_in_a_description_stops_no_run(attack, until):
+    attack.write(["203.0.113.0/24"], f"Incident 4711, until {until}")
+
+    assert attack.sweep().status_code == 200
+
+    ((ends,),) = attack.admin.run("SELECT ends_at FROM platform.blocks WHERE network = '203.0.113.0/24'")
+    assert datetime.now(UTC) - timedelta(minutes=5) < ends < datetime.now(UTC) + timedelta(days=31)
+    assert attack.sweep().status_code == 200
+
+
+@pytest.mark.parametrize("error", [errors.Problem("unavailable"), ValueError("no network")])
+def test_what_is_over_is_lifted_though_nobody_can_be_looked_for(monkeypatch, error):
+    def fails(*_given):
+        raise error
+
+    settled = []
+    alert = queries.Alert("1", "failed_log_ins", "2", datetime.now(UTC), None, told=False, blocked=0, left_over=0)
+    monkeypatch.setattr(queries, "select_alerts", lambda: [alert])
+    monkeypatch.setattr(answering, "answers", lambda: {"failed_log_ins": SimpleNamespace(requests=True)})
+    monkeypatch.setattr(answering, "_look", fails)
+    monkeypatch.setattr(answering, "_settle", lambda *given: settled.append(given))
+    with pytest.raises(type(error)):
+        answering.sweep("run", "request")
+    assert settled == [("run", "request")]

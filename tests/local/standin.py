@@ -2,11 +2,9 @@
 
 import multiprocessing
 import os
-import runpy
-import sys
 from pathlib import Path
 
-from local.forked import LIBRARIES
+from local.forked import DESCRIPTORS, LIBRARIES, run_as_main
 from local.processes import die_with_parent
 
 CHECKOUT = Path(__file__).parents[2]
@@ -45,10 +43,7 @@ class StandIn:
 
 
 def become(command: list[str], environment: dict[str, str]) -> None:
-    """What `python -m` does; runs in the fork."""
+    """Runs in the fork."""
     die_with_parent()()
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(CHECKOUT)
-    sys.argv = list(command)
-    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    os.closerange(3, DESCRIPTORS)  # one of them would keep the parent of all forks alive after the tests
+    run_as_main(command, environment, CHECKOUT)

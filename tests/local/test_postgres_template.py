@@ -91,3 +91,20 @@ def test_a_copy_that_cannot_be_made_ones_own_is_no_cluster(
 
     assert not postgres.data_dir(tmp_path / "stack").exists()
     postgres.forget(tmp_path / "stack")
+
+
+@pytest.mark.parametrize("reason", ["no room", "somebody else's"])
+def test_without_a_template_there_is_a_cluster_all_the_same(
+    tmp_path: Path, templates: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    def fails(*_given: object) -> None:
+        raise OSError(reason)
+
+    monkeypatch.setattr(postgres_template, "make", fails)
+    root = tmp_path / "one"
+    root.mkdir()
+    postgres.prepare(root, free_port(), fast=True, make=postgres_template.copy)
+    try:
+        assert (postgres.data_dir(root) / "PG_VERSION").exists()
+    finally:
+        postgres.forget(root)

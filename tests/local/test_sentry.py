@@ -9,7 +9,7 @@ import requests
 from local import keys, stack
 from local.layout import Layout
 from local.secrets_store import SecretStore
-from local.sentry import MOST_EVENTS, SLACK, Store, parsed
+from local.sentry import MOST_EVENTS, SLACK, Store, _told, parsed
 from tests.local.conftest import running
 
 ID = "ab" * 16
@@ -63,7 +63,8 @@ def test_it_takes_what_has_the_key_of_the_dsn_and_shows_it(shared_layout, url):
     key = dsn(shared_layout).removeprefix("http://").split("@")[0]
     assert [sent(url, each, envelope()) for each in (None, "cd" * 16)] == [403, 403]
     assert sent(url, key, envelope(), project=2) == 403
-    assert [sent(url, key, body) for body in (b"", b"{}\nno item\n", b"\xff")] == [400] * 3
+    assert [sent(url, key, body) for body in (b"", b"{}\nno item\n", b"\xff", b'{}\n{}\n{"tags":["a"]}')] == [400] * 4
+    assert _told({"user": None, "tags": None})["user"] is None
     assert requests.get(f"{url}/events", timeout=5).json() == {"events": []}
 
     assert [sent(url, key, envelope(), packed=packed) for packed in (True, False)] == [200, 200]

@@ -1,11 +1,13 @@
 """The stand-in of the Telemetry API: who may send, what is shown, what stays after a restart, and its bounds."""
 
+import gzip
 import os
 import signal
 from contextlib import closing
 
 import pytest
 import requests
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -121,3 +123,21 @@ def test_it_keeps_the_newest(tmp_path, monkeypatch):
 
     assert 10 <= len(kept) <= 12
     assert kept[0] == f"{39:032x}"
+
+
+def test_gzip_is_taken_too(shared_layout, url):
+    body = gzip.compress(exported(("c" * 32, 10**9, "GET /v1/tasks")))
+    headers = KIND | {"Content-Encoding": "gzip"} | token(shared_layout, "projects")
+    assert requests.post(f"{url}/v1/traces", data=body, headers=headers, timeout=5).status_code == 200
+    (span,) = requests.get(f"{url}/traces/{'c' * 32}", timeout=5).json()["spans"]
+    assert span["name"] == "GET /v1/tasks"
+
+
+def test_what_lacks_a_value_is_refused(shared_layout, url):
+    empty, bare = ExportMetricsServiceRequest(), ExportMetricsServiceRequest()
+    empty.resource_metrics.add().scope_metrics.add().metrics.add(name="nothing")
+    bare.resource_metrics.add().scope_metrics.add().metrics.add(name="bare").gauge.data_points.add()
+    headers = KIND | token(shared_layout, "projects")
+    for message in (empty, bare):
+        data = message.SerializeToString()
+        assert requests.post(f"{url}/v1/metrics", data=data, headers=headers, timeout=5).status_code == 400

@@ -199,6 +199,7 @@ def test_numbers_leave_when_a_process_ends(api, stack, stage, collected, alice, 
 def test_nothing_that_was_sent_tells_anybody(api, collected, alice, admin):
     """Behind all tests above: whatever they caused, neither people nor organizations, keys or addresses are in it."""
     everything = collected.everything()
+    assert "SELECT projects" in everything
     accounts = "SELECT id::text, email, display_name FROM identity.accounts"
     known = {value for row in admin.run(accounts) for value in row if value}
     known |= {row[0] for row in admin.run("SELECT tenant_id::text FROM app.organizations")}

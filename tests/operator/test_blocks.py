@@ -2,6 +2,7 @@
 
 import pytest
 
+from local.envoy_armor import NOBODY
 from tests.incidents.conftest import Attack
 
 RANGE = "198.51.100.0/24"
@@ -49,3 +50,16 @@ def test_a_wider_block_lasts_no_longer_for_a_narrower_one(attack, asked):
     ends = {each["network"]: each["ends_at"] for each in asked("block", "list")["blocks"]}
     assert ends[RANGE] < ends["198.51.100.7/32"]
     assert asked("block", "add", RANGE, "--hours", "2", "--reason", "longer")["outcome"] == "longer"
+
+
+def test_a_block_that_is_prolonged_when_it_was_over_is_in_force_again(attack, asked):
+    """A run has emptied the slot, and died before it said so: that is nobody's who took it out by hand."""
+    asked("block", "add", "198.51.100.7", "--reason", "ticket 4711")
+    assert attack.sweep().json["present"] == 1
+    attack.later(3600)
+    attack.write([NOBODY])
+
+    assert asked("block", "add", "198.51.100.7", "--reason", "it goes on")["outcome"] == "longer"
+
+    assert attack.sweep().json["present"] == 1
+    assert attack.ranges() == ["198.51.100.7/32"]

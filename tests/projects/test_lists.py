@@ -103,3 +103,25 @@ def test_members_in_pages(api, alice, dan, vera):
     ]
     assert items[1]["email"] == dan.email
     assert items[1]["display_name"] == dan.name
+
+
+ODD = [
+    'quote " \\ /',
+    "line\nend\r\ttab",
+    "\u2028 \u2029\x85\x0b\x0c",
+    "\x01\x1f\x7f",
+    "😀\uffff",
+    '","version":9,"x":"',
+]
+
+
+def test_whatever_a_text_holds_it_comes_back_as_it_was(api, alice):
+    project = api.post("/v1/projects", json={"name": "Odd"}, headers=alice).json["id"]
+    for text in ODD:
+        made = api.post("/v1/projects", json={"name": text, "description": text}, headers=alice)
+        assert (made.status_code, made.json["name"], made.json["version"]) == (201, text, 1)
+        task = {"title": text, "description": text}
+        assert api.post(f"/v1/projects/{project}/tasks", json=task, headers=alice).status_code == 201
+    for path, name in (("/v1/projects?limit=4", "name"), (f"/v1/projects/{project}/tasks?limit=4", "title")):
+        items = [item for page in pages(api, alice, path) for item in page.json["items"]]
+        assert [(item[name], item["description"]) for item in items[: len(ODD)]] == [(each, each) for each in ODD[::-1]]

@@ -13,6 +13,7 @@ from tests.tenancy.conftest import rows_of
 CHILD = """
 import json, sys
 from common.db import database
+from common.errors import Problem
 from common.tokens import Claim
 from common.wire import Step
 work = json.load(sys.stdin)
@@ -36,6 +37,12 @@ for number, planted in enumerate(work["plants"] * 2):
         seen.append(pool.single(second, "SELECT name FROM app.projects ORDER BY name"))
     with pool.reading(second, lambda tx: None) as tx:
         seen.append(tx.rows("SELECT name FROM app.projects ORDER BY name"))
+    try:
+        with pool.reading(second, lambda tx: None) as tx:
+            tx.rows("INSERT INTO app.projects (tenant_id, name, created_by) VALUES (:tenant_id, 'x', :user_id)")
+        raise AssertionError("a reading wrote")
+    except Problem as problem:
+        seen.append(problem.code)
     with pool.transaction(second) as tx:
         pids.append(tx._connection.pid)
         rows = tx.rows("SELECT name FROM app.projects WHERE tenant_id = :tenant_id ORDER BY name")
@@ -121,6 +128,7 @@ def test_nothing_is_left_for_the_next_request(child_environment, admin, victim, 
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stdout + done.stderr
     result = json.loads(lines[0].removeprefix("RESULT "))
+    assert set(filter(lambda each: isinstance(each, str), result["seen"])) >= {"unavailable"}  # what writes reads not
     for entry in [entry for entry in result["seen"] if isinstance(entry, list)]:
         if len(entry) == 1:
             assert entry == [[victim.marks[0]]]

@@ -139,6 +139,12 @@ def test_no_log_holds_a_link_to_unsubscribe(planned: Plan, monkeypatch: pytest.M
     assert kept(request(link, kind), planned) == []
 
 
+@pytest.mark.parametrize("kind", ["http_load_balancer", "api", "cloud_run_revision"])
+@pytest.mark.parametrize("address", ["deletions/id/status?receipt=secret", "incidents/id/scope?limit=9&ip=192.0.2.7"])
+def test_no_log_holds_what_an_address_gives_away(planned: Plan, address: str, kind: str) -> None:
+    assert kept(request(f"https://api.example.com/v1/{address}", kind), planned) == []
+
+
 # Who reached data
 
 
