@@ -25,7 +25,7 @@ from bench.machine import VAR
 from bench.ours import NAME
 from bench.parts.sizes import Sizes
 from bench.results import Run
-from bench.stacks import measured, stack
+from bench.stacks import measured, of_postgres, stack
 from bench.tokens import signing_key
 from local.postgres_home import Owner, binary
 
@@ -161,7 +161,7 @@ class Organization:
 
     def copied(self) -> Run:
         """By COPY into ZIP."""
-        return self._done(lambda: copy_into_zip(self._running, self._known["tenant"], self._file))
+        return of_postgres(self._done(lambda: copy_into_zip(self._running, self._known["tenant"], self._file)))
 
     def exported(self) -> Run:
         """By us. Raises SystemExit when the package does not hold all rows."""
@@ -206,7 +206,13 @@ def _beside(sizes: Sizes, running: dict[str, Any], theirs: Site, version: str) -
     rows: dict[str, list[Run]] = {name: [] for name in (COPY, NAME, *(peer.name for peer in peers))}
     for number in range(-1, sizes.rounds):  # the first one warms caches
         found = {COPY: organization.copied(), NAME: organization.exported()}
-        found |= {peer.name: peer.run() for peer in peers if not peer.once or number == 0}
+        for peer in [each for each in peers if not each.once or number == 0]:
+            try:
+                found[peer.name] = peer.run()
+            except SystemExit as error:
+                if not peer.once:
+                    raise
+                why = str(error)
         for name, run in found.items() if number >= 0 else ():
             rows[name].append(run)
         print(f"export {number + 1} of {sizes.rounds}", flush=True)

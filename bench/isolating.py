@@ -1,8 +1,8 @@
 """Transactions with and without the signed context and row-level security: a process of bench.parts.isolation.
 
 It has the environment of the projects service. Reads one JSON object from its input: {"free": URL of a role that no
-policy holds for, "tenants", "transactions"}; answers with one: operation → side → {"transaction", "query"}, the median
-microseconds of each. The sides take turns, transaction by transaction.
+policy holds for, "tenants", "transactions"}; answers with one: operation → side → {"transaction"}, its median
+microseconds. The sides take turns, transaction by transaction.
 """
 
 import json
@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench.harness.targets import identifier
-from common import db, transaction
+from common import db
 from common.connecting import connect
 from common.db import Database, Tx
 from common.settings import settings
 from common.tokens import Claim
+from common.transaction import Reading
+from common.wire import Step
 from functions.projects import queries
 
 WARM = 50  # transactions of each side
@@ -31,30 +33,33 @@ OPERATIONS: dict[str, Query] = {
 
 
 class Sealed:
-    """As every function does it."""
+    """As every function reads what one statement answers."""
 
     def __init__(self) -> None:
         self._database = Database(settings().database_url, 1)
 
     @contextmanager
     def transaction(self, claim: Claim) -> Iterator[Tx]:
-        """Reset, BEGIN, app.authorize; COMMIT."""
-        with self._database.transaction(claim, read_only=True) as tx:
+        """Reset, BEGIN, app.authorize, the statement, COMMIT."""
+        with self._database.reading(claim, lambda _tx: None) as tx:
             yield tx
 
 
 class Free:
-    """In as many flights, without app.authorize, for a role that row-level security does not hold for."""
+    """In one flight too, without app.authorize, for a role that row-level security does not hold for."""
 
     def __init__(self, url: str) -> None:
         self._connection = connect(url)
 
     @contextmanager
     def transaction(self, claim: Claim) -> Iterator[Tx]:
-        """Reset, BEGIN; COMMIT."""
-        self._connection.flight([db.CHECKOUT_READ_ONLY])
-        yield Tx(self._connection, claim, "{}")
-        self._connection.flight([transaction.COMMIT])
+        """Reset, BEGIN, the statement, COMMIT."""
+
+        def fly(*steps: Step) -> list[list[list[Any]]]:
+            found = self._connection.flight([db.CHECKOUT_READ_ONLY, *steps, db.COMMIT_READING])
+            return [[["{}"]], *found[1:-1]]
+
+        yield Reading(claim, fly, lambda _tx: None)
 
 
 def measure(order: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
@@ -65,7 +70,6 @@ def measure(order: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
 
 def _compare(sides: dict[str, Sealed | Free], query: Query, order: dict[str, Any]) -> dict[str, dict[str, float]]:
     whole: dict[str, list[float]] = {name: [] for name in sides}
-    alone: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(WARM + order["transactions"]):
         number = random.randint(1, order["tenants"])
         claim = Claim("u", *(identifier(f"{label}{number}") for label in ("tenant", "user", "session-user")))
@@ -73,11 +77,9 @@ def _compare(sides: dict[str, Sealed | Free], query: Query, order: dict[str, Any
         for name, side in sides.items():
             began = time.perf_counter()
             with side.transaction(claim) as tx:
-                asked = time.perf_counter()
                 query(tx, project)
-                alone[name].append(time.perf_counter() - asked)
             whole[name].append(time.perf_counter() - began)
-    return {name: {"transaction": _middle(whole[name][WARM:]), "query": _middle(alone[name][WARM:])} for name in sides}
+    return {name: {"transaction": _middle(whole[name][WARM:])} for name in sides}
 
 
 def _middle(seconds: list[float]) -> float:

@@ -88,3 +88,8 @@ def measured(running: dict[str, Any], work: Callable[[], int]) -> tuple[int, Run
             run[key] = max(run.get(key, 0), peak)
             run["peak_mib"] = max(run["peak_mib"], peak if name != "postgres" else 0)
     return size, run
+
+
+def of_postgres(run: Run) -> Run:
+    """What is known of work that no process of the stack but PostgreSQL has done."""
+    return {name: value for name, value in run.items() if name != "cpu" and not name.startswith("peak")}

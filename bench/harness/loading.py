@@ -41,7 +41,7 @@ class Work:
 
 
 def run(target: Target, work: Work, *, seconds: float, connections: int, draws: int = 1) -> dict[str, float]:
-    """What a turn found.
+    """What a turn found. Raises SystemExit when an answer was not what it had to be: nothing of it counts then.
 
     Keep-alive connections opened in a burst spread over a server's worker processes by luck, at worst all on one. A
     turn is therefore `draws` wrk runs, each with new connections: throughput and latency are those of the best, checks
@@ -60,6 +60,8 @@ def run(target: Target, work: Work, *, seconds: float, connections: int, draws: 
     done = max(sum(each["requests"] for each in found), 1)
     cpu = {name: (after[name] - before[name]) * 1000 / done for name in used}
     bad = float(sum(each[fault] for each in found for fault in FAULTS))
+    if bad:
+        raise SystemExit(f"{target.name}: {bad:.0f} answers were not what they had to be")
     kept = {name: float(best[name]) for name in ("rps", "p50_ms", "p99_ms", "busiest")}
     return kept | {"postgres_cpu": 0.0, "valkey_cpu": 0.0} | cpu | {"bad": bad} | processes.memory(roots)
 

@@ -190,7 +190,9 @@ class Watching:
         return found | {"client": time.process_time()}
 
     def _tally(self, seconds: float, wall: float, published: int, cpu: dict[str, float]) -> Run:
-        ages = sorted(self._board.ages) or [0]
+        ages = sorted(self._board.ages)
+        if not ages:
+            raise SystemExit(f"{self._target.name}: no event arrived")
         count = len(ages)
         return {
             "published_share": published / (self._rate * seconds),

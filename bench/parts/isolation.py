@@ -1,7 +1,7 @@
 """What the signed context and row-level security cost: the same query with both and with neither, a million rows.
 
-One connection, transactions in turn: reset, BEGIN and app.authorize in one flight, the prepared query, COMMIT; and the
-same by a role that row-level security does not hold for, without app.authorize. `query` is the statement alone.
+One connection, reads in turn: reset, BEGIN, app.authorize, the prepared query and COMMIT in one flight; and the same by
+a role that row-level security does not hold for, without app.authorize.
 """
 
 import json

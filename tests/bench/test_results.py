@@ -44,3 +44,7 @@ def test_small_runs_do_not_count(cases: Cases) -> None:
     cases["list 1000x200"].small = True
 
     assert results.full(cases) == {}
+
+
+def test_the_middle_is_the_median() -> None:
+    assert Spread.of([1.0, 2.0, 9.0]) == Spread(2.0, 1.0, 9.0)

@@ -36,7 +36,9 @@ def test_an_unknown_part_is_refused() -> None:
         run.plan(["lists"])
 
 
-@pytest.mark.parametrize("error", [SystemExit("gone"), OSError("gone"), subprocess.SubprocessError("gone")])
+@pytest.mark.parametrize(
+    "error", [SystemExit("gone"), OSError("gone"), subprocess.SubprocessError("gone"), TypeError("gone")]
+)
 def test_a_part_that_fails_is_told(error: BaseException) -> None:
     def broken(_sizes: Sizes) -> None:
         raise error
