@@ -1,12 +1,13 @@
 """An interface of the cloud on loopback, as far as a step asks it."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.loopback import serving
 
 
 @contextmanager
@@ -30,16 +31,3 @@ def answering(answers: dict[str, dict[str, str]], status: int = 200) -> Iterator
 
     with serving(Handler) as url:
         yield url, asked
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """The address of a server on loopback that answers so."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.delivery.answers import answering, serving
+from tests.delivery.answers import answering
+from tests.loopback import serving
 from tests.structure.sources import CHECKOUT, PEERS, in_git, read
 from tools.delivery import audit
 from tools.delivery.pipelines import PIPELINES, steps

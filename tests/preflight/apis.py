@@ -1,16 +1,16 @@
 """Google's APIs as the checklist asks them, over HTTP, all well; a test spoils what it is about."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
+from tests.loopback import serving
 from tools.terraform.plan import CHECKOUT
 
 IMAGE = "europe-west1-docker.pkg.dev/p/dev-context/dev-context@sha256:" + "ab" * 32
@@ -96,14 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(answers: dict[str, Any]) -> Iterator[str]:
+def apis(answers: dict[str, Any]) -> Iterator[str]:
     """The APIs on loopback."""
-    handler = type("Handler", (_Handler,), {"answers": answers})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(type("Handler", (_Handler,), {"answers": answers})) as url:
+        yield url

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.preflight.apis import CATALOG, IMAGE, serving, well
+from tests.preflight.apis import CATALOG, IMAGE, apis, well
 from tools.preflight import __main__
 from tools.preflight.google import APIS, Google
 from tools.preflight.items import CHECKLIST, Context, Item, Status
@@ -37,7 +37,7 @@ def answers() -> dict[str, Any]:
 
 @pytest.fixture
 def context(answers: dict[str, Any]) -> Iterator[Context]:
-    with serving(answers) as url, requests.Session() as session:
+    with apis(answers) as url, requests.Session() as session:
         google = Google("p", "europe-west1", session, None, dict.fromkeys(APIS, url))
         yield Context(CHECKOUT, "production", CATALOG, PLAN, google, staging="staging")
 

@@ -4,14 +4,14 @@ release sees, under one address. A digest that begins with `stuck` never becomes
 """
 
 import json
-import threading
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.loopback import serving
 from tests.release.run_admin import TOKEN, Refused
 
 CONFIGS = "projects/p/locations/global/apis/dev-context/configs"
@@ -165,13 +165,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def standing(behind: Behind) -> Iterator[Behind]:
     """The APIs on loopback."""
-    handler = type("Handler", (_Handler,), {"behind": behind})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        behind.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield behind
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(type("Handler", (_Handler,), {"behind": behind})) as behind.url:
+        yield behind

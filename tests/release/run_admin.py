@@ -5,12 +5,13 @@ health says 503 as soon as a quarter of the traffic goes to it; `broken`: jobs t
 """
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests import loopback
 
 PARENT = "projects/p/locations/europe-west1"
 TYPE = "TRAFFIC_TARGET_ALLOCATION_TYPE_"
@@ -241,13 +242,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(admin: RunAdmin) -> Iterator[RunAdmin]:
     """The API on loopback."""
-    handler = type("Handler", (_Handler,), {"admin": admin})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        admin.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield admin
-        finally:
-            server.shutdown()
-            thread.join()
+    with loopback.serving(type("Handler", (_Handler,), {"admin": admin})) as admin.url:
+        yield admin
