@@ -75,10 +75,8 @@ def sweep(run: str, request_id: str) -> Json:
     waiting = [(alert, known) for alert, known in known_ones if known.requests or not alert.told]
     try:
         looked = [(alert, known, *_look(alert, known)) for alert, known in waiting]
-    except Exception:
-        _settle(run, request_id)  # what is over is lifted though nobody can be looked for
-        raise
-    present = _settle(run, request_id)
+    finally:
+        present = _settle(run, request_id)  # what is over is lifted, though nobody can be looked for
     for alert, known, added, left_over in looked:
         _tell(alert, known, added, left_over)
     return {"alerts": len(looked), "blocked": sum(each[2] for each in looked), "present": present}
