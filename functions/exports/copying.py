@@ -51,13 +51,18 @@ def _is_hers(subject: Subject) -> str:
     return f"({found} AND t.{subject.without} IS NULL)" if subject.without else found
 
 
+def is_time(column: str) -> bool:
+    """Whether the column is a point in time, shown in RFC 3339."""
+    return TIME.search(column) is not None
+
+
 def _shown(table: Table, column: str) -> str:
     """The column as a copy shows it: times as everywhere in the API. Their names end so; a test sees to it.
 
     Circumstances are shown of the person's own acts alone.
     """
-    if TIME.search(column):
-        return f"platform.utc(t.{column})"
+    if is_time(column):
+        return f"replace(CAST(t.{column} AT TIME ZONE 'UTC' AS text), ' ', 'T') || 'Z'"
     if column in table.circumstances:
         own = " OR ".join(_is_hers(subject) for subject in table.subjects if subject.export and not subject.without)
         sure = HERS_FOR_SURE.get(table.name, "true")

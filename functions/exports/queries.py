@@ -192,22 +192,28 @@ def select_parts(tx: Tx) -> list[Part]:
     ]
 
 
-def finish_part(tx: Tx, execution: str, part: Part) -> bool:
-    """Whether this upload of the part is the one that counts."""
-    return bool(
-        tx.value(
-            """
-            SELECT platform.finish_part(:execution, :part, :object, CAST(:copied AS bigint), CAST(:size AS bigint),
-                                        :digest)
-            """,
-            execution=execution,
-            part=part.name,
-            object=part.object_name,
-            copied=part.rows,
-            size=part.bytes,
-            digest=part.sha256,
+def finish_parts(tx: Tx, execution: str, parts: list[Part]) -> list[bool]:
+    """Of each part, whether this upload of it is the one that counts."""
+    sql = """
+        SELECT platform.finish_part(:execution, :part, :object, CAST(:copied AS bigint), CAST(:size AS bigint), :digest)
+        """
+    found = tx.flight(
+        *(
+            (
+                sql,
+                {
+                    "execution": execution,
+                    "part": part.name,
+                    "object": part.object_name,
+                    "copied": part.rows,
+                    "size": part.bytes,
+                    "digest": part.sha256,
+                },
+            )
+            for part in parts
         )
     )
+    return [bool(rows[0][0]) for rows in found]
 
 
 def finish_package(tx: Tx, execution: str, *, object_name: str, size: int, sha256: str, seconds: int) -> bool:
@@ -276,7 +282,8 @@ def set_range(tx: Tx, part: Part) -> None:
         """
         SELECT set_config('export.first', coalesce(:first, ''), true),
                set_config('export.last', coalesce(:last, ''), true), set_config('statement_timeout', '25min', true),
-               set_config('enable_indexscan', CASE WHEN :ranged THEN 'off' ELSE 'on' END, true)
+               set_config('enable_indexscan', CASE WHEN :ranged THEN 'off' ELSE 'on' END, true),
+               set_config('work_mem', CASE WHEN :ranged THEN '32MB' ELSE current_setting('work_mem') END, true)
         """,
         first=part.range_from,
         last=part.range_to,

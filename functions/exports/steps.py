@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from common import errors, jobs, storage
@@ -78,24 +79,31 @@ def copy_parts(call: Call) -> Json:
     with database().transaction(jobs.claim(job_id), read_only=True) as tx:
         known = {part.name: part for part in queries.select_parts(tx)}
         request = queries.select_request(tx)
-    for name in call.path["names"].split(","):
-        if name not in known:
-            raise errors.not_found()
-        if known[name].status != "done":
-            _copy(job_id, execution, known[name], request)
+    names = call.path["names"].split(",")
+    if not known.keys() >= set(names):
+        raise errors.not_found()
+    due = [known[name] for name in names if known[name].status != "done"]
+    for _, together in groupby(due, key=lambda part: part.tenant_id):
+        _copy(job_id, execution, list(together), request)
     return {"state": "done"}
 
 
-def _copy(job_id: str, execution: str, part: Part, request: dict[str, Any]) -> None:
-    place = _place(job_id, "parts")
-    with database().transaction(jobs.claim(job_id, part.tenant_id or ""), read_only=True) as tx:
-        if part.table_name == phones.TABLE:
-            phones.reveal(tx)
-        copied = writing.store(tx, copying.copies(request["scope"])[part.table_name], request["format"], part, place)
+def _copy(job_id: str, execution: str, parts: list[Part], request: dict[str, Any]) -> None:
+    """Copy parts of one organization: read in one transaction, noted in another."""
+    copies = copying.copies(request["scope"])
+    with database().transaction(jobs.claim(job_id, parts[0].tenant_id or ""), read_only=True) as tx:
+        shapes = queries.select_shapes(tx, [part.table_name for part in parts])
+        copied = []
+        for part in parts:
+            if part.table_name == phones.TABLE:
+                phones.reveal(tx)
+            copy, shape = copies[part.table_name], shapes[part.table_name]
+            copied.append(writing.store(tx, copy, shape, request["format"], part, _place(job_id, "parts")))
     with database().transaction(jobs.claim(job_id)) as tx:
-        counts = queries.finish_part(tx, execution, copied)
-    if not counts:
-        _yield_to_another(job_id, execution, place)
+        counted = queries.finish_parts(tx, execution, copied)
+    for part, counts in zip(copied, counted, strict=True):
+        if not counts:
+            _yield_to_another(job_id, execution, part.object_name)
 
 
 @routes.on("POST", f"{STEP}/assemble", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))
@@ -139,9 +147,10 @@ def _blocks(job_id: str, execution: str, name: str) -> Iterator[bytes]:
         yield block
 
 
-def _yield_to_another(job_id: str, execution: str, place: str) -> None:
+def _yield_to_another(job_id: str, execution: str, place: str | None) -> None:
     """Another call was first, or the job is lost: then 409."""
-    storage.delete(place)
+    if place is not None:
+        storage.delete(place)
     jobs.check_alive(job_id, execution)
 
 

@@ -15,7 +15,7 @@ from common import storage
 from common.db import Tx
 from common.zipping import Piece
 from functions.exports import queries
-from functions.exports.copying import Copy
+from functions.exports.copying import Copy, is_time
 from functions.exports.queries import Part, Shape
 
 SMALLEST, LARGEST, PIECES = 100_000, 2_000_000, 8  # rows of a part: one table makes about PIECES of them
@@ -25,6 +25,7 @@ NEVER_GUARDED = (
     *("uuid", "timestamp with time zone", "date", "inet", "bytea"),
     *("smallint", "integer", "bigint", "numeric", "real", "double precision"),
 )
+WRITTEN_AS_IT_IS = ("boolean", "smallint", "integer", "bigint", "json", "jsonb")
 PIECE_TYPE = "application/octet-stream"
 
 
@@ -54,9 +55,23 @@ def statement(copy: Copy, kind: str, shape: Shape, part: Part) -> str:
     order = f" ORDER BY {_key(shape)}" if copy.of_tenant else ""
     rows = f"SELECT {shown} {copy.rows}{_within(copy, shape, part)}{order}"
     if kind == "json":
-        return f"COPY (SELECT row_to_json(r) FROM ({rows}) r) TO STDOUT {JSON_LINES}"  # noqa: S608 - names of ours
+        return f"COPY (SELECT {line(copy, shape)} FROM ({rows}) r) TO STDOUT {JSON_LINES}"  # noqa: S608 - names of ours
     cells = ", ".join(_cell(name, shape.types[name], text=not copy.of_tenant) for name in copy.columns)
     return f"COPY (SELECT {cells} FROM ({rows}) r) TO STDOUT (FORMAT csv)"  # noqa: S608 - names of ours
+
+
+def line(copy: Copy, shape: Shape) -> str:
+    """What row_to_json makes of the row r, in less time: that finds out about the type of each value anew."""
+    members = [f"""'"{name}":' || coalesce({_member(name, shape.types[name])}, 'null')""" for name in copy.columns]
+    return f"""'{{' || {" || ',' || ".join(members)} || '}}'"""
+
+
+def _member(name: str, kind: str) -> str:
+    if kind == "uuid" or is_time(name):
+        return f"""'"' || r.{name} || '"'"""
+    if kind in WRITTEN_AS_IT_IS:
+        return f"CAST(r.{name} AS text)"
+    return f"CAST(to_json(r.{name}) AS text)"
 
 
 def _cell(name: str, kind: str, *, text: bool) -> str:
@@ -148,9 +163,8 @@ class Rows:
         return replace(part, object_name=self._place, rows=rows, bytes=self._piece.size, sha256=self._sink.sha256)
 
 
-def store(tx: Tx, copy: Copy, kind: str, part: Part, place: str) -> Part:
+def store(tx: Tx, copy: Copy, shape: Shape, kind: str, part: Part, place: str) -> Part:
     """Copy a part into storage. A COPY that breaks off raises, and no object comes to be."""
-    shape = queries.select_shapes(tx, [copy.table.name])[copy.table.name]
     queries.set_range(tx, part)
     with Rows(place, form(kind, copy.columns).between) as rows:
         number = tx.copy_out(statement(copy, kind, shape, part), rows.take)
