@@ -44,6 +44,7 @@ ROWS = st.fixed_dictionaries({name: st.none() | VALUES[kind] for name, kind in T
 
 PROBE = SimpleNamespace(circumstances=(), subjects=())  # what a copy asks its table
 
+
 @pytest.fixture(scope="module")
 def probe(stack):
     """A connection with a table that has a column of each type."""
@@ -61,7 +62,8 @@ def test_a_line_is_what_row_to_json_makes(probe, row):
     shown = tuple(copying._shown(PROBE, name) for name in TYPES)
     copy = copying.Copy(PROBE, tuple(TYPES), shown, "FROM probe t")
     rows = ", ".join(f"{value} AS {name}" for value, name in zip(shown, TYPES, strict=True))
-    sql = f"SELECT {writing.line(copy, Shape(TYPES, ('id',)))}, row_to_json(r)::text FROM (SELECT {rows} FROM probe t) r"
+    line = writing.line(copy, Shape(TYPES, ("id",)))
+    sql = f"SELECT {line}, row_to_json(r)::text FROM (SELECT {rows} FROM probe t) r"
 
     ((ours, theirs),) = probe.run(sql)
 
