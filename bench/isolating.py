@@ -40,7 +40,7 @@ class Sealed:
 
     @contextmanager
     def transaction(self, claim: Claim) -> Iterator[Tx]:
-        """Reset, BEGIN, app.authorize, the statement, COMMIT."""
+        """BEGIN, reset, app.authorize, the statement, COMMIT."""
         with self._database.reading(claim, lambda _tx: None) as tx:
             yield tx
 
@@ -53,11 +53,11 @@ class Free:
 
     @contextmanager
     def transaction(self, claim: Claim) -> Iterator[Tx]:
-        """Reset, BEGIN, the statement, COMMIT."""
+        """BEGIN, reset, the statement, COMMIT."""
 
         def fly(*steps: Step) -> list[list[list[Any]]]:
-            found = self._connection.flight([db.CHECKOUT_READ_ONLY, *steps, db.COMMIT_READING])
-            return [[["{}"]], *found[1:-1]]
+            found = self._connection.flight([db.CHECKOUT_READ_ONLY, db.RESET, *steps, db.COMMIT_READING])
+            return [[["{}"]], *found[2:-1]]
 
         yield Reading(claim, fly, lambda _tx: None)
 

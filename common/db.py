@@ -17,9 +17,12 @@ from common.tokens import Claim
 from common.transaction import COMMIT, SETTLE, Reading, Tx, Written, authorize
 from common.wire import Connection, Step, sqlstate, violates
 
-RESET = "RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all()"
-CHECKOUT, CHECKOUT_READ_ONLY = Step(f"{RESET}; BEGIN"), Step(f"{RESET}; BEGIN READ ONLY")
-CHECKOUT_SNAPSHOT = Step(f"{RESET}; BEGIN; COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")  # before any query
+# Said in full: what SQL left behind as a default holds until the reset. Both are prepared; what SQL prepares under their
+# names instead is found by app.authorize behind them.
+CHECKOUT = Step("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", {})
+CHECKOUT_READ_ONLY = Step("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", {})
+CHECKOUT_SNAPSHOT = Step("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", {})
+RESET = Step("SELECT app.reset()", {})
 ROLLBACK = Step("ROLLBACK")
 COMMIT_READING = Step("COMMIT", {})  # prepared: it needs no Sync of its own
 OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
@@ -27,6 +30,8 @@ OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
 TRACE = "SELECT pg_catalog.set_config('context.traceparent', :traceparent, true)"
 POOL_WAIT_SECONDS = 5
 CREDENTIAL_DEAD, CONNECTION_TAMPERED, SUSPENDED = "CX401", "CX402", "CX403"  # of app.authorize
+# What SQL did to prepared statements: found out by app.authorize, taken away, another kind or there under a new name.
+TAMPERED = frozenset({CONNECTION_TAMPERED, "26000", "08P01", "42P05"})
 NEXT_EVENT = "audit_events_pkey"  # violated where the head of a chain was put back, which is tampering
 NO_EVENT = "Nothing was changed: the audit trail cannot record it. The operator is told."
 
@@ -56,8 +61,8 @@ class Database:
             begin = CHECKOUT_SNAPSHOT if snapshot else CHECKOUT_READ_ONLY if read_only else CHECKOUT
             along = [*([first] if first else []), *_trace()]
             connection, found = self._enter(connection, claim, begin, *along)
-            tx = Tx(connection, claim, found[1][0][0])
-            tx.first = found[2] if first else []
+            tx = Tx(connection, claim, found[0][0][0])
+            tx.first = found[1] if first else []
             try:
                 yield tx
                 tx.commit()
@@ -92,7 +97,7 @@ class Database:
                 connection.flight([ROLLBACK])
             along = [*steps, *_trace(), COMMIT_READING]
             connection, found = self._enter(connection, claim, CHECKOUT_READ_ONLY, *along)
-            return found[1 : 2 + len(steps)]
+            return found[: 1 + len(steps)]
 
         try:
             yield Reading(claim, fly, judge)
@@ -154,19 +159,19 @@ class Database:
     def _enter(
         self, connection: Connection, claim: Claim, begin: Step, *rest: Step
     ) -> tuple[Connection, list[list[list[Any]]]]:
-        """Reset, BEGIN, authorize and the rest in one flight; the connection that it was and the rows of each.
+        """BEGIN, reset, authorize and the rest in one flight; the connection that it was, the rows from authorize on.
 
-        A tampered connection is replaced: authorize refused it before anything was done there.
+        A tampered connection is replaced: nothing that was done there stays.
         """
         try:
-            return connection, connection.flight([begin, authorize(claim, connection), *rest])
+            return connection, connection.flight([begin, RESET, authorize(claim, connection), *rest])[2:]
         except DatabaseError as error:
-            if sqlstate(error) != CONNECTION_TAMPERED:
+            if sqlstate(error) not in TAMPERED:
                 raise
         log.security("CRITICAL", "a pooled connection was tampered with")
         connection.close()
         connection = self._connect()
-        return connection, connection.flight([begin, authorize(claim, connection), *rest])
+        return connection, connection.flight([begin, RESET, authorize(claim, connection), *rest])[2:]
 
     def _checkout(self) -> Connection:
         try:

@@ -311,8 +311,6 @@ def summary(sql: str) -> str:
     Source: https://opentelemetry.io/docs/specs/semconv/database/database-spans/#generating-a-summary-of-the-query
     """
     plain = STRING.sub("", sql).strip()
-    if plain.startswith("RESET"):
-        plain = plain.rpartition(";")[2]
     verb = VERB.search(plain)
     target = SOURCE.search(plain) or TARGET.search(plain) or CONFIGURES.search(plain)
     words = [verb[0].upper() if verb else "OTHER", *([target[1]] if target else [])]

@@ -33,7 +33,7 @@ from common import metrics, tracing
 from common.wire_answers import Answers
 
 UUID, TEXT, JSON, JSONB, TIMESTAMPTZ, INET = 2950, 25, 114, 3802, 1184, 869
-ROUTINE = frozenset({"BEGIN", "COMMIT", "SELECT authorize", "SELECT set_config"})
+ROUTINE = frozenset({"BEGIN", "COMMIT", "SELECT reset", "SELECT authorize", "SELECT set_config"})
 
 
 class Step(NamedTuple):
@@ -197,6 +197,7 @@ class Connection:
             if columns is None:
                 new.append((step, name, context))
                 message += _create_message(DESCRIBE, b"S" + name)
+        context.rows = []  # also of a statement that should answer none, and was planted
         message += _create_message(BIND, _bind(name, make_params(self._core.py_types, arrange(parameters))))
         message += EXECUTE_MSG
         return context
