@@ -14,6 +14,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+BY_LOWER_NAME = tuple((pair[0].lower(), pair) for pair in HEADERS.items())
 UNAUTHENTICATED, COME_BACK = 401, (429, 503)
 METHODS = "GET, POST, PUT, PATCH, DELETE"
 EXPOSED = "ETag, Idempotent-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
@@ -34,11 +35,11 @@ def problem_document(problem: errors.Problem, request_id: str) -> Response:
     return response
 
 
-def finish(request: Request, response: Response, request_id: str) -> Response:
-    """The headers that every answer carries, and CORS (Fetch standard) for the origins of CORS_ORIGINS."""
+def finish(request: Request, response: Response, request_id: str, more: dict[str, str]) -> Response:
+    """The headers that every answer carries, `more` of them, and CORS (Fetch standard) for the origins of CORS_ORIGINS."""
     there = {name.lower() for name, _ in response.headers}
-    response.headers.extend([pair for pair in HEADERS.items() if pair[0].lower() not in there])
-    response.headers["X-Request-Id"] = request_id
+    missing = [pair for name, pair in BY_LOWER_NAME if name not in there]
+    response.headers.extend([*more.items(), *missing, ("X-Request-Id", request_id)])
     if not settings().cors_origins:
         return response
     response.headers.add("Vary", "Origin")

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import marshmallow
 from werkzeug.exceptions import MethodNotAllowed, NotFound
-from werkzeug.routing import Map, RequestRedirect, Rule
+from werkzeug.routing import Map, RequestRedirect, Rule, UUIDConverter
 from werkzeug.wrappers import Request, Response
 
 from common import (
@@ -44,6 +44,14 @@ from common.wire import DatabaseError, Step, refused_by_policy, violates
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 INTERNAL, BAD_REQUEST = "/internal/", 400
 REFUSALS = (401, 403, 429)  # kept as long as security logs
+
+
+class Id(UUIDConverter):
+    """A UUID of a path as the API writes it: lower case, and still a text."""
+
+    def to_python(self, value: str) -> str:  # type: ignore[override]
+        """The text."""
+        return value.lower()
 
 
 class Table:
@@ -84,7 +92,7 @@ class Routes(Table):
         super().__init__()
         self.service = service
         self._fixed: dict[tuple[str, str], Route] = {}
-        self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False)
+        self._map = Map(strict_slashes=True, merge_slashes=False, redirect_defaults=False, converters={"uuid": Id})
         Routes.tables.append(self)
         self.add(Route("GET", "/health/", access.PUBLIC, None, health.Alive, health.alive))
         self.add(
@@ -124,8 +132,7 @@ class Routes(Table):
         write = log.security if response.status_code in REFUSALS else log.entry
         route, status = _route_name(request), response.status_code
         write("INFO", "request", method=request.method, route=route, status=status, code=code)
-        response.headers.extend(tally.headers())
-        response = answers.finish(request, response, shown)
+        response = answers.finish(request, response, shown, tally.headers())
         metrics.request(route, status, time.perf_counter() - began)
         if kept:
             tracing.end(kept, route, status, code)
@@ -282,7 +289,8 @@ def render(call: Call, answer: Json | Response | Later | None) -> Response:
         response = Response(text, call.route.status, content_type="application/json")
         if isinstance(answer, Written):
             response.headers["ETag"] = f'"{answer.version}"'
-    response.headers.extend(call.headers)
+    if call.headers:
+        response.headers.extend(call.headers)
     for cookie in call.cookies:
         response.headers.add("Set-Cookie", cookie)
     return response

@@ -38,7 +38,7 @@ LOCAL = frozenset({"events"})  # what a process counts alone without Valkey
 # KEYS: the previous and the current window of each subject, and perhaps one that is there when the log-in was revoked.
 # ARGV, for each subject: limit, window in ms, how many to count, and whether to refuse. Answer: which subject refuses,
 # 0 for none (it and those behind it are not counted), for each what is left and the ms until one more passes or, while
-# some are left, until the window ends, and 1 at the end when the log-in was revoked.
+# some are left, until the window ends, and 1 at the end when the log-in was revoked; as one text, which is read at once.
 SCRIPT = """
 local refused, counts, state = 0, {}, {}
 for i = 1, #KEYS / 2 do
@@ -83,7 +83,8 @@ for i, known in ipairs(state) do
   answer[2 * i + 1] = math.max(math.ceil(wait), 0)
 end
 answer[#answer + 1] = #KEYS % 2 == 1 and redis.call('EXISTS', KEYS[#KEYS]) or 0
-return answer
+for i, number in ipairs(answer) do answer[i] = string.format('%.0f', number) end
+return table.concat(answer, ' ')
 """
 
 
@@ -147,7 +148,7 @@ class Counters:
         if login_session_id:
             keys.append(denylist.key(login_session_id))
         try:
-            answer: list[int] = self._run(keys, arguments)
+            answer = [int(number) for number in self._run(keys, arguments).split()]
         except self._failures as error:
             self._try_at = now + PAUSE_SECONDS
             if not self._down:

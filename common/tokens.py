@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import hmac
 import threading
 import time
 import uuid
@@ -44,7 +43,7 @@ def context_token(claim: Claim, backend_pid: int) -> str:
         f"v1.{key.kid}.{claim.kind}.{claim.tenant_id}.{claim.principal_id}.{claim.login_session_id}"
         f".{backend_pid}.{int(time.time()) + CONTEXT_SECONDS}"
     )
-    return f"{body}.{hmac.digest(key.secret or b'', body.encode(), 'sha256').hex()}"
+    return f"{body}.{key.mac(body.encode()).hex()}"
 
 
 def database_role() -> str:
@@ -141,7 +140,7 @@ def macs(ring: str, purpose: str, *parts: str) -> list[str]:
 
 def _mac(key: secrets.Key, purpose: str, parts: tuple[str, ...]) -> str:
     message = "\x1f".join([purpose, *parts]).encode()
-    return base64.urlsafe_b64encode(hmac.digest(key.secret or b"", message, "sha256")).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(key.mac(message)).rstrip(b"=").decode()
 
 
 def digest(token: str) -> bytes:

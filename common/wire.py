@@ -181,7 +181,6 @@ class Connection:
         self, step: Step, parameters: dict[str, Any], message: bytearray, new: list[tuple[Step, bytes, Context]]
     ) -> Context:
         sql = step.sql
-        text, arrange = _compiled(sql)
         known = self._prepared.get(sql)
         if known:
             name, columns, input_funcs = known
@@ -193,14 +192,17 @@ class Connection:
             if not step.unnamed:
                 self._names += 1
                 name = f"s{self._names}".encode() + NULL_BYTE
-            message += _create_message(PARSE, name + text.encode() + NULL_BYTE + H_pack(0))
+            message += _create_message(PARSE, name + _compiled(sql)[0].encode() + NULL_BYTE + H_pack(0))
             if columns is None:
                 new.append((step, name, context))
                 message += _create_message(DESCRIBE, b"S" + name)
         context.rows = []  # also of a statement that should answer none, and was planted
-        message += _create_message(BIND, _bind(name, make_params(self._core.py_types, arrange(parameters))))
-        message += EXECUTE_MSG
+        message += self._bound(name, sql, parameters) if parameters else _bound_to_nothing(name)
         return context
+
+    def _bound(self, name: bytes, sql: str, parameters: dict[str, Any]) -> bytes:
+        values = make_params(self._core.py_types, _compiled(sql)[1](parameters))
+        return _create_message(BIND, _bind(name, values)) + EXECUTE_MSG
 
     def copy_out(self, sql: str, take: Callable[[list[bytes]], object]) -> int:
         """Stream the rows of COPY … TO STDOUT into `take`, many at a time, each without its line end; their number.
@@ -245,6 +247,11 @@ def _traced(steps: Sequence[Step]) -> AbstractContextManager[tracing.Span | None
             "db.operation.batch.size": len(steps),
         },
     )
+
+
+@lru_cache(maxsize=1024)
+def _bound_to_nothing(name: bytes) -> bytes:
+    return _create_message(BIND, _bind(name, ())) + EXECUTE_MSG
 
 
 def _bind(name: bytes, values: Sequence[str | None]) -> bytes:

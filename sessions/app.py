@@ -234,13 +234,13 @@ def _probed(scope: Scope, hub: Hub) -> Response:
     draining = hub.draining and scope["path"] == SERVING
     status = {"status": "draining" if draining else "ok"}
     response = Response(json.dumps(status), 503 if draining else 200, content_type="application/json")
-    return answers.finish(request_of(scope, b""), response, str(uuid.uuid4()))
+    return answers.finish(request_of(scope, b""), response, str(uuid.uuid4()), {})
 
 
 def _refused(scope: Scope, problem: errors.Problem) -> Response:
     """The answer to a request that never came to the route table, with the headers that every answer carries."""
     shown = str(uuid.uuid4())
-    return answers.finish(request_of(scope, b""), answers.problem_document(problem, shown), shown)
+    return answers.finish(request_of(scope, b""), answers.problem_document(problem, shown), shown, {})
 
 
 def _full(opening: Opening) -> Response:

@@ -383,7 +383,8 @@ def test_a_valkey_that_is_killed_stops_nobody(stack, api, elsewhere, people, ali
 @pytest.fixture
 def script(stack: dict[str, Any]) -> Any:
     with valkey.Valkey.from_url(stack["valkey"]) as client:
-        yield client.register_script(SCRIPT)
+        registered = client.register_script(SCRIPT)
+        yield lambda keys, arguments: [int(number) for number in registered(keys, arguments).split()]
 
 
 def test_after_retry_after_and_not_before(script):

@@ -104,7 +104,7 @@ SAID = {
     "INSERT projects": "INSERT INTO app.projects (name) VALUES (:name) RETURNING id, app.project_json(projects)",
     "SELECT authorize": "SELECT app.authorize(:token)",
     "SELECT tasks": "WITH one AS (SELECT 1) SELECT app.task_json(t) FROM one JOIN app.tasks t ON true",
-    "BEGIN": "RESET ROLE; RESET ALL; BEGIN READ ONLY",
+    "BEGIN": "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
     "COPY accounts": "COPY (SELECT 'bob@example.org', id FROM identity.accounts) TO STDOUT",
     "DELETE outbox": "DELETE FROM ONLY platform.outbox",
     "SELECT": "SELECT 'app.secret_of_bob'",
