@@ -36,7 +36,7 @@ def problem_document(problem: errors.Problem, request_id: str) -> Response:
 
 
 def finish(request: Request, response: Response, request_id: str, more: dict[str, str]) -> Response:
-    """The headers that every answer carries, `more` of them, and CORS (Fetch standard) for the origins of CORS_ORIGINS."""
+    """The headers that every answer carries, and `more`; CORS (Fetch standard) for the origins of CORS_ORIGINS."""
     there = {name.lower() for name, _ in response.headers}
     missing = [pair for name, pair in BY_LOWER_NAME if name not in there]
     response.headers.extend([*more.items(), *missing, ("X-Request-Id", request_id)])

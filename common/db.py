@@ -17,8 +17,8 @@ from common.tokens import Claim
 from common.transaction import COMMIT, SETTLE, Reading, Tx, Written, authorize
 from common.wire import Connection, Step, sqlstate, violates
 
-# Said in full: what SQL left behind as a default holds until the reset. Both are prepared; what SQL prepares under their
-# names instead is found by app.authorize behind them.
+# Said in full: what SQL left behind as a default holds until the reset. All are prepared; what SQL prepares under their
+# names instead is found out by app.authorize behind them.
 CHECKOUT = Step("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", {})
 CHECKOUT_READ_ONLY = Step("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", {})
 CHECKOUT_SNAPSHOT = Step("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", {})

@@ -38,7 +38,7 @@ LOCAL = frozenset({"events"})  # what a process counts alone without Valkey
 # KEYS: the previous and the current window of each subject, and perhaps one that is there when the log-in was revoked.
 # ARGV, for each subject: limit, window in ms, how many to count, and whether to refuse. Answer: which subject refuses,
 # 0 for none (it and those behind it are not counted), for each what is left and the ms until one more passes or, while
-# some are left, until the window ends, and 1 at the end when the log-in was revoked; as one text, which is read at once.
+# some are left, until the window ends, and 1 at the end when the log-in was revoked; as one text, read at once.
 SCRIPT = """
 local refused, counts, state = 0, {}, {}
 for i = 1, #KEYS / 2 do
