@@ -202,7 +202,7 @@ class Connection:
 
     def _bound(self, name: bytes, sql: str, parameters: dict[str, Any]) -> bytes:
         values = make_params(self._core.py_types, _compiled(sql)[1](parameters))
-        return _create_message(BIND, _bind(name, values)) + EXECUTE_MSG
+        return bytes(_create_message(BIND, _bind(name, values)) + EXECUTE_MSG)
 
     def copy_out(self, sql: str, take: Callable[[list[bytes]], object]) -> int:
         """Stream the rows of COPY … TO STDOUT into `take`, many at a time, each without its line end; their number.
@@ -251,7 +251,7 @@ def _traced(steps: Sequence[Step]) -> AbstractContextManager[tracing.Span | None
 
 @lru_cache(maxsize=1024)
 def _bound_to_nothing(name: bytes) -> bytes:
-    return _create_message(BIND, _bind(name, ())) + EXECUTE_MSG
+    return bytes(_create_message(BIND, _bind(name, ())) + EXECUTE_MSG)
 
 
 def _bind(name: bytes, values: Sequence[str | None]) -> bytes:
