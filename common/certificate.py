@@ -11,13 +11,13 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from typing import TYPE_CHECKING, Any
 
 from common import secrets
 from common.audit import holds, statement_of, unpadded
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 RING = "certificate-key"
 AUDIT_RING = "audit-key"  # of anchors, checkpoints and statements, see common/audit.py
@@ -47,8 +47,10 @@ def ours(document: dict[str, Any], ring: str = RING) -> bool:
     return key is not None and holds(document, _public(key))
 
 
-def _private(key: secrets.Key) -> Ed25519PrivateKey:
+def _private(key: secrets.Key) -> "Ed25519PrivateKey":
     """The ring holds 32 random bytes; the seed is derived, so that the bytes serve no two algorithms."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - OpenSSL's bindings, only where they are used
+
     return Ed25519PrivateKey.from_private_bytes(
         hashlib.sha256(b"ed25519 certificate\x1f" + (key.secret or b"")).digest()
     )
@@ -62,7 +64,7 @@ def public_half(kid: str, encoded: str) -> dict[str, str]:
 def _public(key: secrets.Key) -> str:
     if key.public is not None:
         return _text(key.public)
-    return _text(_private(key).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+    return _text(_private(key).public_key().public_bytes_raw())
 
 
 def _text(data: bytes) -> str:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jwt
-
 from common.fetching import Kept, Unreachable, fetch_object
 
 MAX_KEYS = 100
@@ -19,6 +17,8 @@ class KeySet:
 
     def key(self, header: dict[str, Any], algorithms: tuple[str, ...]) -> tuple[Any, str]:
         """The key of a token's header, and its algorithm. Raises jwt.InvalidTokenError, Unreachable."""
+        import jwt  # noqa: PLC0415 - 30 ms of cryptography, which most requests do without
+
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm not in algorithms:
             raise jwt.InvalidAlgorithmError("an algorithm that is not accepted here")
@@ -38,6 +38,8 @@ def _usable(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _matching(keys: list[dict[str, Any]], algorithm: str, kid: object) -> Any:
     """The one key for the algorithm and key id; a token without a key id only fits a set with a single such key."""
+    import jwt  # noqa: PLC0415 - 30 ms of cryptography, which most requests do without
+
     fitting = [
         key
         for key in keys

@@ -11,15 +11,12 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from typing import TYPE_CHECKING, Any
 
 from common.secrets import Key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 SHAPE = re.compile(r"([A-Za-z0-9_-]{2,1024})\.([A-Za-z0-9_-]{2,8192})\.([A-Za-z0-9_-]{2,1024})")
 HEADER = {"alg", "kid", "typ"}
@@ -99,19 +96,28 @@ def _members(segment: str) -> dict[str, Any]:
 
 def _signed(message: bytes, signature: bytes, key: Key) -> bool:
     if key.algorithm == "HS256" and key.secret:
-        return hmac.compare_digest(signature, hmac.digest(key.secret, message, "sha256"))
-    if key.algorithm == "RS256" and key.public:
-        try:
-            _public_key(key.public).verify(signature, message, PKCS1v15(), SHA256())
-        except InvalidSignature:
-            return False
-        return True
-    return False
+        return hmac.compare_digest(signature, key.mac(message))
+    return key.algorithm == "RS256" and bool(key.public) and _signed_with_rsa(message, signature, key.public or b"")
+
+
+def _signed_with_rsa(message: bytes, signature: bytes, pem: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - OpenSSL's bindings, only where they are used
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15  # noqa: PLC0415
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+
+    try:
+        _public_key(pem).verify(signature, message, PKCS1v15(), SHA256())
+    except InvalidSignature:
+        return False
+    return True
 
 
 @lru_cache(maxsize=16)
-def _public_key(pem: bytes) -> RSAPublicKey:
+def _public_key(pem: bytes) -> "RSAPublicKey":
     """RFC 7518, section 3.3: 2048 bits at least."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
     key = load_pem_public_key(pem)
     if not isinstance(key, RSAPublicKey) or key.key_size < 2048:
         raise Refused("the key is not an RSA key of 2048 bits or more")

@@ -1,19 +1,18 @@
 """Rate limits: named policies, counted in Valkey by all instances together, in one round trip for all that apply.
 
 The same round trip asks for the caller's log-in in the denylist (common/denylist.py). Sliding window counters with the
-keys and the arithmetic of the library's own strategy, whose scripts take one round trip per policy and again per look.
+keys and the arithmetic of the library `limits`, whose scripts take one round trip per policy and again per look.
 Without Valkey everything passes, for counters are not truth; but for events, which each process then counts alone.
 Sources: https://limits.readthedocs.io/en/stable/strategies.html#sliding-window-counter,
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (the headers, as structured fields).
 """
 
 import ipaddress
+import re
 import threading
 import time
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
-
-from limits import RateLimitItem, parse
 
 from common import cache as valkey
 from common import denylist, errors, local_counts, log, tracing
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from common.access import Caller
     from common.call import Route
 
+UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+LIMIT = re.compile(rf"(\d{{1,12}})\s*(?:/|per)\s*(\d{{1,6}})?\s*({'|'.join(UNITS)})s?", re.ASCII)
 NAMES = ("anonymous", "ip", "user", "organization", "events")
 EXEMPT = ("/health/", "/docs", "/v1/openapi.json", "/.well-known/jwks.json")  # of the anonymous policy
 HEALTH = "/health/"
@@ -97,8 +98,29 @@ class Subject(NamedTuple):
     refuses: bool = True
 
 
+class Limit(NamedTuple):
+    """So many in so many units of time."""
+
+    amount: int
+    multiple: int
+    unit: str
+
+    @property
+    def seconds(self) -> int:
+        """The window."""
+        return self.multiple * UNITS[self.unit]
+
+
+def parse(text: str) -> Limit:
+    """`100/hour`, `5 per 15 minutes`. Raises ValueError."""
+    found = LIMIT.fullmatch(text.strip().lower())
+    if not found or int(found[1]) < 1 or int(found[2] or 1) < 1:
+        raise ValueError(f"{text!r} is not a number per time, such as 100/hour")
+    return Limit(int(found[1]), int(found[2] or 1), found[3])
+
+
 @cache
-def policies() -> dict[str, RateLimitItem]:
+def policies() -> dict[str, Limit]:
     """The limits by name. Raises ValueError for a setting that is none."""
     return {name: parse(str(getattr(settings(), f"rate_{name}"))) for name in NAMES}
 
@@ -106,9 +128,9 @@ def policies() -> dict[str, RateLimitItem]:
 @cache
 def _pattern(policy: str) -> tuple[str, str, int, int]:
     """What stands before and after the key of a subject, the limit, and the window in ms."""
-    item = policies()[policy]
-    before, after = item.key_for(policy, "*").split("*")
-    return f"LIMITS:{{{before}", f"{after}}}", item.amount, item.get_expiry() * 1000
+    limit = policies()[policy]
+    after = f"/{limit.amount}/{limit.multiple}/{limit.unit}}}"
+    return f"LIMITS:{{LIMITER/{policy}/", after, limit.amount, limit.seconds * 1000
 
 
 @lru_cache(maxsize=4096)
@@ -297,7 +319,7 @@ def _of_caller(caller: "Caller", route: "Route | None") -> list[Subject]:
 @cache
 def _stated(names: tuple[str, ...]) -> str:
     items = [(name, policies()[name]) for name in names]
-    return ", ".join(f'"{name}";q={item.amount};w={item.get_expiry()}' for name, item in items)
+    return ", ".join(f'"{name}";q={item.amount};w={item.seconds}' for name, item in items)
 
 
 def _seconds(milliseconds: int) -> int:

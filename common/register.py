@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from common import register_parts as parts
 from common.register_parts import Activity, Measure, Place, Recipient, RegisterError
 from common.register_tables import Column, Reference, Retention, Subject, Table, read_table
@@ -82,6 +80,8 @@ def _check(tables: dict[str, Table]) -> None:
 
 def parse(text: str) -> Register:
     """The register of a YAML text. Raises RegisterError; KeyError when a section is missing."""
+    import yaml  # noqa: PLC0415 - 20 ms, and few processes ever read it
+
     document = yaml.CSafeLoader(text).get_single_data()
     activities = parts.activities(document["activities"])
     tables = {name: read_table(name, entry, document, activities) for name, entry in document["tables"].items()}

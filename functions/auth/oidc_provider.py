@@ -9,8 +9,6 @@ from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-import jwt
-
 from common import addresses, secrets
 from common.fetching import Kept, Unreachable, fetch, fetch_object, is_loopback, is_safe, parse_object
 from common.issuers import LONGEST_SUBJECT, Provider, providers
@@ -170,6 +168,8 @@ def _redeem(provider: Provider, code: str, verifier: str) -> dict[str, Any]:
 
 def _verified(provider: Provider, id_token: str, access_token: str, nonce: str) -> dict[str, Any]:
     """The claims of an ID token after every check of OpenID Connect Core 1.0, section 3.1.3.7."""
+    import jwt  # noqa: PLC0415 - 30 ms of cryptography, which most requests do without
+
     try:
         header = jwt.get_unverified_header(id_token)
         key, algorithm = _keys(metadata(provider).jwks_uri).key(header, ALGORITHMS)

@@ -9,7 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from jwt.algorithms import RSAAlgorithm
 from werkzeug.wrappers import Response
 
 from common import errors, secrets, tokens
@@ -81,6 +80,8 @@ def error(code: str) -> Response:
 
 def key_set() -> dict[str, Any]:
     """The public keys of the ring (RFC 7517); shared keys have no public part."""
+    from jwt.algorithms import RSAAlgorithm  # noqa: PLC0415 - 30 ms of cryptography, which most requests do without
+
     keys = []
     for key in secrets.ring(tokens.VERIFYING_RING).keys.values():
         if key.public is not None:

@@ -25,6 +25,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from requests.adapters import HTTPAdapter
 
 from common.limits import SCRIPT
+from common.limits import parse as our_parse
 from local.layout import Layout
 from tests.auth.support import log_in, refresh
 from tests.conftest import PASSWORD, Answer, Api, People, Person, database, pid_of, running_stack, wait_until
@@ -442,3 +443,22 @@ def dan(people: People, alice: Person) -> Person:
 @pytest.fixture
 def mallory(people: People) -> Person:
     return people.create("owner")
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "seconds"),
+    [("100/hour", 100, 3600), ("5 per 15 minutes", 5, 900), ("3/2 days", 3, 172_800), (" 7/SECOND ", 7, 1)],
+)
+def test_a_setting_is_read_as_the_library_reads_it(text, amount, seconds):
+    ours, theirs = our_parse(text), parse(text)
+
+    assert (ours.amount, ours.seconds) == (amount, seconds) == (theirs.amount, theirs.get_expiry())
+    assert theirs.key_for("user", "she") == f"LIMITER/user/she/{ours.amount}/{ours.multiple}/{ours.unit}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "100", "0/hour", "5/0 hours", "-1/hour", "1.5/hour", "10/fortnight", "1/hour;2/day"]
+)
+def test_what_is_no_rate_is_refused(text):
+    with pytest.raises(ValueError, match="not a number per time"):
+        our_parse(text)
