@@ -44,7 +44,7 @@ test: lint unlinted  ## Lint, then every test (make test TESTS=tests/projects: s
 test: LINTED := $(if $(filter-out tests,$(TESTS)),,--ignore-glob='*/terraform/test_[!f]*.py')
 
 unlinted: $(STAMP)
-	$(BIN)/python -m pytest -n 4 --dist loadfile $(LINTED) $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(LINTED) $(TESTS)
 
 lint: $(STAMP)  ## Style, types, secrets, dependencies, Terraform, pipelines, and the rules about the code itself
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-code lint-terraform lint-delivery

@@ -56,8 +56,8 @@ class Free:
         """BEGIN, reset, the statement, COMMIT."""
 
         def fly(*steps: Step) -> list[list[list[Any]]]:
-            found = self._connection.flight([db.CHECKOUT_READ_ONLY, db.RESET, *steps, db.COMMIT_READING])
-            return [[["{}"]], *found[2:-1]]
+            found = self._connection.flight([db.CHECKOUT_READ_ONLY, *db.RESET, *steps, db.COMMIT])
+            return [[["{}"]], *found[3:-1]]
 
         yield Reading(claim, fly, lambda _tx: None)
 

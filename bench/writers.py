@@ -26,7 +26,7 @@ from common.tokens import Claim
 from functions.projects import queries
 
 CHAINED = transaction.APPEND_AUDIT, transaction.COMMIT_CHAINED
-WITHOUT = "SELECT app.append_audit(:events)", transaction.COMMIT  # nobody waits for them: they need not be early
+WITHOUT = "SELECT app.append_audit(:events)", (transaction.COMMIT,)  # nobody waits for them: they need not be early
 WARM_SECONDS = 1.0
 CREATED = 201
 PERSONAL = {"ip": "203.0.113.7", "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}

@@ -26,7 +26,6 @@ def connect(url: str) -> Connection:
             "idle_in_transaction_session_timeout": "60s",
             "lock_timeout": "5s",
             "TimeZone": "UTC",
-            "DateStyle": "ISO",
             "plan_cache_mode": "force_generic_plan",  # every query is by key: planned once per connection
         },
         "ssl_context": False,  # the connector brings its own TLS; directly only over loopback or the Auth Proxy

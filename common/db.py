@@ -14,24 +14,22 @@ from common.connecting import PrivilegedLogin, connect, refuse_privileged_login
 from common.outbox import Message, send_now
 from common.settings import settings
 from common.tokens import Claim
-from common.transaction import COMMIT, SETTLE, Reading, Tx, Written, authorize
+from common.transaction import COMMIT, SETTLE, Reading, Tx, Written, ended, enter
 from common.wire import Connection, Step, sqlstate, violates
 
-# Said in full: what SQL left behind as a default holds until the reset. All are prepared; what SQL prepares under their
-# names instead is found out by app.authorize behind them.
-CHECKOUT = Step("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", {})
-CHECKOUT_READ_ONLY = Step("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", {})
-CHECKOUT_SNAPSHOT = Step("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", {})
-RESET = Step("SELECT app.reset()", {})
+# Unnamed, as authorize behind them: what SQL has prepared under our names must not run in the next request. BEGIN is
+# said in full, since the defaults that SQL has set hold until the reset.
+CHECKOUT = Step("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", {}, unnamed=True)
+CHECKOUT_READ_ONLY = Step("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", {}, unnamed=True)
+CHECKOUT_SNAPSHOT = Step("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", {}, unnamed=True)
+RESET = (Step("RESET ROLE", {}, unnamed=True), Step("RESET ALL", {}, unnamed=True))
 ROLLBACK = Step("ROLLBACK")
-COMMIT_READING = Step("COMMIT", {})  # prepared: it needs no Sync of its own
 OUTBOX_SENT = "SELECT platform.outbox_sent(:message_id)"
 # What is put into the outbox by definer functions learns from it to which trace it belongs: their rows' default.
 TRACE = "SELECT pg_catalog.set_config('context.traceparent', :traceparent, true)"
 POOL_WAIT_SECONDS = 5
 CREDENTIAL_DEAD, CONNECTION_TAMPERED, SUSPENDED = "CX401", "CX402", "CX403"  # of app.authorize
-# What SQL did to prepared statements: found out by app.authorize, taken away, another kind or there under a new name.
-TAMPERED = frozenset({CONNECTION_TAMPERED, "26000", "08P01", "42P05"})
+TAMPERED = frozenset({CONNECTION_TAMPERED, "26000"})  # SQL has prepared statements, or taken ours away
 NEXT_EVENT = "audit_events_pkey"  # violated where the head of a chain was put back, which is tampering
 NO_EVENT = "Nothing was changed: the audit trail cannot record it. The operator is told."
 
@@ -95,7 +93,7 @@ class Database:
             nonlocal connection
             if not connection.idle:  # the statement failed: who asked for it is judged nevertheless
                 connection.flight([ROLLBACK])
-            along = [*steps, *_trace(), COMMIT_READING]
+            along = [*steps, *_trace(), COMMIT]
             connection, found = self._enter(connection, claim, CHECKOUT_READ_ONLY, *along)
             return found[: 1 + len(steps)]
 
@@ -127,6 +125,7 @@ class Database:
         try:
             bound = {"tenant_id": claim.tenant_id or None, "user_id": claim.principal_id or None, **parameters}
             connection, found = self._enter(connection, claim, CHECKOUT, *_trace(), Step(sql, bound), COMMIT)
+            ended(connection)
             keep = True
             return found[-2]
         except (DatabaseError, InterfaceError) as error:
@@ -163,15 +162,20 @@ class Database:
 
         A tampered connection is replaced: nothing that was done there stays.
         """
+        steps = [begin, *RESET]
         try:
-            return connection, connection.flight([begin, RESET, authorize(claim, connection), *rest])[2:]
+            return connection, connection.flight([*steps, enter(claim, connection), *rest])[len(steps) :]
         except DatabaseError as error:
             if sqlstate(error) not in TAMPERED:
                 raise
         log.security("CRITICAL", "a pooled connection was tampered with")
         connection.close()
         connection = self._connect()
-        return connection, connection.flight([begin, RESET, authorize(claim, connection), *rest])[2:]
+        try:
+            return connection, connection.flight([*steps, enter(claim, connection), *rest])[len(steps) :]
+        except BaseException:
+            connection.close()  # nobody knows of it yet
+            raise
 
     def _checkout(self) -> Connection:
         try:

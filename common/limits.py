@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from common.access import Caller
     from common.call import Route
 
-UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "month": 2_592_000, "year": 31_104_000}
 LIMIT = re.compile(rf"(\d{{1,12}})\s*(?:/|per)\s*(\d{{1,6}})?\s*({'|'.join(UNITS)})s?", re.ASCII)
 NAMES = ("anonymous", "ip", "user", "organization", "events")
 EXEMPT = ("/health/", "/docs", "/v1/openapi.json", "/.well-known/jwks.json")  # of the anonymous policy

@@ -7,16 +7,16 @@ from typing import Any, TypeAlias
 
 from common.outbox import Message
 from common.tokens import Claim, context_token
-from common.wire import Connection, DatabaseError, Step, sqlstate
+from common.wire import Connection, DatabaseError, InterfaceError, Step, sqlstate
 
-COMMIT = Step("COMMIT")
+COMMIT = Step("COMMIT", {})  # prepared: it needs no Sync of its own
 REFUSED_BY_AUTHORIZE = "CX"  # the class of its error codes
-AUTHORIZE = "SELECT app.authorize(:token)"
+AUTHORIZE, ENTER = "SELECT app.authorize(:token)", "SELECT app.authorize_afresh(:token)"
 # Whatever was committed before it, by anybody, is on disk when it answers: docs/decisions/0020-chain-before-disk.md.
 SETTLE = "SELECT pg_catalog.pg_logical_emit_message(false, 'settle', '', true)"
 # The chain is free for the next writer at COMMIT, before the disk has it; the answer waits for the disk.
 APPEND_AUDIT = "SELECT pg_catalog.set_config('synchronous_commit', 'off', true), app.append_audit(:events)"
-COMMIT_CHAINED = Step(f"COMMIT; {SETTLE}")
+COMMIT_CHAINED = (COMMIT, Step(SETTLE, {}))
 Heed: TypeAlias = Callable[[list[list[Any]]], None]
 
 
@@ -29,9 +29,20 @@ class Written:
     version: int
 
 
-def authorize(claim: Claim, connection: Connection) -> Step:
+def enter(claim: Claim, connection: Connection) -> Step:
+    """Seal a transaction that has just begun, on a connection that anything may have been left on."""
+    return authorize(claim, connection, ENTER)
+
+
+def authorize(claim: Claim, connection: Connection, sql: str = AUTHORIZE) -> Step:
     """Unnamed: a statement that injected SQL had prepared under our name would catch the token."""
-    return Step(AUTHORIZE, {"token": context_token(claim, connection.pid)}, unnamed=True)
+    return Step(sql, {"token": context_token(claim, connection.pid)}, unnamed=True)
+
+
+def ended(connection: Connection) -> None:
+    """Raise InterfaceError where a transaction is still open: SQL may have put another statement in COMMIT's place."""
+    if not connection.idle:
+        raise InterfaceError("not committed")
 
 
 def _resolved(claim: Claim, granted: dict[str, Any]) -> Claim:
@@ -155,7 +166,9 @@ class Tx:
         """Outbox, audit and COMMIT in one flight; on return it is on disk. Raises what any of them raised."""
         if self._ahead:
             self.flight()
-        self._connection.flight([*self._last_steps(), COMMIT_CHAINED if self.audit_events or self.settles else COMMIT])
+        ending = COMMIT_CHAINED if self.audit_events or self.settles else (COMMIT,)
+        self._connection.flight([*self._last_steps(), *ending])
+        ended(self._connection)
 
 
 class Reading(Tx):

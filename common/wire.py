@@ -33,7 +33,7 @@ from common import metrics, tracing
 from common.wire_answers import Answers
 
 UUID, TEXT, JSON, JSONB, TIMESTAMPTZ, INET = 2950, 25, 114, 3802, 1184, 869
-ROUTINE = frozenset({"BEGIN", "COMMIT", "SELECT reset", "SELECT authorize", "SELECT set_config"})
+ROUTINE = frozenset({"BEGIN", "COMMIT", "RESET", "SELECT authorize_afresh", "SELECT authorize", "SELECT set_config"})
 
 
 class Step(NamedTuple):
@@ -174,8 +174,8 @@ class Connection:
             return
         if not step.unnamed:
             self._prepared[step.sql] = (name, context.columns, context.input_funcs)
-        elif context.columns is not None:
-            self._described[step.sql] = (context.columns, context.input_funcs)
+        else:
+            self._described[step.sql] = (context.columns or [], context.input_funcs)
 
     def _queue(
         self, step: Step, parameters: dict[str, Any], message: bytearray, new: list[tuple[Step, bytes, Context]]

@@ -1,22 +1,22 @@
--- What each request pays for its guards, and no guard less: a pooled connection is put back by one statement that flies
--- with the others, both keys are read at once, and a function that asks for several fields of the seal verifies it once.
+-- What each request pays for its guards, and no guard less: what puts a pooled connection back flies with the others,
+-- both keys are read at once, and a function that asks for several fields of the seal verifies it once.
 SET LOCAL ROLE context_definer;
 
--- A connection as it was when it was opened, whatever was left there: role, settings, cursors, channels, session locks.
--- The caller's own rights, and no search_path of its own, which would come back behind RESET ALL: nothing here needs one.
-CREATE FUNCTION app.reset() RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
+-- Behind RESET ROLE and RESET ALL: end what else SQL may have left on the connection (cursors, channels, locks of the
+-- session), with the caller's own rights, and authorize.
+CREATE FUNCTION app.authorize_afresh(token text) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RESET ROLE;
-    RESET ALL;
     EXECUTE 'CLOSE ALL'; -- to PL/pgSQL itself, ALL is the name of a cursor
     UNLISTEN *;
-    PERFORM pg_catalog.pg_advisory_unlock_all();
+    PERFORM pg_advisory_unlock_all();
+    RETURN app.authorize(token);
 END
 $$;
-REVOKE EXECUTE ON FUNCTION app.reset() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION app.reset() TO auth_fn, organizations_fn, projects_fn, exports_fn, exports_jobs_fn, deletions_fn,
-    deletions_jobs_fn, audit_fn, retention_fn, keys_fn, consents_fn, sessions_fn, incidents_fn, context_owner;
+REVOKE EXECUTE ON FUNCTION app.authorize_afresh(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION app.authorize_afresh(text) TO auth_fn, organizations_fn, projects_fn, exports_fn,
+    exports_jobs_fn, deletions_fn, deletions_jobs_fn, audit_fn, retention_fn, keys_fn, consents_fn, sessions_fn,
+    incidents_fn, context_owner;
 
 -- As before; the keys of the login and of the seal come in one look.
 CREATE OR REPLACE FUNCTION app.authorize(token text) RETURNS text
@@ -71,7 +71,7 @@ $$;
 
 -- The fields of this transaction's seal, NULL without a valid one: kind, tenant, principal, login session or API key.
 -- Seal: kind.tenant.principal.login session.pid.transaction start in µs.mac
-CREATE FUNCTION app.seal() RETURNS text[]
+CREATE FUNCTION app.seal_fields() RETURNS text[]
 LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     seal text := current_setting('app.context', true);
@@ -93,33 +93,33 @@ BEGIN
     RETURN part[1:4];
 END
 $$;
-REVOKE EXECUTE ON FUNCTION app.seal() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION app.seal_fields() FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION app.sealed(field integer) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN (app.seal())[field];
+    RETURN (app.seal_fields())[field];
 END
 $$;
 
 CREATE OR REPLACE FUNCTION app.tenant_id() RETURNS uuid
 LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN (app.seal())[2]::uuid;
+    RETURN (app.seal_fields())[2]::uuid;
 END
 $$;
 
 CREATE OR REPLACE FUNCTION app.principal_id() RETURNS uuid
 LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN (app.seal())[3]::uuid;
+    RETURN (app.seal_fields())[3]::uuid;
 END
 $$;
 
 CREATE OR REPLACE FUNCTION app.is_nobody() RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    sealed text[] := app.seal();
+    sealed text[] := app.seal_fields();
 BEGIN
     RETURN coalesce(sealed[1] = 'u', false) AND sealed[3] IS NULL;
 END
@@ -128,7 +128,7 @@ $$;
 CREATE OR REPLACE FUNCTION app.is_person() RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    sealed text[] := app.seal();
+    sealed text[] := app.seal_fields();
 BEGIN
     RETURN coalesce(sealed[1] = 'u', false) AND sealed[3] IS NOT NULL;
 END
@@ -137,7 +137,7 @@ $$;
 CREATE OR REPLACE FUNCTION app.may_handle(job uuid) RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    sealed text[] := app.seal();
+    sealed text[] := app.seal_fields();
 BEGIN
     RETURN coalesce(sealed[1] = 's' AND job = coalesce(sealed[3]::uuid, job), false);
 END
@@ -146,7 +146,7 @@ $$;
 CREATE OR REPLACE FUNCTION app.recall_answer(wanted bytea) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    sealed text[] := app.seal();
+    sealed text[] := app.seal_fields();
     tenant uuid := sealed[2]::uuid;
     person uuid := sealed[3]::uuid;
     lock bytea := sha256(uuid_send(tenant) || uuid_send(person) || wanted);
@@ -166,7 +166,7 @@ CREATE OR REPLACE FUNCTION app.keep_answer(kept_scope bytea, kept_fingerprint by
                                            kept_body text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    sealed text[] := app.seal();
+    sealed text[] := app.seal_fields();
 BEGIN
     INSERT INTO app.idempotent_answers AS a (tenant_id, user_id, scope, fingerprint, status, headers, body)
     VALUES (sealed[2]::uuid, sealed[3]::uuid, kept_scope, kept_fingerprint, answered, kept_headers, kept_body)
@@ -179,7 +179,7 @@ $$;
 CREATE OR REPLACE FUNCTION app.append_audit(events jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    sealed text[] := app.seal();
+    sealed text[] := app.seal_fields();
     tenant uuid := sealed[2]::uuid;
     kind text := CASE sealed[1] WHEN 'u' THEN 'user' WHEN 'k' THEN 'api_key' ELSE 'system' END;
     principal uuid := CASE kind WHEN 'api_key' THEN sealed[4] ELSE sealed[3] END::uuid;

@@ -11,6 +11,7 @@ from pg8000.native import identifier
 
 # Who answers people: the sealed context, the audit trail, idempotent answers, whom a provider's token means.
 OF_PEOPLE = (
+    "app.authorize_afresh(text)",
     "app.authorize(text)",
     "app.tenant_id()",
     "app.principal_id()",
@@ -21,7 +22,7 @@ OF_PEOPLE = (
     "app.consented(text)",
     "identity.federated_account(text, text)",
 )
-OF_JOBS = ("app.authorize(text)",)
+OF_JOBS = ("app.authorize_afresh(text)", "app.authorize(text)")
 SCHEMAS_OF_PEOPLE = ("app", "identity", "platform")
 SCHEMAS_OF_JOBS = ("app", "platform")
 

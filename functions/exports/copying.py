@@ -62,7 +62,7 @@ def _shown(table: Table, column: str) -> str:
     Circumstances are shown of the person's own acts alone.
     """
     if is_time(column):
-        return f"replace(CAST(t.{column} AT TIME ZONE 'UTC' AS text), ' ', 'T') || 'Z'"
+        return f"platform.utc(t.{column})"
     if column in table.circumstances:
         own = " OR ".join(_is_hers(subject) for subject in table.subjects if subject.export and not subject.without)
         sure = HERS_FOR_SURE.get(table.name, "true")

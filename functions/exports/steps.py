@@ -101,9 +101,9 @@ def _copy(job_id: str, execution: str, parts: list[Part], request: dict[str, Any
             copied.append(writing.store(tx, copy, shape, request["format"], part, _place(job_id, "parts")))
     with database().transaction(jobs.claim(job_id)) as tx:
         counted = queries.finish_parts(tx, execution, copied)
-    for part, counts in zip(copied, counted, strict=True):
-        if not counts:
-            _yield_to_another(job_id, execution, part.object_name)
+    _yield_to_another(
+        job_id, execution, [part.object_name for part, counts in zip(copied, counted, strict=True) if not counts]
+    )
 
 
 @routes.on("POST", f"{STEP}/assemble", needs=WORKFLOWS, body=jobs.Step, answers=Done, errors=("conflict",))
@@ -132,8 +132,7 @@ def assemble(call: Call) -> Json:
         )
         if counts:
             tx.audit("export.completed", "export", job_id, request_id=call.request_id)
-    if not counts:
-        _yield_to_another(job_id, execution, place)
+    _yield_to_another(job_id, execution, [] if counts else [place])
     return {"state": "ready"}
 
 
@@ -147,9 +146,11 @@ def _blocks(job_id: str, execution: str, name: str) -> Iterator[bytes]:
         yield block
 
 
-def _yield_to_another(job_id: str, execution: str, place: str | None) -> None:
-    """Another call was first, or the job is lost: then 409."""
-    if place is not None:
+def _yield_to_another(job_id: str, execution: str, places: list[str | None]) -> None:
+    """Delete what does not count: another call was first, or the job is lost, and then it is a 409."""
+    if not places:
+        return
+    for place in filter(None, places):
         storage.delete(place)
     jobs.check_alive(job_id, execution)
 

@@ -123,9 +123,10 @@ class Drill:
         self.writer.wait_for_more(5)
         self.before = self.others()
         with connected(self.url) as admin:
-            self.moment = admin.run("SELECT clock_timestamp()")[0][0].astimezone(UTC)
-            gone = admin.run("WITH gone AS (DELETE FROM app.tasks RETURNING 1) SELECT count(*) FROM gone")[0][0]
-        self.rows = int(gone)
+            # Looked at in the statement itself, before its commit: whatever it deletes was there at that moment.
+            sql = "WITH gone AS (DELETE FROM app.tasks RETURNING 1) SELECT count(*), clock_timestamp() FROM gone"
+            gone, moment = admin.run(sql)[0]
+        self.rows, self.moment = int(gone), moment.astimezone(UTC)
         self.console.say(
             f"a wrong statement deletes all {self.rows:,} tasks; the moment before it is {self.moment:%X.%f}"
         )

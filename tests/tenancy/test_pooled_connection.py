@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -73,6 +74,13 @@ PLANTS = [
     ],
     ["DECLARE held CURSOR WITH HOLD FOR SELECT * FROM app.projects", "LISTEN news", "SELECT pg_advisory_lock(1)"],
     ["PREPARE planted AS SELECT 1"],
+    ["DEALLOCATE ALL"],
+    ["DEALLOCATE ALL", *(f"PREPARE s{n} AS SELECT" for n in range(1, 30))],
+    [
+        "SET statement_timeout = 0",
+        "DEALLOCATE ALL",
+        *(f"PREPARE s{n} AS SELECT pg_sleep(600)" for n in range(1, 30)),
+    ],
     [
         "DEALLOCATE ALL",
         "PREPARE s1 AS SELECT 'planted'",
@@ -82,6 +90,7 @@ PLANTS = [
     ["DEALLOCATE ALL", *(f"PREPARE s{n}(text) AS SELECT set_config('app.stolen', $1, false)" for n in range(1, 30))],
     ["DEALLOCATE ALL", *(f"PREPARE s{n}(text) AS SELECT app.authorize($1) FROM app.projects" for n in range(1, 30))],
     ["COMMIT", "SET ROLE projects_fn"],
+    ["COMMIT", "SET ROLE cloudsqliamserviceaccount"],
     ["COMMIT", "BEGIN", "SET app.context = 'x'"],
     ["ROLLBACK", "SELECT set_config('app.context', 'u.x', false)"],
 ]
@@ -137,7 +146,7 @@ def test_nothing_is_left_for_the_next_request(child_environment, admin, victim, 
             assert rows == again == [[victim.marks[0]]]
             assert who == victim.tenant_id
             assert settings[0][0] == '"$user", public'
-            assert settings[0][1] == "on"
+            assert settings[0][1:] == ["on", unquote(urlsplit(child_environment["DATABASE_URL"]).username or "")]
             assert left == [[0, 0]]
         else:
             assert entry == [[["own"]], mallory.tenant_id, 0]
