@@ -14,7 +14,7 @@ from common.connecting import PrivilegedLogin, connect, refuse_privileged_login
 from common.outbox import Message, send_now
 from common.settings import settings
 from common.tokens import Claim
-from common.transaction import COMMIT, SETTLE, Reading, Tx, Written, ended, enter
+from common.transaction import COMMIT, SETTLE, Reading, Tx, Written, authorize_afresh
 from common.wire import Connection, Step, sqlstate, violates
 
 # Unnamed, as authorize behind them: what SQL has prepared under our names must not run in the next request. BEGIN is
@@ -125,7 +125,6 @@ class Database:
         try:
             bound = {"tenant_id": claim.tenant_id or None, "user_id": claim.principal_id or None, **parameters}
             connection, found = self._enter(connection, claim, CHECKOUT, *_trace(), Step(sql, bound), COMMIT)
-            ended(connection)
             keep = True
             return found[-2]
         except (DatabaseError, InterfaceError) as error:
@@ -164,7 +163,7 @@ class Database:
         """
         steps = [begin, *RESET]
         try:
-            return connection, connection.flight([*steps, enter(claim, connection), *rest])[len(steps) :]
+            return connection, connection.flight([*steps, authorize_afresh(claim, connection), *rest])[len(steps) :]
         except DatabaseError as error:
             if sqlstate(error) not in TAMPERED:
                 raise
@@ -172,7 +171,7 @@ class Database:
         connection.close()
         connection = self._connect()
         try:
-            return connection, connection.flight([*steps, enter(claim, connection), *rest])[len(steps) :]
+            return connection, connection.flight([*steps, authorize_afresh(claim, connection), *rest])[len(steps) :]
         except BaseException:
             connection.close()  # nobody knows of it yet
             raise
@@ -250,6 +249,9 @@ def _as_problem(error: Exception, claim: Claim) -> Exception:
         return errors.unauthenticated("The login session has ended or the membership is gone.")
     if code == SUSPENDED:
         return errors.Problem("organization_suspended")
+    if code in TAMPERED:  # met behind the checkout: who asks again is given another connection
+        log.security("CRITICAL", "a pooled connection was tampered with")
+        return errors.Problem("unavailable", headers={"Retry-After": "1"})
     if isinstance(error, InterfaceError) or code[:2] in {"08", "53", "57"} or code in {"55P03", "40P01", "25006"}:
         log.entry("ERROR", "database not available", error=type(error).__name__, code=code)
         return errors.Problem("unavailable", headers={"Retry-After": "1"})

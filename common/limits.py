@@ -8,7 +8,6 @@ https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (the head
 """
 
 import ipaddress
-import re
 import threading
 import time
 from functools import cache, lru_cache
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from common import cache as valkey
 from common import denylist, errors, local_counts, log, tracing
 from common.cache_script import Script
+from common.rates import Limit, parse
 from common.settings import settings
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from common.access import Caller
     from common.call import Route
 
-UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "month": 2_592_000, "year": 31_104_000}
-LIMIT = re.compile(rf"(\d{{1,12}})\s*(?:/|per)\s*(\d{{1,6}})?\s*({'|'.join(UNITS)})s?", re.ASCII)
 NAMES = ("anonymous", "ip", "user", "organization", "events")
 EXEMPT = ("/health/", "/docs", "/v1/openapi.json", "/.well-known/jwks.json")  # of the anonymous policy
 HEALTH = "/health/"
@@ -96,27 +94,6 @@ class Subject(NamedTuple):
     key: str
     counts: int = 1
     refuses: bool = True
-
-
-class Limit(NamedTuple):
-    """So many in so many units of time."""
-
-    amount: int
-    multiple: int
-    unit: str
-
-    @property
-    def seconds(self) -> int:
-        """The window."""
-        return self.multiple * UNITS[self.unit]
-
-
-def parse(text: str) -> Limit:
-    """`100/hour`, `5 per 15 minutes`. Raises ValueError."""
-    found = LIMIT.fullmatch(text.strip().lower())
-    if not found or int(found[1]) < 1 or int(found[2] or 1) < 1:
-        raise ValueError(f"{text!r} is not a number per time, such as 100/hour")
-    return Limit(int(found[1]), int(found[2] or 1), found[3])
 
 
 @cache

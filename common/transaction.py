@@ -11,7 +11,7 @@ from common.wire import Connection, DatabaseError, InterfaceError, Step, sqlstat
 
 COMMIT = Step("COMMIT", {})  # prepared: it needs no Sync of its own
 REFUSED_BY_AUTHORIZE = "CX"  # the class of its error codes
-AUTHORIZE, ENTER = "SELECT app.authorize(:token)", "SELECT app.authorize_afresh(:token)"
+AUTHORIZE, AUTHORIZE_AFRESH = "SELECT app.authorize(:token)", "SELECT app.authorize_afresh(:token)"
 # Whatever was committed before it, by anybody, is on disk when it answers: docs/decisions/0020-chain-before-disk.md.
 SETTLE = "SELECT pg_catalog.pg_logical_emit_message(false, 'settle', '', true)"
 # The chain is free for the next writer at COMMIT, before the disk has it; the answer waits for the disk.
@@ -29,20 +29,14 @@ class Written:
     version: int
 
 
-def enter(claim: Claim, connection: Connection) -> Step:
+def authorize_afresh(claim: Claim, connection: Connection) -> Step:
     """Seal a transaction that has just begun, on a connection that anything may have been left on."""
-    return authorize(claim, connection, ENTER)
+    return authorize(claim, connection, AUTHORIZE_AFRESH)
 
 
 def authorize(claim: Claim, connection: Connection, sql: str = AUTHORIZE) -> Step:
     """Unnamed: a statement that injected SQL had prepared under our name would catch the token."""
     return Step(sql, {"token": context_token(claim, connection.pid)}, unnamed=True)
-
-
-def ended(connection: Connection) -> None:
-    """Raise InterfaceError where a transaction is still open: SQL may have put another statement in COMMIT's place."""
-    if not connection.idle:
-        raise InterfaceError("not committed")
 
 
 def _resolved(claim: Claim, granted: dict[str, Any]) -> Claim:
@@ -168,7 +162,8 @@ class Tx:
             self.flight()
         ending = COMMIT_CHAINED if self.audit_events or self.settles else (COMMIT,)
         self._connection.flight([*self._last_steps(), *ending])
-        ended(self._connection)
+        if not self._connection.idle:  # SQL of this request has put another statement in the place of COMMIT
+            raise InterfaceError("not committed")
 
 
 class Reading(Tx):

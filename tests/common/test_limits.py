@@ -25,7 +25,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from requests.adapters import HTTPAdapter
 
 from common.limits import SCRIPT
-from common.limits import parse as our_parse
+from common.rates import parse as our_parse
 from local.layout import Layout
 from tests.auth.support import log_in, refresh
 from tests.conftest import PASSWORD, Answer, Api, People, Person, database, pid_of, running_stack, wait_until

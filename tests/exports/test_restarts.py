@@ -125,18 +125,22 @@ def test_a_job_that_fell_silent_goes_on_in_another_execution(admin, alice, expor
     assert backstage.step(job, "finish", "second").status_code == 200
 
 
-def test_the_slower_of_two_uploads_leaves_nothing(admin, alice, backstage, standing_still):
+def test_the_slower_of_two_uploads_leaves_nothing(admin, alice, backstage, standing_still_at):
+    """Two tables of one call, with rows both: what was uploaded of them goes."""
     job = backstage.queued(alice)
     backstage.step(job, "claim", "first")
     backstage.step(job, "plan", "first")
     with ThreadPoolExecutor() as pool:
-        with standing_still():
-            slower = pool.submit(backstage.step, job, "parts/registrations", "first")
-            waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'COPY%registrations%'"
+        with standing_still_at("identity.login_sessions"):
+            slower = pool.submit(backstage.step, job, "parts/accounts,login_sessions", "first")
+            waiting = (
+                "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'COPY%login_sessions%'"
+            )
             wait_until(lambda: admin.run(waiting), 10, "the COPY")
+            assert len(backstage.objects(job)) == 1
             admin.run(
                 "UPDATE platform.export_parts SET status = 'done', row_count = 0, bytes = 0, object_name = 'faster'"
-                " WHERE job_id = :job AND name = 'registrations'",
+                " WHERE job_id = :job AND name IN ('accounts', 'login_sessions')",
                 job=job,
             )
         assert slower.result().status_code == 200
