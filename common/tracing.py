@@ -300,7 +300,7 @@ VERB = re.compile(
 )
 TARGET = re.compile(r"\b(?:app|identity|platform)\.([a-z_]{1,63})")
 SOURCE = re.compile(rf"\b(?:FROM|INTO|UPDATE|JOIN)\s+(?:ONLY\s+)?{TARGET.pattern}", re.IGNORECASE)
-CONFIGURES = re.compile(r"\bpg_catalog\.(set_config)\b")
+OF_POSTGRES = re.compile(r"\bpg_catalog\.(set_config|pg_logical_emit_message)\b")
 STRING = re.compile(r"'[^']*'")
 
 
@@ -312,6 +312,6 @@ def summary(sql: str) -> str:
     """
     plain = STRING.sub("", sql).strip()
     verb = VERB.search(plain)
-    target = SOURCE.search(plain) or TARGET.search(plain) or CONFIGURES.search(plain)
+    target = SOURCE.search(plain) or TARGET.search(plain) or OF_POSTGRES.search(plain)
     words = [verb[0].upper() if verb else "OTHER", *([target[1]] if target else [])]
     return " ".join(words)

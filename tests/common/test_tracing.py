@@ -104,6 +104,7 @@ SAID = {
     "INSERT projects": "INSERT INTO app.projects (name) VALUES (:name) RETURNING id, app.project_json(projects)",
     "SELECT authorize": "SELECT app.authorize(:token)",
     "SELECT tasks": "WITH one AS (SELECT 1) SELECT app.task_json(t) FROM one JOIN app.tasks t ON true",
+    "SELECT pg_logical_emit_message": "SELECT pg_catalog.pg_logical_emit_message(false, 'settle', '', true)",
     "BEGIN": "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
     "COPY accounts": "COPY (SELECT 'bob@example.org', id FROM identity.accounts) TO STDOUT",
     "DELETE outbox": "DELETE FROM ONLY platform.outbox",

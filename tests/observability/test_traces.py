@@ -73,7 +73,7 @@ def test_a_request_from_the_gateway_to_its_statements(api, collected, alice):
         "db.operation.batch.size": 1,
     }
     flights = [span["attributes"]["db.query.summary"] for span in spans if "db.query.summary" in span["attributes"]]
-    assert flights[-1] == "SELECT append_audit; COMMIT"
+    assert flights[-1] == "SELECT append_audit; COMMIT; SELECT pg_logical_emit_message"
     assert not any(span["failed"] for span in spans)
 
     event = collected.told(trace_id, "projects")["event"]  # and Sentry hears of the same
